@@ -1,0 +1,1 @@
+"""The nouns of one node: frozen specs and statuses."""

@@ -1,0 +1,150 @@
+"""Apps, and the domains that they run in."""
+
+from __future__ import annotations
+
+import enum
+
+from edgevirt.model.base import Noun, SwState, Trouble
+from edgevirt.model.content import CipherBlock, ImageConfig
+from edgevirt.model.ids import AppId, VolumeId
+from edgevirt.model.network import AppInterface
+
+
+class VirtualizationMode(enum.IntEnum):
+    """`VmMode` of the wire."""
+
+    PV = 0
+    HVM = 1
+    FILLER = 2
+    FML = 3
+    NOHYPER = 4
+    LEGACY = 5
+
+
+class Resources(Noun, frozen=True, kw_only=True):
+    memory_kib: int
+    max_memory_kib: int = 0
+    vcpus: int = 1
+    mode: VirtualizationMode = VirtualizationMode.PV
+    rest: bytes = b""
+
+
+class VolumeRef(Noun, frozen=True, kw_only=True):
+    """A volume as an app uses it. The first of an app is its root."""
+
+    volume: VolumeId
+    generation: int = 0
+    mount_dir: str = ""
+
+
+class AppInstance(Noun, frozen=True, kw_only=True):
+    """What the controller wants of an app. Key: `id`."""
+
+    id: AppId
+    name: str
+    version: str = ""
+    activate: bool = True
+    resources: Resources
+    volumes: tuple[VolumeRef, ...] = ()
+    interfaces: tuple[AppInterface, ...] = ()
+    adapters: tuple[str, ...] = ()
+    """Assignment groups."""
+    restart_counter: int = 0
+    purge_counter: int = 0
+    user_data: str = ""
+    """Base64 of `KEY=VALUE` lines or cloud-init, in clear."""
+    cipher: CipherBlock | None = None
+    """Holds the protected user data."""
+    delay: int = 0
+    """Seconds to wait before the first start after boot."""
+    disable_logs: bool = False
+    profiles: tuple[str, ...] = ()
+    rest: bytes = b""
+
+
+class AppSecret(Noun, frozen=True, kw_only=True):
+    """The decrypted user data of an app. Key: app id. trust → domains alone."""
+
+    user_data: str
+
+
+class AppInstanceStatus(Noun, frozen=True, kw_only=True):
+    """Key: app id. `what` tells in words what is going on."""
+
+    id: AppId
+    name: str
+    state: SwState
+    since: float
+    what: str = ""
+    version: str = ""
+    activated: bool = False
+    progress: int = 0
+    ips: tuple[tuple[str, str], ...] = ()
+    """(interface, address)."""
+    boot_time: float = 0.0
+    restarts: int = 0
+    """Starts after a crash, since the app was last changed."""
+    restart_counter: int = 0
+    purge_counter: int = 0
+    """The counters of the controller that are done."""
+    app_num: int = 0
+    trouble: Trouble | None = None
+
+
+class DomainVolume(Noun, frozen=True, kw_only=True):
+    path: str
+    format: int
+    """A ContentFormat."""
+    mount_dir: str = ""
+    readonly: bool = False
+    layers: tuple[str, ...] = ()
+
+
+class Domain(Noun, frozen=True, kw_only=True):
+    """What should run. Key: app id. apps → domains. A changed `generation` means: restart."""
+
+    app: AppId
+    name: str
+    """`<uuid>.<version>.<app number>`, as EVE names tasks."""
+    display_name: str
+    activate: bool
+    generation: int = 0
+    mode: VirtualizationMode = VirtualizationMode.NOHYPER
+    memory_kib: int = 0
+    vcpus: int = 1
+    volumes: tuple[DomainVolume, ...] = ()
+    """The first is the root."""
+    image: ImageConfig = ImageConfig()
+    user_data: str = ""
+    """In clear; a secret one comes in AppSecret and wins."""
+    has_secret: bool = False
+    netns: str = ""
+    dns: tuple[str, ...] = ()
+    hostname: str = ""
+
+
+class DomainStatus(Noun, frozen=True, kw_only=True):
+    """Key: app id. domains → apps, agent. BOOTING, RUNNING, HALTING, HALTED or BROKEN."""
+
+    app: AppId
+    name: str
+    state: SwState
+    since: float
+    generation: int = 0
+    pid: int = 0
+    boot_time: float = 0.0
+    exit_code: int | None = None
+    crashes: int = 0
+    trouble: Trouble | None = None
+
+
+class DomainMetric(Noun, frozen=True, kw_only=True):
+    """Key: app id."""
+
+    at: float
+    cpu_ns: int = 0
+    memory_bytes: int = 0
+    memory_limit: int = 0
+    memory_peak: int = 0
+    disk_read: int = 0
+    disk_write: int = 0

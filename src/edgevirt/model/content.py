@@ -1,0 +1,218 @@
+"""Datastores, content trees, and the blobs that they are made of."""
+
+from __future__ import annotations
+
+import enum
+
+from edgevirt.model.base import Noun, SwState, Trouble
+from edgevirt.model.ids import ContentTreeId, DatastoreId, Digest
+
+
+class CipherBlock(Noun, frozen=True, kw_only=True):
+    """An `EncryptionBlock`, encrypted for this node (wire.md section 5)."""
+
+    context_id: str
+    initial_value: bytes
+    data: bytes
+    clear_sha256: bytes
+
+
+class DatastoreType(enum.IntEnum):
+    """`DsType` of the wire."""
+
+    UNKNOWN = 0
+    HTTP = 1
+    HTTPS = 2
+    S3 = 3
+    SFTP = 4
+    CONTAINER_REGISTRY = 5
+    AZURE_BLOB = 6
+    GOOGLE_STORAGE = 7
+
+
+class Datastore(Noun, frozen=True, kw_only=True):
+    """Where blobs come from. Key: `id`. Credentials: `cipher`, or in clear (deprecated)."""
+
+    id: DatastoreId
+    type: DatastoreType
+    fqdn: str
+    """`docker://HOST[:PORT]` or `https://HOST[:PORT]`."""
+    dpath: str = ""
+    api_key: str = ""
+    password: str = ""
+    region: str = ""
+    ca_pem: tuple[str, ...] = ()
+    cipher: CipherBlock | None = None
+    rest: bytes = b""
+
+
+class Credentials(Noun, frozen=True, kw_only=True):
+    """A datastore's user and password, in clear. Key: datastore id. For the downloader alone."""
+
+    user: str = ""
+    password: str = ""
+
+
+class ContentFormat(enum.IntEnum):
+    """`Format` of the wire."""
+
+    UNKNOWN = 0
+    RAW = 1
+    QCOW = 2
+    QCOW2 = 3
+    VHD = 4
+    VMDK = 5
+    OVA = 6
+    VHDX = 7
+    CONTAINER = 8
+    ISO = 9
+
+
+class ContentTree(Noun, frozen=True, kw_only=True):
+    """An image by reference. Key: `id`."""
+
+    id: ContentTreeId
+    datastores: tuple[DatastoreId, ...]
+    """Tried in order."""
+    url: str
+    """Relative to the datastore's `dpath`; for a registry `repository[:tag][@digest]`."""
+    format: ContentFormat
+    sha256: str = ""
+    """Lower-case hex of the blob (OCI: of its manifest or index); empty: resolve the tag."""
+    max_size: int = 0
+    """Bytes; 0: no bound of its own."""
+    name: str = ""
+    generation: int = 0
+    rest: bytes = b""
+
+
+class ImageConfig(Noun, frozen=True, kw_only=True):
+    """What an OCI image says of how to run it."""
+
+    entrypoint: tuple[str, ...] = ()
+    cmd: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    """`NAME=value`."""
+    workdir: str = "/"
+    user: str = ""
+
+
+class ContentTreeStatus(Noun, frozen=True, kw_only=True):
+    """Key: content tree id. `LOADED` when every blob is verified and unpacked."""
+
+    id: ContentTreeId
+    state: SwState
+    since: float
+    name: str = ""
+    digest: Digest | None = None
+    """Of the root blob, once it is known."""
+    progress: int = 0
+    """Percent of the bytes."""
+    size: int = 0
+    blobs: tuple[Digest, ...] = ()
+    path: str = ""
+    """Of the blob, for formats that are one file."""
+    layers: tuple[str, ...] = ()
+    """Unpacked layer directories, lowest first, for format CONTAINER."""
+    image: ImageConfig | None = None
+    trouble: Trouble | None = None
+
+
+# -- between volumes, downloader and verifier ---------------------------------------------------
+
+
+class TagRequest(Noun, frozen=True, kw_only=True):
+    """Ask a registry which digest a tag stands for. Key: content tree id. volumes → downloader."""
+
+    datastores: tuple[DatastoreId, ...]
+    url: str
+
+
+class TagAnswer(Noun, frozen=True, kw_only=True):
+    """Key: content tree id. downloader → volumes."""
+
+    url: str
+    digest: Digest | None = None
+    trouble: Trouble | None = None
+
+
+class BlobRequest(Noun, frozen=True, kw_only=True):
+    """Fetch a blob. Key: digest. volumes → downloader.
+
+    `url` as in ContentTree. For a registry the blob is `digest` in `url`'s repository, a manifest
+    (`is_manifest`) or a layer; for others it is the file at `url`.
+    """
+
+    digest: Digest
+    datastores: tuple[DatastoreId, ...]
+    url: str
+    is_manifest: bool = False
+    size: int = 0
+    """Expected bytes; 0: unknown."""
+    max_size: int = 0
+    """Bytes at which the download is refused; 0: no bound."""
+    attempt: int = 0
+    """Grows when the bytes turned out wrong: start over."""
+
+
+class BlobDownload(Noun, frozen=True, kw_only=True):
+    """Key: digest. downloader → volumes. The file is at `downloads/<hex>` when DOWNLOADED."""
+
+    digest: Digest
+    state: SwState
+    received: int = 0
+    size: int = 0
+    attempt: int = 0
+    trouble: Trouble | None = None
+
+
+class BlobRole(enum.StrEnum):
+    """What a verified blob is to be prepared for."""
+
+    FILE = "file"
+    MANIFEST = "manifest"
+    CONFIG = "config"
+    LAYER = "layer"
+
+
+class BlobClaim(Noun, frozen=True, kw_only=True):
+    """Verify a downloaded blob, move it into the content store, prepare it. Key: digest.
+
+    volumes → verifier. A claim that vanishes lets the verifier delete the blob and what it
+    unpacked from it.
+    """
+
+    digest: Digest
+    role: BlobRole
+    attempt: int = 0
+    media_type: str = ""
+    diff_id: Digest | None = None
+    """Of a layer: the digest of the uncompressed tar, checked while unpacking."""
+    max_unpacked: int = 0
+    """Bytes at which unpacking is refused."""
+
+
+class BlobChild(Noun, frozen=True, kw_only=True):
+    """A descriptor in a manifest or index."""
+
+    digest: Digest
+    role: BlobRole
+    size: int
+    media_type: str
+
+
+class BlobStatus(Noun, frozen=True, kw_only=True):
+    """Key: digest. verifier → volumes, apps. LOADED when verified and prepared."""
+
+    digest: Digest
+    state: SwState
+    attempt: int = 0
+    size: int = 0
+    path: str = ""
+    """The verified file; for a LAYER the directory that it was unpacked to."""
+    children: tuple[BlobChild, ...] = ()
+    image: ImageConfig | None = None
+    diff_ids: tuple[Digest, ...] = ()
+    wrong: bool = False
+    """The bytes aren't what the digest says: download again with the next attempt."""
+    trouble: Trouble | None = None

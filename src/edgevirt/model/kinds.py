@@ -1,0 +1,45 @@
+"""Every kind on a node: who owns it is declared by the controllers, who may read it here."""
+
+from __future__ import annotations
+
+from edgevirt.model import app, content, network, node, volume
+from edgevirt.runtime.resource import Kind
+
+DATASTORE = Kind("Datastore", content.Datastore, readers=frozenset({"trust", "downloader"}))
+CREDENTIALS = Kind("Credentials", content.Credentials, readers=frozenset({"downloader"}))
+CONTENT_TREE = Kind("ContentTree", content.ContentTree)
+CONTENT_TREE_STATUS = Kind("ContentTreeStatus", content.ContentTreeStatus)
+TAG_REQUEST = Kind("TagRequest", content.TagRequest)
+TAG_ANSWER = Kind("TagAnswer", content.TagAnswer)
+BLOB_REQUEST = Kind("BlobRequest", content.BlobRequest)
+BLOB_DOWNLOAD = Kind("BlobDownload", content.BlobDownload)
+BLOB_CLAIM = Kind("BlobClaim", content.BlobClaim, persistent=True)
+BLOB_STATUS = Kind("BlobStatus", content.BlobStatus)
+
+VOLUME = Kind("Volume", volume.Volume)
+VOLUME_STATUS = Kind("VolumeStatus", volume.VolumeStatus)
+
+NETWORK_INSTANCE = Kind("NetworkInstance", network.NetworkInstance)
+NETWORK_INSTANCE_STATUS = Kind("NetworkInstanceStatus", network.NetworkInstanceStatus)
+APP_NETWORK = Kind("AppNetwork", network.AppNetwork)
+APP_NETWORK_STATUS = Kind("AppNetworkStatus", network.AppNetworkStatus)
+NETWORK_METRIC = Kind("NetworkMetric", network.NetworkMetric)
+
+APP_INSTANCE = Kind("AppInstance", app.AppInstance, readers=frozenset({"trust", "apps", "logs"}))
+APP_SECRET = Kind("AppSecret", app.AppSecret, readers=frozenset({"domains"}))
+APP_INSTANCE_STATUS = Kind("AppInstanceStatus", app.AppInstanceStatus, persistent=True)
+DOMAIN = Kind("Domain", app.Domain, readers=frozenset({"domains"}))
+DOMAIN_STATUS = Kind("DomainStatus", app.DomainStatus)
+DOMAIN_METRIC = Kind("DomainMetric", app.DomainMetric)
+
+IDENTITY = Kind("Identity", node.Identity)
+SIGN_REQUEST = Kind("SignRequest", node.SignRequest, readers=frozenset({"trust"}))
+SIGNATURE = Kind("Signature", node.Signature, readers=frozenset({"agent"}))
+CONTROLLER_CERTIFICATES = Kind("ControllerCertificates", node.ControllerCertificates)
+CIPHER_CONTEXT = Kind("CipherContext", node.CipherContext)
+PORT = Kind("Port", node.Port)
+AGENT_STATUS = Kind("AgentStatus", node.AgentStatus)
+PROPERTY = Kind("Property", node.Property)
+LOG_BUNDLE = Kind("LogBundle", node.LogBundle)
+LOG_UPLOAD = Kind("LogUpload", node.LogUpload)
+SERVICE_STATUS = Kind("ServiceStatus", node.ServiceStatus)

@@ -1,0 +1,62 @@
+"""Volumes: what an app's root and data are kept on."""
+
+from __future__ import annotations
+
+import enum
+
+from edgevirt.model.base import Noun, SwState, Trouble
+from edgevirt.model.content import ContentFormat, ImageConfig
+from edgevirt.model.ids import ContentTreeId, VolumeId
+
+
+class VolumeOrigin(enum.IntEnum):
+    """`VolumeContentOriginType` of the wire."""
+
+    UNKNOWN = 0
+    BLANK = 1
+    DOWNLOAD = 2
+
+
+class Volume(Noun, frozen=True, kw_only=True):
+    """Identity is (id, generation). Key: `key`."""
+
+    id: VolumeId
+    origin: VolumeOrigin
+    generation: int = 0
+    content_tree: ContentTreeId | None = None
+    max_size: int = 0
+    """Bytes."""
+    readonly: bool = False
+    clear_text: bool = False
+    name: str = ""
+    rest: bytes = b""
+
+    @property
+    def key(self) -> str:
+        return volume_key(self.id, self.generation)
+
+
+def volume_key(volume: VolumeId, generation: int) -> str:
+    """`UUID#generation`, as EVE names volumes."""
+    return f"{volume}#{generation}"
+
+
+class VolumeStatus(Noun, frozen=True, kw_only=True):
+    """Key: as Volume. CREATED_VOLUME when an app may use it."""
+
+    id: VolumeId
+    generation: int
+    state: SwState
+    since: float
+    name: str = ""
+    format: ContentFormat = ContentFormat.UNKNOWN
+    """CONTAINER: `path` is a directory with `upper` and `work` for an overlay over `layers`.
+    RAW and the others: `path` is a file with a disk (a blank one holds an ext4 file system)."""
+    path: str = ""
+    layers: tuple[str, ...] = ()
+    image: ImageConfig | None = None
+    progress: int = 0
+    size: int = 0
+    max_size: int = 0
+    readonly: bool = False
+    trouble: Trouble | None = None

@@ -1,0 +1,1 @@
+"""The node: services that make this machine match what its controller wants."""

@@ -1,0 +1,109 @@
+"""Where a node keeps things. Every path of a node is spelled here and nowhere else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Paths:
+    """`config`: what the node was given, read-only in use. `persist`: survives a restart.
+    `run`: gone with the node's processes.
+    """
+
+    config: Path
+    persist: Path
+    run: Path
+
+    # -- config (behaviour.md section 7) --
+    @property
+    def server(self) -> Path:
+        return self.config / "server"
+
+    @property
+    def root_certificate(self) -> Path:
+        return self.config / "root-certificate.pem"
+
+    @property
+    def onboarding_certificate(self) -> Path:
+        return self.config / "onboard.cert.pem"
+
+    @property
+    def onboarding_key(self) -> Path:
+        return self.config / "onboard.key.pem"
+
+    @property
+    def soft_serial(self) -> Path:
+        return self.config / "soft_serial"
+
+    # -- persist --
+    @property
+    def kinds(self) -> Path:
+        """Persistent kinds: `<Kind>/<key>`."""
+        return self.persist / "status"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The agent's: last config envelope, controller certificates."""
+        return self.persist / "checkpoint"
+
+    @property
+    def keys(self) -> Path:
+        """The trust service's own: device and ECDH keys and certificates."""
+        return self.persist / "keys"
+
+    @property
+    def downloads(self) -> Path:
+        """The downloader's own; the verifier reads it. `<hex>` whole, `<hex>.part` under way."""
+        return self.persist / "downloads"
+
+    @property
+    def blobs(self) -> Path:
+        """The verifier's own: `<hex>`, verified."""
+        return self.persist / "blobs"
+
+    @property
+    def layers(self) -> Path:
+        """The verifier's own: `<hex of the layer blob>/`, unpacked."""
+        return self.persist / "layers"
+
+    @property
+    def volumes(self) -> Path:
+        """The volumes service's own: `<uuid>#<generation>` (a file or a directory)."""
+        return self.persist / "volumes"
+
+    @property
+    def newlog(self) -> Path:
+        """The logs service's own: `collect/`, `devUpload/`, `appUpload/`, `keepSent/`."""
+        return self.persist / "newlog"
+
+    # -- run --
+    @property
+    def sockets(self) -> Path:
+        return self.run / "sockets"
+
+    @property
+    def netns(self) -> Path:
+        """Apps' network namespaces: `<app id>`."""
+        return self.run / "netns"
+
+    @property
+    def domains(self) -> Path:
+        """The domains service's own: `<app id>/` with the bundle, pid and exit files."""
+        return self.run / "domains"
+
+    @property
+    def networks(self) -> Path:
+        """The networks service's own: dnsmasq's files by bridge."""
+        return self.run / "networks"
+
+    @property
+    def service_logs(self) -> Path:
+        """`<service>.log`: what a service writes to stderr, one JSON object a line."""
+        return self.run / "logs"
+
+    @property
+    def console_logs(self) -> Path:
+        """`<app id>.log`: an app's console, in conmon's k8s-file format."""
+        return self.persist / "consoles"

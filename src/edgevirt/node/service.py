@@ -1,0 +1,48 @@
+"""What a service of the node is: what it reads, what it owns, and how it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from edgevirt.node.paths import Paths
+from edgevirt.runtime import Clock, Kind, Store
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a service gets to work with.
+
+    `store` admits only the kinds that the service declared; `settings` are the node's own
+    (from the command line), the same for all services.
+    """
+
+    name: str
+    store: Store
+    clock: Clock
+    paths: Paths
+    settings: Settings
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How this node runs, set once at its start."""
+
+    serial: str = ""
+    """Hardware serial; in host mode a soft one."""
+    uplink: str = "eth0"
+    """The interface towards the controller."""
+    cgroup: str = "eve"
+    """Root of the node's cgroup tree, relative to each hierarchy's mount."""
+    host_mode: bool = True
+
+
+@dataclass(frozen=True)
+class Service:
+    """One service: one folder, one process. `run` never returns by itself."""
+
+    name: str
+    reads: tuple[Kind[Any], ...]
+    owns: tuple[Kind[Any], ...]
+    run: Callable[[Context], Coroutine[Any, Any, None]]
