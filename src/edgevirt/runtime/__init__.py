@@ -13,7 +13,16 @@ from edgevirt.runtime.controller import (
     Undeclared,
 )
 from edgevirt.runtime.resource import Event, Gone, InStep, Kind, Put, Resource
-from edgevirt.runtime.store import ABSENT, Conflict, Denied, Expired, Store, StoreError
+from edgevirt.runtime.store import (
+    ABSENT,
+    Conflict,
+    Denied,
+    Expired,
+    Holding,
+    Store,
+    StoreError,
+    release,
+)
 
 __all__ = [
     "ABSENT",
@@ -24,6 +33,7 @@ __all__ = [
     "Event",
     "Expired",
     "Gone",
+    "Holding",
     "InStep",
     "Inputs",
     "Kind",
@@ -40,4 +50,5 @@ __all__ = [
     "StoreError",
     "Undeclared",
     "VirtualClock",
+    "release",
 ]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from edgevirt.runtime.resource import Kind
 
@@ -55,6 +55,7 @@ class Inputs(Protocol):
     def all(self, kind: Kind[T]) -> Mapping[str, T]: ...
 
 
+@runtime_checkable
 class Planner(Protocol):
     """`plan` yields all that should exist; what it no longer yields is deleted.
 

@@ -12,8 +12,8 @@ The laws, which the conformance suite checks on every driver:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from typing import Protocol, TypeVar
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from edgevirt.runtime.resource import Event, Kind, Resource
 
@@ -63,3 +63,27 @@ class Store(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class Holding(Protocol):
+    """A store that can keep others waiting for the InStep of a kind until its owner has loaded it.
+
+    Else, after a cold start, a reader would take an owner that has not spoken yet for one that
+    wants nothing, and delete.
+    """
+
+    async def release(self, kind: Kind[Any]) -> None:
+        """What there is of `kind` is whole now: readers may be told InStep. Again: no effect."""
+        ...
+
+
+async def release(store: Store, kinds: Iterable[Kind[Any]]) -> None:
+    """Releases `kinds` where the driver holds them (see Holding); elsewhere does nothing.
+
+    The engine calls it: for a planner's kinds after the first plan, for a reconciler's status at
+    once. An owner that publishes by hand calls it when its first round is written.
+    """
+    if isinstance(store, Holding):
+        for kind in kinds:
+            await store.release(kind)
