@@ -1,0 +1,1 @@
+"""The machine's network: links, packet filter and app networks."""
