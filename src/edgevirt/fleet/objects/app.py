@@ -1,0 +1,303 @@
+"""App: what to run. An AppInstance runs it on a node."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator
+
+from edgevirt.fleet.objects.base import ApiObject, ApiStruct, Condition
+from edgevirt.fleet.objects.columns import AGE, NAME, Column
+from edgevirt.fleet.objects.image import check_size
+from edgevirt.fleet.objects.names import check_label
+from edgevirt.fleet.objects.network_instance import check_address
+from edgevirt.fleet.objects.problems import Problem, duplicate, invalid, required, unsupported
+from edgevirt.fleet.objects.quantity import Quantity, parse, whole
+
+CONTAINER = "Container"
+LATER = ("VM", "Unikernel")
+VIRTUALIZATIONS = ("None", "PV", "HVM", "FML", "Legacy")
+PROTOCOLS = ("TCP", "UDP")
+ACL_PROTOCOLS = ("TCP", "UDP", "ICMP")
+ACTIONS = ("Allow", "Drop", "Limit")
+
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+
+
+class EnvVar(ApiStruct, frozen=True, kw_only=True):
+    """One variable of the environment."""
+
+    name: str = ""
+    """Its name."""
+    value: str = ""
+    """Its value. Kept in clear: no place for a password."""
+
+
+class AppResources(ApiStruct, frozen=True, kw_only=True):
+    """What the app may use."""
+
+    cpu: Quantity = 1
+    """Number of CPUs, whole."""
+    memory: Quantity = "256Mi"
+    """Memory, such as `512Mi`."""
+
+
+class AppVolume(ApiStruct, frozen=True, kw_only=True):
+    """A place for data that outlives restarts; a purge makes it new."""
+
+    name: str = ""
+    """Its name within the app."""
+    size: Quantity = "100Mi"
+    """Room for data, such as `1Gi`."""
+    mount_path: str = ""
+    """Where the app sees it: an absolute path."""
+
+
+class PortMap(ApiStruct, frozen=True, kw_only=True):
+    """A port of the node that leads to the app."""
+
+    protocol: str = "TCP"
+    """`TCP` or `UDP`."""
+    node_port: int = 0
+    """Port on the node, 1 to 65535."""
+    app_port: int = 0
+    """Port of the app, 1 to 65535."""
+
+
+class AclMatch(ApiStruct, frozen=True, kw_only=True):
+    """Which traffic a rule is about; empty: all of it."""
+
+    ip: str = ""
+    """Addresses of the other side: `192.0.2.0/24`."""
+    host: str = ""
+    """Name of the other side, with all below it: `example.com`."""
+    protocol: str = ""
+    """`TCP`, `UDP` or `ICMP`."""
+    local_port: int = 0
+    """The app's port; 0: any."""
+    remote_port: int = 0
+    """Port of the other side; 0: any."""
+
+
+class AclLimit(ApiStruct, frozen=True, kw_only=True):
+    """How many packets may pass."""
+
+    rate: int = 0
+    """Packets per unit."""
+    unit: str = "s"
+    """`s`, `m`, `h` or `d`."""
+    burst: int = 0
+    """Packets that may come at once."""
+
+
+class AppAcl(ApiStruct, frozen=True, kw_only=True):
+    """One rule; the first that matches decides."""
+
+    match: AclMatch = AclMatch()
+    """Which traffic."""
+    action: str = "Allow"
+    """`Allow`, `Drop` or `Limit`."""
+    limit: AclLimit | None = None
+    """For `Limit`."""
+
+
+class AppInterface(ApiStruct, frozen=True, kw_only=True):
+    """One network interface of the app."""
+
+    name: str = ""
+    """Its name within the app."""
+    network_instance: str = ""
+    """The NetworkInstance that it is on."""
+    ip: str = ""
+    """A static address in that network; empty: DHCP."""
+    mac: str = ""
+    """A static hardware address; empty: made by the node."""
+    ports: tuple[PortMap, ...] = ()
+    """Ports of the node that lead to the app."""
+    acls: tuple[AppAcl, ...] | None = None
+    """Rules for the app's traffic; what no rule matches is dropped. Absent: all is allowed."""
+
+
+class AppSpec(ApiStruct, frozen=True, kw_only=True):
+    """What to run."""
+
+    type: str = CONTAINER
+    """`Container`. (`VM` and `Unikernel` are not served yet.)"""
+    image: str = ""
+    """The Image to run."""
+    command: tuple[str, ...] = ()
+    """The program and its arguments instead of the image's own."""
+    env: tuple[EnvVar, ...] = ()
+    """Variables of the environment, besides the image's own."""
+    resources: AppResources = AppResources()
+    """What it may use."""
+    volumes: tuple[AppVolume, ...] = ()
+    """Places for its data."""
+    interfaces: tuple[AppInterface, ...] = ()
+    """Its network interfaces."""
+    virtualization: str = "None"
+    """What it is kept in: `None` (a container on the node's kernel), or a VM of its own: `PV`,
+    `HVM`, `FML`, `Legacy`."""
+    start_delay_seconds: int = 0
+    """How long to wait after the node's boot."""
+
+
+class AppStatus(ApiStruct, frozen=True, kw_only=True):
+    """What is known of it."""
+
+    conditions: tuple[Condition, ...] = ()
+    """Aspects of its state."""
+
+
+class App(ApiObject, frozen=True, kw_only=True):
+    """What to run."""
+
+    spec: AppSpec = AppSpec()
+    """What to run, and with what."""
+    status: AppStatus = AppStatus()
+    """What is known of it."""
+
+    @property
+    def cpus(self) -> int:
+        return whole(self.spec.resources.cpu)
+
+    @property
+    def memory_bytes(self) -> int:
+        return whole(self.spec.resources.memory)
+
+
+def validate(app: App) -> Iterator[Problem]:
+    spec = app.spec
+    if spec.type != CONTAINER:
+        hint = f"{spec.type} is not served yet" if spec.type in LATER else ""
+        yield unsupported("spec.type", spec.type, (CONTAINER,), hint)
+    if not spec.image:
+        yield required("spec.image", "the name of an Image")
+    if spec.virtualization not in VIRTUALIZATIONS:
+        yield unsupported("spec.virtualization", spec.virtualization, VIRTUALIZATIONS)
+    if not 0 <= spec.start_delay_seconds <= 86400:
+        yield invalid("spec.startDelaySeconds", spec.start_delay_seconds, "must be 0 to 86400")
+    yield from _check_env(spec.env)
+    yield from _check_resources(spec.resources)
+    yield from _check_volumes(spec.volumes)
+    yield from _check_interfaces(spec.interfaces)
+
+
+def _check_env(env: tuple[EnvVar, ...]) -> Iterator[Problem]:
+    seen: set[str] = set()
+    for index, variable in enumerate(env):
+        field = f"spec.env[{index}].name"
+        if not variable.name:
+            yield required(field)
+        elif not _ENV_NAME.fullmatch(variable.name):
+            yield invalid(field, variable.name, "must be letters, digits, '_', '.' or '-'")
+        elif variable.name in seen:
+            yield duplicate(field, variable.name)
+        if "\n" in variable.value or "\0" in variable.value:
+            yield invalid(f"spec.env[{index}].value", variable.value, "must be one line")
+        seen.add(variable.name)
+
+
+def _check_resources(resources: AppResources) -> Iterator[Problem]:
+    try:
+        cpus = parse(resources.cpu)
+    except ValueError as error:
+        yield invalid("spec.resources.cpu", resources.cpu, str(error))
+    else:
+        if cpus != int(cpus) or not 1 <= cpus <= 1024:
+            why = "must be a whole number of CPUs, at least 1"
+            yield invalid("spec.resources.cpu", resources.cpu, why)
+    yield from check_size("spec.resources.memory", resources.memory, least=4 * 2**20)
+
+
+def _check_volumes(volumes: tuple[AppVolume, ...]) -> Iterator[Problem]:
+    names: set[str] = set()
+    mounts: set[str] = set()
+    for index, volume in enumerate(volumes):
+        path = f"spec.volumes[{index}]"
+        yield from check_label(f"{path}.name", volume.name)
+        if volume.name in names:
+            yield duplicate(f"{path}.name", volume.name)
+        yield from check_size(f"{path}.size", volume.size, least=2**20)
+        mount = volume.mount_path
+        if not mount:
+            yield required(f"{path}.mountPath", "an absolute path in the app")
+        elif not mount.startswith("/") or mount == "/" or ".." in mount.split("/"):
+            yield invalid(f"{path}.mountPath", mount, "must be an absolute path below /, no '..'")
+        elif mount.rstrip("/") in mounts:
+            yield duplicate(f"{path}.mountPath", mount)
+        names.add(volume.name)
+        mounts.add(mount.rstrip("/"))
+
+
+def _check_interfaces(interfaces: tuple[AppInterface, ...]) -> Iterator[Problem]:
+    names: set[str] = set()
+    taken: set[tuple[str, int]] = set()
+    for index, interface in enumerate(interfaces):
+        path = f"spec.interfaces[{index}]"
+        yield from check_label(f"{path}.name", interface.name)
+        if interface.name in names:
+            yield duplicate(f"{path}.name", interface.name)
+        names.add(interface.name)
+        if not interface.network_instance:
+            yield required(f"{path}.networkInstance", "the name of a NetworkInstance")
+        if interface.ip:
+            yield from check_address(f"{path}.ip", interface.ip)
+        if interface.mac and not re.fullmatch(r"([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}", interface.mac):
+            yield invalid(f"{path}.mac", interface.mac, "must be like 02:16:3e:00:00:01")
+        yield from _check_ports(path, interface.ports, taken)
+        for i, acl in enumerate(interface.acls or ()):
+            yield from _check_acl(f"{path}.acls[{i}]", acl)
+
+
+def _check_ports(
+    path: str, ports: tuple[PortMap, ...], taken: set[tuple[str, int]]
+) -> Iterator[Problem]:
+    for index, port in enumerate(ports):
+        here = f"{path}.ports[{index}]"
+        if port.protocol not in PROTOCOLS:
+            yield unsupported(f"{here}.protocol", port.protocol, PROTOCOLS)
+        for field, number in (("nodePort", port.node_port), ("appPort", port.app_port)):
+            if not 1 <= number <= 65535:
+                yield invalid(f"{here}.{field}", number, "must be between 1 and 65535")
+        if (port.protocol, port.node_port) in taken:
+            yield duplicate(f"{here}.nodePort", port.node_port)
+        taken.add((port.protocol, port.node_port))
+
+
+def _check_acl(path: str, acl: AppAcl) -> Iterator[Problem]:
+    match = acl.match
+    if acl.action not in ACTIONS:
+        yield unsupported(f"{path}.action", acl.action, ACTIONS)
+    if match.protocol and match.protocol not in ACL_PROTOCOLS:
+        yield unsupported(f"{path}.match.protocol", match.protocol, ACL_PROTOCOLS)
+    for field, number in (("localPort", match.local_port), ("remotePort", match.remote_port)):
+        if not 0 <= number <= 65535:
+            yield invalid(f"{path}.match.{field}", number, "must be between 0 and 65535")
+        elif number and match.protocol not in PROTOCOLS:
+            yield required(f"{path}.match.protocol", "a port needs TCP or UDP")
+    if match.ip:
+        try:
+            ipaddress.ip_network(match.ip, strict=False)
+        except ValueError:
+            yield invalid(f"{path}.match.ip", match.ip, "must be like 192.0.2.0/24")
+    if match.ip and match.host:
+        yield invalid(f"{path}.match.host", match.host, "must not be given together with ip")
+    if acl.action == "Limit":
+        if acl.limit is None:
+            yield required(f"{path}.limit")
+        elif acl.limit.rate <= 0 or acl.limit.unit not in ("s", "m", "h", "d"):
+            yield invalid(
+                f"{path}.limit", acl.limit.unit, "must have a rate, and unit s, m, h or d"
+            )
+
+
+COLUMNS = (
+    NAME,
+    Column("Type", lambda a, _: a.spec.type),
+    Column("Image", lambda a, _: a.spec.image),
+    Column("CPU", lambda a, _: str(a.spec.resources.cpu)),
+    Column("Memory", lambda a, _: str(a.spec.resources.memory)),
+    Column("Virtualization", lambda a, _: a.spec.virtualization, priority=1),
+    AGE,
+)

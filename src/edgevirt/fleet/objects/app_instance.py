@@ -1,0 +1,141 @@
+"""AppInstance: one App on one EdgeNode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from edgevirt.fleet.objects.base import ApiObject, ApiStruct, Condition
+from edgevirt.fleet.objects.columns import AGE, NAME, Column, condition_status
+from edgevirt.fleet.objects.edgenode import MAX_COUNTER
+from edgevirt.fleet.objects.problems import Problem, invalid, required
+
+
+class AppInstanceSpec(ApiStruct, frozen=True, kw_only=True):
+    """Which app runs where."""
+
+    app: str = ""
+    """The App to run."""
+    edge_node: str = ""
+    """The EdgeNode to run it on."""
+    activate: bool = True
+    """Whether it runs; when false it is halted, and keeps its data."""
+    restart_counter: int = 0
+    """Raise it to restart the app once."""
+    purge_counter: int = 0
+    """Raise it to make the app anew, with empty volumes."""
+
+
+class AppAddress(ApiStruct, frozen=True, kw_only=True):
+    """An address of the app."""
+
+    interface: str = ""
+    """The interface that has it."""
+    ip: str = ""
+    """The address."""
+    mac: str = ""
+    """Hardware address of the interface."""
+
+
+class AppError(ApiStruct, frozen=True, kw_only=True):
+    """Something that went wrong on the node."""
+
+    message: str = ""
+    """«cannot X: why»."""
+    severity: str = ""
+    """`Notice`, `Warning` or `Error`."""
+    since: str | None = None
+    """When it went wrong."""
+    retry_at: str | None = None
+    """When the node tries again; absent: when the spec changes."""
+    hint: str = ""
+    """What helps."""
+
+
+class VolumeOnNode(ApiStruct, frozen=True, kw_only=True):
+    """A volume of the app."""
+
+    name: str = ""
+    """Its name in the App; `root` for the image's own."""
+    state: str = ""
+    """Its state, by EVE's names."""
+    size: int = 0
+    """Bytes that it takes."""
+    progress: int = 0
+    """Percent of what is to be downloaded."""
+    message: str = ""
+    """What is wrong with it."""
+
+
+class AppInstanceStatus(ApiStruct, frozen=True, kw_only=True):
+    """The fleet's view of the node's last report of the app."""
+
+    conditions: tuple[Condition, ...] = ()
+    """`Ready`, `Scheduled` (the node's config has it)."""
+    state: str = ""
+    """By EVE's names: `DOWNLOADING`, `BOOTING`, `RUNNING`, `HALTED` and so on."""
+    what: str = ""
+    """What is going on, in words."""
+    since: str | None = None
+    """When `state` began."""
+    app_id: str = msgspec.field(default="", name="appID")
+    """The app's UUID on the node."""
+    ips: tuple[AppAddress, ...] = ()
+    """Its addresses."""
+    url: str = ""
+    """Where its first TCP port map can be reached."""
+    errors: tuple[AppError, ...] = ()
+    """What went wrong."""
+    restarts: int = 0
+    """How often it was started again after a crash."""
+    boot_time: str | None = None
+    """When it was last started."""
+    volumes: tuple[VolumeOnNode, ...] = ()
+    """Its volumes."""
+    progress: int = 0
+    """Percent of what is to be downloaded."""
+    observed_generation: int = 0
+    """The generation of the spec that the node's config has."""
+
+
+class AppInstance(ApiObject, frozen=True, kw_only=True):
+    """One App on one EdgeNode."""
+
+    spec: AppInstanceSpec = AppInstanceSpec()
+    """Which app runs where."""
+    status: AppInstanceStatus = AppInstanceStatus()
+    """How it fares."""
+
+
+def validate(instance: AppInstance) -> Iterator[Problem]:
+    spec = instance.spec
+    if not spec.app:
+        yield required("spec.app", "the name of an App")
+    if not spec.edge_node:
+        yield required("spec.edgeNode", "the name of an EdgeNode")
+    for field, counter in (
+        ("restartCounter", spec.restart_counter),
+        ("purgeCounter", spec.purge_counter),
+    ):
+        if not 0 <= counter <= MAX_COUNTER:
+            yield invalid(f"spec.{field}", counter, f"must be between 0 and {MAX_COUNTER}")
+
+
+def _trouble(instance: AppInstance, _now: float) -> str:
+    errors = instance.status.errors
+    return errors[0].message if errors else instance.status.what or "<none>"
+
+
+COLUMNS = (
+    NAME,
+    Column("App", lambda i, _: i.spec.app),
+    Column("Node", lambda i, _: i.spec.edge_node),
+    Column("State", lambda i, _: i.status.state or "PENDING"),
+    Column("Ready", lambda i, _: condition_status(i.status.conditions, "Ready")),
+    Column("Restarts", lambda i, _: i.status.restarts, "integer"),
+    Column("IP", lambda i, _: ",".join(a.ip for a in i.status.ips) or "<none>", priority=1),
+    Column("URL", lambda i, _: i.status.url or "<none>", priority=1),
+    Column("Message", _trouble, priority=1),
+    AGE,
+)

@@ -1,0 +1,223 @@
+"""EdgeNode: one edge computer."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+
+import msgspec
+
+from edgevirt.fleet.objects.base import ApiObject, ApiStruct, Condition, LocalRef
+from edgevirt.fleet.objects.columns import AGE, NAME, Column, condition_status, since
+from edgevirt.fleet.objects.problems import Problem, duplicate, invalid, required
+from edgevirt.fleet.objects.quantity import human
+
+MAX_COUNTER = 2**32 - 1
+
+
+class NodePort(ApiStruct, frozen=True, kw_only=True):
+    """A physical port of the node."""
+
+    name: str = ""
+    """Its name in the config: `eth0`, or a logical label."""
+    interface: str = ""
+    """Name of the interface on the machine; empty: as `name`."""
+    uplink: bool = True
+    """Whether the node reaches the fleet by it."""
+    cost: int = 0
+    """0 to 255; ports of lower cost are used first."""
+    address: str = ""
+    """Static address with its prefix, `192.0.2.7/24`; empty: DHCP."""
+    gateway: str = ""
+    """Of a static address."""
+    dns: tuple[str, ...] = ()
+    """DNS servers of a static address."""
+
+
+class EdgeNodeSpec(ApiStruct, frozen=True, kw_only=True):
+    """What the node should be."""
+
+    serial: str = ""
+    """Serial number of the hardware, by which the machine is known when it first calls."""
+    soft_serial: str = ""
+    """Serial number that was given at installation."""
+    onboarding_key_ref: LocalRef | None = None
+    """The only OnboardingKey by which the machine may come in; absent: any of the project."""
+    activate: bool = True
+    """Whether the node may work; when false its apps are halted and it gets an empty config."""
+    properties: dict[str, str] = msgspec.field(default_factory=dict)
+    """The node's config properties, such as `timer.config.interval`: `"60"`."""
+    ports: tuple[NodePort, ...] = ()
+    """Physical ports; empty: one uplink `eth0` with DHCP."""
+    reboot_counter: int = 0
+    """Raise it to reboot the node once."""
+    shutdown_counter: int = 0
+    """Raise it to shut the node's apps down once."""
+
+
+class NodeAddress(ApiStruct, frozen=True, kw_only=True):
+    """An address of the node."""
+
+    port: str = ""
+    """The port that has it."""
+    address: str = ""
+    """The address."""
+    mac: str = ""
+    """Hardware address of the port."""
+    up: bool = False
+    """Whether the port has a link."""
+
+
+class AppSummary(ApiStruct, frozen=True, kw_only=True):
+    """How many apps of the node are in which state."""
+
+    total: int = 0
+    """Apps that are meant for the node."""
+    running: int = 0
+    """Apps that run."""
+    failed: int = 0
+    """Apps with an error."""
+
+
+class EdgeNodeStatus(ApiStruct, frozen=True, kw_only=True):
+    """The fleet's view of the node's last report."""
+
+    conditions: tuple[Condition, ...] = ()
+    """`Enrolled`, `Online`, `Ready`, `ConfigApplied`, `Attested`."""
+    node_id: str = msgspec.field(default="", name="nodeID")
+    """The node's UUID on the nodes' API."""
+    phase: str = ""
+    """In one word: `Pending`, `Online`, `Offline`, `Rebooting`, `Error`."""
+    device_certificate: str = ""
+    """The node's certificate, in PEM."""
+    fingerprint: str = ""
+    """SHA-256 of the node's certificate, in hex."""
+    onboarding_key: str = ""
+    """The OnboardingKey by which it came in."""
+    enrolled_at: str | None = None
+    """When the machine became this node."""
+    last_seen: str | None = None
+    """When it last asked or reported; written at most once a minute while it is online."""
+    last_info: str | None = None
+    """When it last told its state as a whole."""
+    version: str = ""
+    """Version of the software that it runs."""
+    architecture: str = ""
+    """`amd64`, `arm64`."""
+    manufacturer: str = ""
+    """Of the machine."""
+    product: str = ""
+    """Of the machine."""
+    serial: str = ""
+    """As the machine itself reports it."""
+    hostname: str = ""
+    """Name of the machine."""
+    cpus: int = 0
+    """Number of CPUs."""
+    memory: int = 0
+    """Bytes of memory."""
+    storage: int = 0
+    """Bytes of storage for apps and data."""
+    boot_time: str | None = None
+    """When it booted."""
+    boot_reason: str = ""
+    """Why it booted the last time."""
+    addresses: tuple[NodeAddress, ...] = ()
+    """Addresses of its ports."""
+    apps: AppSummary = AppSummary()
+    """Its apps in numbers."""
+    trust: str = ""
+    """How far it is believed: `Attested`, `SoftwareKey` (no TPM), `Untrusted`."""
+    config_version: str = ""
+    """Version of the config that the fleet wants."""
+    config_hash: str = ""
+    """Hash of the config that the node last took."""
+    errors: tuple[str, ...] = ()
+    """What it complains of."""
+
+
+class EdgeNode(ApiObject, frozen=True, kw_only=True):
+    """One edge computer."""
+
+    spec: EdgeNodeSpec = EdgeNodeSpec()
+    """What it should be."""
+    status: EdgeNodeStatus = EdgeNodeStatus()
+    """What it is."""
+
+
+def validate(node: EdgeNode) -> Iterator[Problem]:
+    spec = node.spec
+    if not (spec.serial or spec.soft_serial):
+        yield required("spec.serial", "give the machine's serial, its softSerial, or both")
+    for name, value in spec.properties.items():
+        if not name or any(c.isspace() for c in name):
+            yield invalid(f"spec.properties[{name}]", name, "must be a property's name")
+        if len(value) > 4096:
+            yield invalid(f"spec.properties[{name}]", value, "must have at most 4096 characters")
+    for field, counter in (
+        ("rebootCounter", spec.reboot_counter),
+        ("shutdownCounter", spec.shutdown_counter),
+    ):
+        if not 0 <= counter <= MAX_COUNTER:
+            yield invalid(f"spec.{field}", counter, f"must be between 0 and {MAX_COUNTER}")
+    yield from _check_ports(spec.ports)
+
+
+def _check_ports(ports: tuple[NodePort, ...]) -> Iterator[Problem]:
+    seen: set[str] = set()
+    for index, port in enumerate(ports):
+        path = f"spec.ports[{index}]"
+        if not port.name:
+            yield required(f"{path}.name")
+        elif port.name in seen:
+            yield duplicate(f"{path}.name", port.name)
+        seen.add(port.name)
+        if not 0 <= port.cost <= 255:
+            yield invalid(f"{path}.cost", port.cost, "must be between 0 and 255")
+        yield from _check_static(path, port)
+    if ports and not any(port.uplink for port in ports):
+        yield invalid(
+            "spec.ports", len(ports), "one of them must be an uplink, or the node is lost"
+        )
+
+
+def _check_static(path: str, port: NodePort) -> Iterator[Problem]:
+    if not port.address:
+        return
+    try:
+        network = ipaddress.ip_interface(port.address).network
+    except ValueError:
+        network = None
+    if network is None or "/" not in port.address:
+        yield invalid(f"{path}.address", port.address, "must be like 192.0.2.7/24")
+        return
+    if port.gateway:
+        try:
+            inside = ipaddress.ip_address(port.gateway) in network
+        except ValueError:
+            inside = False
+        if not inside:
+            yield invalid(f"{path}.gateway", port.gateway, f"must be an address in {network}")
+
+
+def _addresses(node: EdgeNode, _now: float) -> str:
+    return ",".join(a.address for a in node.status.addresses if a.address) or "<none>"
+
+
+def _apps(node: EdgeNode, _now: float) -> str:
+    return f"{node.status.apps.running}/{node.status.apps.total}"
+
+
+COLUMNS = (
+    NAME,
+    Column("Serial", lambda n, _: n.spec.serial or n.spec.soft_serial or "<none>"),
+    Column("State", lambda n, _: n.status.phase or "Pending", description="The node in one word"),
+    Column("Ready", lambda n, _: condition_status(n.status.conditions, "Ready")),
+    Column("Apps", _apps, description="Running and all apps"),
+    Column("Last Seen", lambda n, now: since(n.status.last_seen, now)),
+    Column("Version", lambda n, _: n.status.version or "<none>", priority=1),
+    Column("Addresses", _addresses, priority=1),
+    Column("CPUs", lambda n, _: n.status.cpus, "integer", priority=1),
+    Column("Memory", lambda n, _: human(n.status.memory), priority=1),
+    AGE,
+)

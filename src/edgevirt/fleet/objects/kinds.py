@@ -1,0 +1,115 @@
+"""The table of the operators' API: every kind, its names, its value, its rules, its columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from edgevirt.fleet.objects import (
+    app,
+    app_instance,
+    datastore,
+    edgenode,
+    event,
+    image,
+    namespace,
+    network_instance,
+    onboarding,
+    secret,
+)
+from edgevirt.fleet.objects.base import ApiObject
+from edgevirt.fleet.objects.columns import Column
+from edgevirt.fleet.objects.problems import Problem
+from edgevirt.runtime.resource import Kind
+
+T = TypeVar("T", bound=ApiObject)
+
+GROUP = "edgevirt.io"
+VERSION = "v1alpha1"
+
+
+@dataclass(frozen=True)
+class ApiKind(Generic[T]):
+    """One row. `store` is the kind's table in the Store, keyed by `base.object_key`."""
+
+    name: str
+    plural: str
+    singular: str
+    short_names: tuple[str, ...]
+    store: Kind[T]
+    columns: tuple[Column, ...]
+    validate: Callable[[Any], Iterable[Problem]]
+    group: str = GROUP
+    version: str = VERSION
+    namespaced: bool = True
+    has_status: bool = True
+    """Whether it has a spec and a `/status` subresource."""
+    selectable: tuple[str, ...] = ()
+    """Fields for `--field-selector`, besides the name and the namespace."""
+
+    @property
+    def type(self) -> type[T]:
+        return self.store.type
+
+    @property
+    def api_version(self) -> str:
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+
+NAMESPACE = Kind("Namespace", namespace.Namespace, persistent=True)
+SECRET = Kind("Secret", secret.Secret, persistent=True)
+"""Values are sealed (see sealing.py)."""
+EVENT = Kind("Event", event.Event, persistent=True)
+ONBOARDING_KEY = Kind("OnboardingKey", onboarding.OnboardingKey, persistent=True)
+ENROLLMENT_REQUEST = Kind("EnrollmentRequest", onboarding.EnrollmentRequest, persistent=True)
+EDGE_NODE = Kind("EdgeNode", edgenode.EdgeNode, persistent=True)
+DATASTORE = Kind("Datastore", datastore.Datastore, persistent=True)
+IMAGE = Kind("Image", image.Image, persistent=True)
+NETWORK_INSTANCE = Kind("NetworkInstance", network_instance.NetworkInstance, persistent=True)
+APP = Kind("App", app.App, persistent=True)
+APP_INSTANCE = Kind("AppInstance", app_instance.AppInstance, persistent=True)
+
+_EVENT_FIELDS = (
+    "involvedObject.kind",
+    "involvedObject.namespace",
+    "involvedObject.name",
+    "involvedObject.uid",
+    "involvedObject.apiVersion",
+    "involvedObject.resourceVersion",
+    "involvedObject.fieldPath",
+    "reason",
+    "reportingComponent",
+    "source",
+    "type",
+)
+
+KINDS: tuple[ApiKind[Any], ...] = (
+    ApiKind("Namespace", "namespaces", "namespace", ("ns",), NAMESPACE, namespace.COLUMNS,
+            namespace.validate, group="", version="v1", namespaced=False,
+            selectable=("status.phase",)),
+    ApiKind("Secret", "secrets", "secret", (), SECRET, secret.COLUMNS, secret.validate,
+            group="", version="v1", has_status=False, selectable=("type",)),
+    ApiKind("Event", "events", "event", ("ev",), EVENT, event.COLUMNS, event.validate,
+            group="", version="v1", has_status=False, selectable=_EVENT_FIELDS),
+    ApiKind("OnboardingKey", "onboardingkeys", "onboardingkey", ("obk",), ONBOARDING_KEY,
+            onboarding.KEY_COLUMNS, onboarding.validate_key),
+    ApiKind("EnrollmentRequest", "enrollmentrequests", "enrollmentrequest", ("er",),
+            ENROLLMENT_REQUEST, onboarding.REQUEST_COLUMNS, onboarding.validate_request,
+            selectable=("spec.serial", "spec.softSerial")),
+    ApiKind("EdgeNode", "edgenodes", "edgenode", ("en",), EDGE_NODE, edgenode.COLUMNS,
+            edgenode.validate,
+            selectable=("spec.serial", "spec.softSerial", "status.phase", "status.nodeID")),
+    ApiKind("Datastore", "datastores", "datastore", ("ds",), DATASTORE, datastore.COLUMNS,
+            datastore.validate, selectable=("spec.type",)),
+    ApiKind("Image", "images", "image", ("img",), IMAGE, image.COLUMNS, image.validate,
+            selectable=("spec.format",)),
+    ApiKind("NetworkInstance", "networkinstances", "networkinstance", ("ni",), NETWORK_INSTANCE,
+            network_instance.COLUMNS, network_instance.validate, selectable=("spec.type",)),
+    ApiKind("App", "apps", "app", (), APP, app.COLUMNS, app.validate,
+            selectable=("spec.type", "spec.image")),
+    ApiKind("AppInstance", "appinstances", "appinstance", ("ai",), APP_INSTANCE,
+            app_instance.COLUMNS, app_instance.validate,
+            selectable=("spec.app", "spec.edgeNode", "status.state")),
+)  # fmt: skip
+BY_NAME: dict[str, ApiKind[Any]] = {kind.name: kind for kind in KINDS}
