@@ -27,6 +27,13 @@ GENERATED = Path("src/edgevirt/wire/gen")
 PACKAGE = "edgevirt.wire.gen"
 STAMP = ".stamp"
 HEADER = '"""Generated from the definitions in wire/proto by hatch_build.py; not kept in git."""\n'
+STUB_HEADER = "# mypy: ignore-errors\nfrom typing import Self as _Self\n"
+ENUM_CLASS = re.compile(
+    r"^( *)class \w+\(int, metaclass=_enum_type_wrapper\.EnumTypeWrapper\):\n", re.MULTILINE
+)
+VALUE_TYPE = (
+    r"\1    @classmethod\n\1    def ValueType(cls, number: int) -> _Self: ...  # a plain int\n"
+)
 
 
 class MessagesBuildHook(BuildHookInterface):  # type: ignore[type-arg, misc, unused-ignore]
@@ -92,15 +99,18 @@ def _make_importable(out: Path) -> None:
     """Turn protoc's top-level names into names under our package, and add package files.
 
     The stubs leave out type arguments that strict checking asks for; they are exempted here, so
-    that no checker's settings need to know of them.
+    that no checker's settings need to know of them. They also lack the call that makes a typed
+    enum value of a number, `Kind.ValueType(number)`, which works at run time.
     """
     roots = "|".join(sorted(folder.name for folder in out.iterdir() if folder.is_dir()))
     imported = re.compile(rf"^from ({roots}) import ", re.MULTILINE)
     owner = re.compile(rf"(BuildTopDescriptorsAndMessages\(DESCRIPTOR, ')({roots})\.")
     for module in out.rglob("*_pb2.py*"):
         text = imported.sub(rf"from {PACKAGE}.\1 import ", module.read_text())
-        exempt = "# mypy: ignore-errors\n" if module.suffix == ".pyi" else ""
-        module.write_text(exempt + owner.sub(rf"\1{PACKAGE}.\2.", text))
+        text = owner.sub(rf"\1{PACKAGE}.\2.", text)
+        if module.suffix == ".pyi":
+            text = STUB_HEADER + ENUM_CLASS.sub(rf"\g<0>{VALUE_TYPE}", text)
+        module.write_text(text)
     for folder in [out, *(path for path in out.rglob("*") if path.is_dir())]:
         (folder / "__init__.py").write_text(HEADER)
 
