@@ -109,8 +109,16 @@ def load_pem(pem: bytes) -> x509.Certificate:
     """The first certificate of a PEM file; what follows it is not looked at."""
     try:
         return x509.load_pem_x509_certificate(pem)
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise CertificateError(Reason.MALFORMED, f"cannot read certificate: {error}") from error
+
+
+def load_pems(pem: bytes) -> list[x509.Certificate]:
+    """All certificates of a PEM file, at least one."""
+    try:
+        return x509.load_pem_x509_certificates(pem)
+    except (ValueError, x509.InvalidVersion) as error:
+        raise CertificateError(Reason.MALFORMED, f"cannot read certificates: {error}") from error
 
 
 def public_key_of(certificate: x509.Certificate) -> PublicKey:
@@ -161,7 +169,7 @@ def require_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -
     """Raise UNTRUSTED unless `issuer` signed `certificate`: a node's keys under its identity."""
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature) as error:
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
         raise CertificateError(
             Reason.UNTRUSTED, "cannot trust certificate: its issuer did not sign it"
         ) from error

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -88,7 +89,7 @@ def verify_controller_certs(
     between = [
         certificate
         for entry in entries[certs.CERT_TYPE_CONTROLLER_INTERMEDIATE]
-        for certificate in _load_all(entry.cert)
+        for certificate in certificates.load_pems(entry.cert)
     ]
     (signer,) = entries[certs.CERT_TYPE_CONTROLLER_SIGNING]
     signing = certificates.load_pem(signer.cert)
@@ -145,7 +146,9 @@ def _verifier(root_pem: bytes, now: datetime) -> verification.ClientVerifier:
         x509.ExtendedKeyUsage, verification.Criticality.AGNOSTIC, _require_usage
     )
     authority = leaf.require_present(x509.BasicConstraints, verification.Criticality.AGNOSTIC, None)
-    builder = verification.PolicyBuilder().store(verification.Store(_load_all(root_pem)))
+    builder = verification.PolicyBuilder().store(
+        verification.Store(certificates.load_pems(root_pem))
+    )
     policies = builder.extension_policies(ca_policy=authority, ee_policy=leaf)
     return policies.time(now).build_client_verifier()
 
@@ -165,7 +168,7 @@ def _require_chain(
 ) -> None:
     try:
         verifier.verify(certificate, between)
-    except (verification.VerificationError, ValueError) as error:
+    except (verification.VerificationError, ValueError, UnsupportedAlgorithm) as error:
         raise CertificateError(Reason.UNTRUSTED, f"cannot trust certificate: {error}") from error
 
 
@@ -174,10 +177,3 @@ def _exchange_key(certificate: x509.Certificate) -> ec.EllipticCurvePublicKey:
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise CertificateError(Reason.BAD_KEY, "cannot use certificate: no P-256 key for exchange")
     return key
-
-
-def _load_all(pem: bytes) -> list[x509.Certificate]:
-    try:
-        return x509.load_pem_x509_certificates(pem)
-    except ValueError as error:
-        raise CertificateError(Reason.MALFORMED, f"cannot read certificates: {error}") from error

@@ -161,7 +161,7 @@ def unpack_node(raw: bytes, max_size: int, max_body: int) -> Bundle:
         raise LogsError(Reason.MALFORMED, "cannot read logs: the header has no comment")
     try:
         header = _decode_node(comment)
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         raise LogsError(Reason.MALFORMED, f"cannot read logs: header: {error}") from error
     return Bundle(header, created, _inflate(raw, max_body))
 
@@ -193,10 +193,11 @@ def decode_metrics(raw: bytes) -> ServerMetrics:
     """An empty answer means that the controller says nothing."""
     try:
         return _decode_metrics(raw) if raw else ServerMetrics()
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         raise LogsError(Reason.MALFORMED, f"cannot read server metrics: {error}") from error
 
 
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _encode: Final = msgspec.json.Encoder().encode
 _decode_entry: Final = msgspec.json.Decoder(LogEntry).decode
 _decode_node: Final = msgspec.json.Decoder(NodeHeader).decode
@@ -218,7 +219,7 @@ def _encode_entry(entry: LogEntry) -> bytes:
 def _decode_line(line: bytes, number: int) -> LogEntry:
     try:
         return _decode_entry(line)
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         raise LogsError(Reason.MALFORMED, f"cannot read logs: line {number}: {error}") from error
 
 
