@@ -36,6 +36,7 @@ class NetworkInstance(Noun, frozen=True, kw_only=True):
     """(name, addresses)."""
     flow_log: bool = False
     mtu: int = 0
+    activate: bool = True
     rest: bytes = b""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, cast
 
 from edgevirt.model.app import AppInstance, Resources, VirtualizationMode, VolumeRef
 from edgevirt.model.ids import AppId, NetworkInstanceId, VolumeId
@@ -12,6 +12,7 @@ from edgevirt.wire.convert.rest import (
     ConvertError,
     copy_without,
     enum_of,
+    forget,
     identity,
     leave,
     pack,
@@ -66,15 +67,10 @@ def _app_rest(message: config.AppInstanceConfig) -> config.AppInstanceConfig:
     rest = copy_without(
         message,
         *("displayname", "fixedresources", "activate", "interfaces", "adapters", "userData"),
-        *("volumeRefList", "profile_list", "start_delay_in_seconds", "uuidandversion"),
+        *("volumeRefList", "profile_list", "start_delay_in_seconds"),
     )
-    left = copy_without(message.uuidandversion, "uuid", "version")
-    if left.ByteSize():
-        rest.uuidandversion.CopyFrom(left)
-    if rest.HasField("restart"):
-        rest.restart.ClearField("counter")
-    if rest.HasField("purge"):
-        rest.purge.ClearField("counter")
+    forget(rest, ("uuidandversion",), ("uuid", "version"))
+    forget(rest, ("restart", "purge"), ("counter",))
     leave(message.volumeRefList, _VOLUME_FIELDS, rest.volumeRefList)
     leave(message.adapters, _ADAPTER_FIELDS, rest.adapters)
     return rest
@@ -113,9 +109,7 @@ def _volume_ref_message(noun: VolumeRef) -> config.VolumeRef:
 
 def _resources(message: config.VmConfig, what: str) -> Resources:
     """No processors at all means one: an app that asks for none still has to run."""
-    rest = copy_without(
-        message, "memory", "maxmem", "vcpus", "virtualizationMode", "disableLogs"
-    )
+    rest = copy_without(message, "memory", "maxmem", "vcpus", "virtualizationMode", "disableLogs")
     return Resources(
         memory_kib=message.memory,
         max_memory_kib=message.maxmem,
@@ -130,7 +124,7 @@ def _resources_message(noun: Resources) -> config.VmConfig:
     message.memory = noun.memory_kib
     message.maxmem = noun.max_memory_kib
     message.vcpus = noun.vcpus
-    message.virtualizationMode = config.VmMode.ValueType(noun.mode)
+    message.virtualizationMode = cast("config.VmMode", int(noun.mode))
     return message
 
 
@@ -166,8 +160,11 @@ def acl(message: config.ACE, what: str) -> Acl:
     rest = copy_without(message, "id", "matches")
     leave(message.matches, _MATCH_FIELDS, rest.matches)
     for left in rest.actions:
+        before = left.ByteSize()
         for name in _ACTION_FIELDS:
             left.ClearField(name)
+        if before and not left.ByteSize():
+            del rest.actions[:]
     action = message.actions[0] if message.actions else config.ACEAction()
     return Acl(
         id=message.id,
@@ -216,7 +213,5 @@ def _action_of(message: config.ACEAction, what: str) -> AclAction:
         if is_set
     ]
     if len(chosen) > 1:
-        raise ConvertError(
-            Reason.MALFORMED, f"cannot read {what}: {' and '.join(chosen)} at once"
-        )
+        raise ConvertError(Reason.MALFORMED, f"cannot read {what}: {' and '.join(chosen)} at once")
     return chosen[0] if chosen else AclAction.ALLOW

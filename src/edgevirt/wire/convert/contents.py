@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, cast
 
 from edgevirt.model.content import (
     CipherBlock,
@@ -14,7 +14,15 @@ from edgevirt.model.content import (
 from edgevirt.model.ids import ContentTreeId, DatastoreId, VolumeId
 from edgevirt.model.node import CipherContext
 from edgevirt.model.volume import Volume, VolumeOrigin
-from edgevirt.wire.convert.rest import copy_without, enum_of, identity, pack, reference, unpack
+from edgevirt.wire.convert.rest import (
+    copy_without,
+    enum_of,
+    forget,
+    identity,
+    pack,
+    reference,
+    unpack,
+)
 from edgevirt.wire.messages import common, config
 
 _CIPHER_FIELDS: Final = ("cipherContextId", "initialValue", "cipherData", "clearTextSha256")
@@ -97,7 +105,7 @@ def datastore(message: config.DatastoreConfig) -> Datastore:
         api_key=message.apiKey,
         password=message.password,
         region=message.region,
-        ca_pem=tuple(pem.decode("utf-8", "surrogateescape") for pem in message.dsCertPEM),
+        ca_pem=tuple(pem.decode("latin-1") for pem in message.dsCertPEM),
         cipher=block,
         rest=pack(rest),
     )
@@ -106,13 +114,13 @@ def datastore(message: config.DatastoreConfig) -> Datastore:
 def datastore_message(noun: Datastore) -> config.DatastoreConfig:
     message = unpack(config.DatastoreConfig, noun.rest)
     message.id = noun.id
-    message.dType = config.DsType.ValueType(noun.type)
+    message.dType = cast("config.DsType", int(noun.type))
     message.fqdn = noun.fqdn
     message.dpath = noun.dpath
     message.apiKey = noun.api_key
     message.password = noun.password
     message.region = noun.region
-    message.dsCertPEM.extend(pem.encode("utf-8", "surrogateescape") for pem in noun.ca_pem)
+    message.dsCertPEM.extend(pem.encode("latin-1") for pem in noun.ca_pem)
     if noun.cipher is not None:
         fill_cipher_block(message.cipherData, noun.cipher)
     return message
@@ -147,7 +155,7 @@ def content_tree_message(noun: ContentTree) -> config.ContentTree:
     message.dsId = noun.datastores[0] if noun.datastores else ""
     message.ds_ids_list.extend(noun.datastores)
     message.URL = noun.url
-    message.iformat = config.Format.ValueType(noun.format)
+    message.iformat = cast("config.Format", int(noun.format))
     message.sha256 = noun.sha256
     message.maxSizeBytes = noun.max_size
     message.displayName = noun.name
@@ -162,10 +170,7 @@ def volume(message: config.Volume) -> Volume:
         *("uuid", "generationCount", "maxsizebytes", "readonly", "clear_text", "displayName"),
     )
     tree = reference(message.origin.downloadContentTreeID)
-    rest.origin.ClearField("type")
-    rest.origin.ClearField("downloadContentTreeID")
-    if not rest.origin.ByteSize():
-        rest.ClearField("origin")
+    forget(rest, ("origin",), ("type", "downloadContentTreeID"))
     return Volume(
         id=VolumeId(identity(message.uuid, what)),
         origin=enum_of(VolumeOrigin, message.origin.type, what),
@@ -182,7 +187,7 @@ def volume(message: config.Volume) -> Volume:
 def volume_message(noun: Volume) -> config.Volume:
     message = unpack(config.Volume, noun.rest)
     message.uuid = noun.id
-    message.origin.type = config.VolumeContentOriginType.ValueType(noun.origin)
+    message.origin.type = cast("config.VolumeContentOriginType", int(noun.origin))
     message.origin.downloadContentTreeID = noun.content_tree or ""
     message.generationCount = noun.generation
     message.maxsizebytes = noun.max_size

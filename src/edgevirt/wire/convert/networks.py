@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Final
+from typing import Final, cast
 
 from edgevirt.model.ids import NetworkInstanceId
 from edgevirt.model.network import NetworkInstance, NetworkInstanceType
 from edgevirt.wire.convert.rest import (
     copy_without,
     enum_of,
+    forget,
     identity,
     leave,
     pack,
@@ -19,7 +20,7 @@ from edgevirt.wire.convert.rest import (
 from edgevirt.wire.messages import common, config
 
 _DNS_FIELDS: Final = ("HostName", "Address")
-_IP_FIELDS: Final = ("subnet", "gateway", "domain", "ntp", "dns", "dhcpRange")
+_IP_FIELDS: Final = ("subnet", "gateway", "domain", "ntp", "dns")
 
 
 def network_instance(message: config.NetworkInstanceConfig) -> NetworkInstance:
@@ -52,13 +53,11 @@ def _rest(
     rest = copy_without(
         message, "displayname", "instType", "dns", "disable_flowlog", "mtu", "activate"
     )
-    rest.uuidandversion.ClearField("uuid")
-    rest.port.ClearField("name")
-    for name in _IP_FIELDS:
-        rest.ip.ClearField(name)
-    for part in ("uuidandversion", "port", "ip"):
-        if not getattr(rest, part).ByteSize():
-            rest.ClearField(part)
+    forget(rest, ("uuidandversion",), ("uuid",))
+    forget(rest, ("port",), ("name",))
+    if rest.HasField("ip"):
+        forget(rest.ip, ("dhcpRange",), ("start", "end"))
+        forget(rest, ("ip",), _IP_FIELDS)
     if rest.ipType == _address_type(kind, message.ip.subnet):
         rest.ClearField("ipType")
     leave(message.dns, _DNS_FIELDS, rest.dns)
@@ -69,7 +68,7 @@ def network_instance_message(noun: NetworkInstance) -> config.NetworkInstanceCon
     message = unpack(config.NetworkInstanceConfig, noun.rest)
     message.uuidandversion.uuid = noun.id
     message.displayname = noun.name
-    message.instType = config.ZNetworkInstType.ValueType(noun.type)
+    message.instType = cast("config.ZNetworkInstType", int(noun.type))
     message.activate = noun.activate
     if not message.ipType:
         message.ipType = _address_type(noun.type, noun.subnet)

@@ -32,7 +32,7 @@ def ports(
     adapters: Sequence[config.SystemAdapter], devices: Sequence[config.PhysicalIO]
 ) -> tuple[tuple[Port, ...], list[config.PhysicalIO]]:
     """The ports, and the devices that none of them uses."""
-    free = {_label(device): device for device in devices}
+    free = list(devices)
     found = []
     names = set()
     for adapter in adapters:
@@ -41,9 +41,8 @@ def ports(
                 Reason.MALFORMED, f"cannot read ports: {adapter.name!r} is no name for another one"
             )
         names.add(adapter.name)
-        found.append(_port(adapter, free.pop(adapter.lowerLayerName or adapter.name, None)))
-    left = [device for device in devices if free.get(_label(device)) is device]
-    return tuple(found), left
+        found.append(_port(adapter, _take(free, adapter.lowerLayerName or adapter.name)))
+    return tuple(found), free
 
 
 def adapter_message(noun: Port) -> config.SystemAdapter:
@@ -61,6 +60,13 @@ def device_messages(nouns: Iterable[Port]) -> list[config.PhysicalIO]:
     return [_device_message(noun) for noun in nouns if noun.rest_io or noun.ifname]
 
 
+def _take(free: list[config.PhysicalIO], label: str) -> config.PhysicalIO | None:
+    for index, device in enumerate(free):
+        if (device.logicallabel or device.phylabel) == label:
+            return free.pop(index)
+    return None
+
+
 def _port(adapter: config.SystemAdapter, device: config.PhysicalIO | None) -> Port:
     rest = copy_without(adapter, "name", "uplink", "cost", "networkUUID")
     if rest.lowerLayerName == adapter.name:
@@ -68,7 +74,8 @@ def _port(adapter: config.SystemAdapter, device: config.PhysicalIO | None) -> Po
     network = adapter.networkUUID.strip().lower()
     if network == DHCP_NETWORK and adapter.uplink:
         network = ""
-    ifname, rest_io = ("", b"") if device is None else _device(adapter.name, device)
+    label = adapter.lowerLayerName or adapter.name
+    ifname, rest_io = ("", b"") if device is None else _device(label, device)
     return Port(
         name=adapter.name,
         ifname=ifname,
@@ -80,14 +87,14 @@ def _port(adapter: config.SystemAdapter, device: config.PhysicalIO | None) -> Po
     )
 
 
-def _device(name: str, device: config.PhysicalIO) -> tuple[str, bytes]:
+def _device(label: str, device: config.PhysicalIO) -> tuple[str, bytes]:
     """Interface name and rest. Address names are spelled in any case."""
     spelled = next((key for key in device.phyaddrs if key.lower() == _IFNAME), _IFNAME)
-    ifname = device.phyaddrs[spelled] if spelled in device.phyaddrs else ""
+    ifname = device.phyaddrs.get(spelled, "")
     rest = copy_without(device)
     if spelled in rest.phyaddrs:
         del rest.phyaddrs[spelled]
-    if ifname and rest == _usual_device(name):
+    if ifname and rest == _usual_device(label):
         return ifname, b""
     return ifname, pack(rest)
 
@@ -96,22 +103,19 @@ def _device_message(noun: Port) -> config.PhysicalIO:
     if noun.rest_io:
         message = unpack(config.PhysicalIO, noun.rest_io)
     else:
-        message = _usual_device(noun.name)
+        lower = unpack(config.SystemAdapter, noun.rest_adapter).lowerLayerName
+        message = _usual_device(lower or noun.name)
     if noun.ifname:
         message.phyaddrs[_IFNAME] = noun.ifname
     return message
 
 
-def _usual_device(name: str) -> config.PhysicalIO:
+def _usual_device(label: str) -> config.PhysicalIO:
     """An Ethernet port for the node and its apps."""
     return config.PhysicalIO(
         ptype=common.PhyIoNetEth,
-        phylabel=name,
-        logicallabel=name,
-        assigngrp=name,
+        phylabel=label,
+        logicallabel=label,
+        assigngrp=label,
         usage=common.PhyIoUsageMgmtAndApps,
     )
-
-
-def _label(device: config.PhysicalIO) -> str:
-    return device.logicallabel or device.phylabel

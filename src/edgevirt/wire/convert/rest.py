@@ -1,8 +1,8 @@
 """What a noun does not model, kept beside it so that nothing is lost on the way back.
 
 A noun's `rest` is its message less the modelled fields: protobuf keeps fields that it does not know
-in the same bytes. Where a modelled field is a list of small messages, only those elements stay that
-hold more than the noun says; on the way back each is found again by what the noun does say of it.
+in the same bytes. A modelled list of small messages stays if one of them holds more than the noun
+says; on the way back each is found again by what the noun does say of it.
 """
 
 from __future__ import annotations
@@ -47,19 +47,34 @@ def unpack(kind: type[M], rest: bytes) -> M:
         raise ConvertError(Reason.MALFORMED, f"cannot read rest of {name}: {error}") from error
 
 
+def forget(message: Message, parts: Sequence[str], modelled: Sequence[str]) -> None:
+    """Clear these fields of these parts, and a part that held nothing besides."""
+    for name in parts:
+        if not message.HasField(name):
+            continue
+        part = getattr(message, name)
+        before = part.ByteSize()
+        for field in modelled:
+            part.ClearField(field)
+        if before and not part.ByteSize():
+            message.ClearField(name)
+
+
 def leave(elements: Sequence[M], modelled: Sequence[str], into: Any) -> None:
-    """Leave in `into`, a list field of the rest, the elements that hold more than `modelled`."""
-    for element in elements:
-        if copy_without(element, *modelled).ByteSize():
-            into.append(element)
+    """Leave the elements in `into`, a list field of the rest, if any holds more than `modelled`."""
+    if any(copy_without(element, *modelled).ByteSize() for element in elements):
+        into.extend(elements)
 
 
 def restore(left: Any, modelled: Sequence[str], wanted: Iterable[M]) -> None:
     """Fill the list field `left` with `wanted`, each with what was left of it."""
-    known: dict[bytes, M] = {}
+    known: dict[bytes, list[M]] = {}
     for element in left:
-        known.setdefault(pack(_only(element, modelled)), element)
-    filled = [known.get(pack(element), element) for element in wanted]
+        known.setdefault(pack(_only(element, modelled)), []).append(element)
+    filled = []
+    for element in wanted:
+        same = known.get(pack(element))
+        filled.append(same.pop(0) if same else element)
     del left[:]
     left.extend(filled)
 
@@ -90,6 +105,8 @@ def enum_of(kind: type[E], number: int, what: str) -> E:
 
 
 def _only(message: M, fields: Sequence[str]) -> M:
-    chosen = copy_without(message, *(f.name for f in message.DESCRIPTOR.fields if f.name not in fields))
+    chosen = copy_without(
+        message, *(f.name for f in message.DESCRIPTOR.fields if f.name not in fields)
+    )
     chosen.DiscardUnknownFields()
     return chosen
