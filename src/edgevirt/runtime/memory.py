@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping
-from itertools import chain
 from typing import Any, TypeVar
-from weakref import WeakSet
 
-from edgevirt.runtime.resource import Event, Gone, InStep, Kind, Put, Resource
-from edgevirt.runtime.store import Conflict, Expired
-from edgevirt.runtime.watching import Watch
+from edgevirt.runtime.resource import Event, Gone, Kind, Put, Resource
+from edgevirt.runtime.store import Expired
+from edgevirt.runtime.table import Table
 
 T = TypeVar("T")
 
@@ -20,66 +18,51 @@ class MemoryStore:
 
     def __init__(self, *, history: int = 0) -> None:
         self._version = 0
-        self._tables: dict[str, dict[str, Resource[Any]]] = {}
-        self._watches: dict[str, WeakSet[Watch[Any]]] = {}
+        self._tables: dict[str, Table[Any]] = {}
         self._history: deque[Put[Any] | Gone[Any]] = deque(maxlen=history)
 
     async def get(self, kind: Kind[T], key: str) -> Resource[T] | None:
-        return self._table(kind).get(key)
+        return self._table(kind).present.get(key)
 
     async def list(self, kind: Kind[T]) -> Mapping[str, Resource[T]]:
-        return dict(self._table(kind))
+        return dict(self._table(kind).present)
 
     async def put(
         self, kind: Kind[T], key: str, value: T, *, expect: int | None = None
     ) -> Resource[T]:
         table = self._table(kind)
-        present = table.get(key)
-        check_expected(kind, key, present, expect)
+        table.check_expected(key, expect)
+        present = table.present.get(key)
         if present is not None and present.value == value:
             return present
         self._version += 1
         resource = Resource(kind, key, value, self._version)
-        table[key] = resource
         self._history.append(Put(resource))
-        for watch in self._watching(kind):
-            watch.put(resource, new=present is None)
+        table.set(resource)
         return resource
 
     async def delete(self, kind: Kind[T], key: str, *, expect: int | None = None) -> bool:
         table = self._table(kind)
-        present = table.get(key)
-        check_expected(kind, key, present, expect)
-        if present is None:
+        table.check_expected(key, expect)
+        if key not in table.present:
             return False
         self._version += 1
-        last = Resource(kind, key, present.value, self._version)
-        del table[key]
-        self._history.append(Gone(last))
-        for watch in self._watching(kind):
-            watch.gone(last)
+        self._history.append(Gone(table.remove(key, self._version)))
         return True
 
     def watch(self, kind: Kind[T], *, since: int | None = None) -> AsyncIterator[Event[T]]:
-        watch: Watch[T] = Watch()
-        first: Iterable[Event[T]]
-        if since is None:
-            first = map(Put, list(self._table(kind).values()))
-        else:
-            first = self._after(kind, since)
-        watch.begin(chain(first, (InStep(self._version),)))
-        self._watching(kind).add(watch)
-        return watch
+        table = self._table(kind)
+        table.version = self._version
+        return table.watch(None if since is None else self._after(kind, since))
 
     async def close(self) -> None:
-        for watch in chain.from_iterable(self._watches.values()):
-            watch.close()
+        for table in self._tables.values():
+            table.close()
 
-    def _table(self, kind: Kind[T]) -> dict[str, Resource[T]]:
-        return self._tables.setdefault(kind.name, {})
-
-    def _watching(self, kind: Kind[T]) -> WeakSet[Watch[T]]:
-        return self._watches.setdefault(kind.name, WeakSet())
+    def _table(self, kind: Kind[T]) -> Table[T]:
+        if kind.name not in self._tables:
+            self._tables[kind.name] = Table(kind)
+        return self._tables[kind.name]
 
     def _after(self, kind: Kind[T], since: int) -> Iterable[Event[T]]:
         kept = self._history
@@ -91,14 +74,3 @@ class MemoryStore:
             for event in kept
             if event.resource.version > since and event.resource.kind.name == kind.name
         ]
-
-
-def check_expected(
-    kind: Kind[Any], key: str, present: Resource[Any] | None, expect: int | None
-) -> None:
-    """Raises Conflict when the key is not at the version that the writer saw."""
-    version = 0 if present is None else present.version
-    if expect is not None and expect != version:
-        raise Conflict(
-            f"cannot write {kind.name} {key!r}: it is at version {version}, not {expect}"
-        )

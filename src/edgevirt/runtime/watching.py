@@ -15,10 +15,10 @@ from edgevirt.runtime.resource import Event, Gone, InStep, Put, Resource
 T = TypeVar("T")
 
 
-class Watch(Generic[T]):
-    """An endless async iterator, fed by a driver. Drivers hold it weakly: a dropped one is gone.
+class Backlog(Generic[T]):
+    """Events of one watcher, fed by a driver and polled by the watcher.
 
-    Events come in batches that are taken whole, so versions ascend from one to the next (after the
+    They come in batches that are taken whole, so versions ascend from one to the next (after the
     first InStep) and no key can starve another.
     """
 
@@ -28,12 +28,9 @@ class Watch(Generic[T]):
         self._mark: InStep | None = None
         self._tail: dict[str, Put[T] | Gone[T]] = {}
         self._unseen: set[str] = set()
-        self._failure: Exception | None = None
-        self._closed = False
-        self._wake: asyncio.Future[None] | None = None
 
     def begin(self, events: Iterable[Event[T]]) -> None:
-        """What comes first: the snapshot and its InStep. Made lazily, so that it costs no copy."""
+        """What comes first: the snapshot. Taken lazily, so that it costs no copy."""
         self._taken = iter(events)
         self._rouse()
 
@@ -62,16 +59,22 @@ class Watch(Generic[T]):
         self._mark = InStep(version)
         self._rouse()
 
-    def fail(self, failure: Exception) -> None:
-        """The watcher gets `failure` instead of further events."""
-        self._failure = failure
-        self._rouse()
+    def poll(self) -> Event[T] | None:
+        """The next event; None when the watcher has seen all."""
+        for event in self._taken:
+            return event
+        if not self._head and not self._tail and self._mark is None:
+            return None
+        batch: list[Event[T]] = list(self._head.values())
+        if self._mark is not None:
+            batch.append(self._mark)
+        batch.extend(self._tail.values())
+        self._head, self._mark, self._tail = {}, None, {}
+        self._unseen.clear()
+        self._taken = iter(batch)
+        return next(self._taken)
 
-    def close(self) -> None:
-        self._closed = True
-        self._rouse()
-
-    def pending(self) -> int:
+    def waiting(self) -> int:
         """Keys whose events wait to be taken."""
         return len(self._head) + len(self._tail)
 
@@ -84,20 +87,31 @@ class Watch(Generic[T]):
         self._rouse()
 
     def _rouse(self) -> None:
+        """There may be something to poll."""
+        raise NotImplementedError
+
+
+class Watch(Backlog[T]):
+    """An endless async iterator. Drivers hold it weakly: one that nobody holds is gone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._failure: Exception | None = None
+        self._closed = False
+        self._wake: asyncio.Future[None] | None = None
+
+    def fail(self, failure: Exception) -> None:
+        """The watcher gets `failure` instead of further events."""
+        self._failure = failure
+        self._rouse()
+
+    def close(self) -> None:
+        self._closed = True
+        self._rouse()
+
+    def _rouse(self) -> None:
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
-
-    def _take(self) -> bool:
-        if not self._head and not self._tail and self._mark is None:
-            return False
-        batch: list[Event[T]] = list(self._head.values())
-        if self._mark is not None:
-            batch.append(self._mark)
-        batch.extend(self._tail.values())
-        self._head, self._mark, self._tail = {}, None, {}
-        self._unseen.clear()
-        self._taken = iter(batch)
-        return True
 
     def __aiter__(self) -> Watch[T]:
         return self
@@ -108,11 +122,11 @@ class Watch(Generic[T]):
                 raise self._failure
             if self._closed:
                 raise StopAsyncIteration
-            for event in self._taken:
+            event = self.poll()
+            if event is not None:
                 return event
-            if not self._take():
-                self._wake = asyncio.get_running_loop().create_future()
-                await self._wake
+            self._wake = asyncio.get_running_loop().create_future()
+            await self._wake
 
     async def aclose(self) -> None:
         self.close()
