@@ -27,6 +27,8 @@ _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 class EnvVar(ApiStruct, frozen=True, kw_only=True):
     """One variable of the environment."""
 
+    merge_keys = ("name",)
+
     name: str = ""
     """Its name."""
     value: str = ""
@@ -45,6 +47,8 @@ class AppResources(ApiStruct, frozen=True, kw_only=True):
 class AppVolume(ApiStruct, frozen=True, kw_only=True):
     """A place for data that outlives restarts; a purge makes it new."""
 
+    merge_keys = ("name",)
+
     name: str = ""
     """Its name within the app."""
     size: Quantity = "100Mi"
@@ -55,6 +59,11 @@ class AppVolume(ApiStruct, frozen=True, kw_only=True):
 
 class PortMap(ApiStruct, frozen=True, kw_only=True):
     """A port of the node that leads to the app."""
+
+    merge_keys = (
+        "nodePort",
+        "protocol",
+    )
 
     protocol: str = "TCP"
     """`TCP` or `UDP`."""
@@ -103,6 +112,8 @@ class AppAcl(ApiStruct, frozen=True, kw_only=True):
 
 class AppInterface(ApiStruct, frozen=True, kw_only=True):
     """One network interface of the app."""
+
+    merge_keys = ("name",)
 
     name: str = ""
     """Its name within the app."""

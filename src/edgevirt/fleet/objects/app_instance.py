@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from edgevirt.fleet.objects.base import ApiObject, ApiStruct, Condition
+from edgevirt.fleet.objects.base import ApiObject, ApiStruct, Condition, Time
 from edgevirt.fleet.objects.columns import AGE, NAME, Column, condition_status
 from edgevirt.fleet.objects.edgenode import MAX_COUNTER
 from edgevirt.fleet.objects.problems import Problem, invalid, required
@@ -45,9 +45,9 @@ class AppError(ApiStruct, frozen=True, kw_only=True):
     """«cannot X: why»."""
     severity: str = ""
     """`Notice`, `Warning` or `Error`."""
-    since: str | None = None
+    since: Time | None = None
     """When it went wrong."""
-    retry_at: str | None = None
+    retry_at: Time | None = None
     """When the node tries again; absent: when the spec changes."""
     hint: str = ""
     """What helps."""
@@ -77,7 +77,7 @@ class AppInstanceStatus(ApiStruct, frozen=True, kw_only=True):
     """By EVE's names: `DOWNLOADING`, `BOOTING`, `RUNNING`, `HALTED` and so on."""
     what: str = ""
     """What is going on, in words."""
-    since: str | None = None
+    since: Time | None = None
     """When `state` began."""
     app_id: str = msgspec.field(default="", name="appID")
     """The app's UUID on the node."""
@@ -89,7 +89,7 @@ class AppInstanceStatus(ApiStruct, frozen=True, kw_only=True):
     """What went wrong."""
     restarts: int = 0
     """How often it was started again after a crash."""
-    boot_time: str | None = None
+    boot_time: Time | None = None
     """When it was last started."""
     volumes: tuple[VolumeOnNode, ...] = ()
     """Its volumes."""

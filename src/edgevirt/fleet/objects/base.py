@@ -9,19 +9,31 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
-T = TypeVar("T", bound=msgspec.Struct)
+Time = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
+"""RFC 3339, with a time zone."""
+
+StringSet = Annotated[
+    tuple[str, ...], msgspec.Meta(extra_json_schema={"x-kubernetes-list-type": "set"})
+]
+"""A list in which several managers may each own some elements (server-side apply)."""
 
 
 class ApiStruct(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
     """A part of an object. Evolves by adding fields with defaults; unknown fields are skipped."""
 
+    merge_keys: ClassVar[tuple[str, ...]] = ()
+    """JSON names of the fields by which one element of a list of these is told from another, so
+    that managers may own single elements; empty: such a list is owned whole."""
+
 
 class OwnerReference(ApiStruct, frozen=True, kw_only=True):
     """An object that this one belongs to."""
+
+    merge_keys = ("uid",)
 
     api_version: str
     """API version of the owner."""
@@ -46,7 +58,7 @@ class ManagedFields(ApiStruct, frozen=True, kw_only=True):
     """`Apply` or `Update`."""
     api_version: str = ""
     """Version that the fields are named in."""
-    time: str | None = None
+    time: Time | None = None
     """When it last changed one of them."""
     fields_type: str = ""
     """`FieldsV1`."""
@@ -71,9 +83,9 @@ class ObjectMeta(ApiStruct, frozen=True, kw_only=True):
     """Changes with every change of the object; set by the server."""
     generation: int = 0
     """Grows with every change of the spec; set by the server."""
-    creation_timestamp: str | None = None
+    creation_timestamp: Time | None = None
     """When the server created the object."""
-    deletion_timestamp: str | None = None
+    deletion_timestamp: Time | None = None
     """When deletion was asked for; the object goes when its finalizers are gone."""
     deletion_grace_period_seconds: int | None = None
     """Always 0 once deletion was asked for."""
@@ -81,7 +93,7 @@ class ObjectMeta(ApiStruct, frozen=True, kw_only=True):
     """Names and values by which objects are selected."""
     annotations: dict[str, str] = msgspec.field(default_factory=dict)
     """Names and values that tools keep on the object."""
-    finalizers: tuple[str, ...] = ()
+    finalizers: StringSet = ()
     """Who still has something to do before the object may go."""
     owner_references: tuple[OwnerReference, ...] = ()
     """Objects that this one belongs to."""
@@ -97,11 +109,13 @@ ConditionStatus = Literal["True", "False", "Unknown"]
 class Condition(ApiStruct, frozen=True, kw_only=True):
     """One aspect of an object's state."""
 
+    merge_keys = ("type",)
+
     type: str
     """Name of the aspect, in CamelCase."""
     status: ConditionStatus
     """`True`, `False` or `Unknown`."""
-    last_transition_time: str | None = None
+    last_transition_time: Time | None = None
     """When `status` last changed."""
     reason: str = ""
     """Why, as one word in CamelCase."""

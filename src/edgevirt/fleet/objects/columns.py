@@ -47,7 +47,12 @@ def human_duration(seconds: float) -> str:
 
 def since(stamp: str | None, now: float) -> str:
     """Time since `stamp`, or `<none>`."""
-    return human_duration(now - seconds_of(stamp)) if stamp else "<none>"
+    if not stamp:
+        return "<none>"
+    try:
+        return human_duration(now - seconds_of(stamp))
+    except ValueError:
+        return "<invalid>"
 
 
 def condition_status(conditions: tuple[Condition, ...], type: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from edgevirt.fleet.objects.base import ApiObject, ApiStruct, Condition, LocalRef
+from edgevirt.fleet.objects.base import ApiObject, ApiStruct, Condition, LocalRef, Time
 from edgevirt.fleet.objects.columns import AGE, NAME, Column, condition_status, since
 from edgevirt.fleet.objects.problems import Problem, duplicate, invalid, required
 from edgevirt.fleet.objects.quantity import human
@@ -17,6 +17,8 @@ MAX_COUNTER = 2**32 - 1
 
 class NodePort(ApiStruct, frozen=True, kw_only=True):
     """A physical port of the node."""
+
+    merge_keys = ("name",)
 
     name: str = ""
     """Its name in the config: `eth0`, or a logical label."""
@@ -94,11 +96,11 @@ class EdgeNodeStatus(ApiStruct, frozen=True, kw_only=True):
     """SHA-256 of the node's certificate, in hex."""
     onboarding_key: str = ""
     """The OnboardingKey by which it came in."""
-    enrolled_at: str | None = None
+    enrolled_at: Time | None = None
     """When the machine became this node."""
-    last_seen: str | None = None
+    last_seen: Time | None = None
     """When it last asked or reported; written at most once a minute while it is online."""
-    last_info: str | None = None
+    last_info: Time | None = None
     """When it last told its state as a whole."""
     version: str = ""
     """Version of the software that it runs."""
@@ -118,7 +120,7 @@ class EdgeNodeStatus(ApiStruct, frozen=True, kw_only=True):
     """Bytes of memory."""
     storage: int = 0
     """Bytes of storage for apps and data."""
-    boot_time: str | None = None
+    boot_time: Time | None = None
     """When it booted."""
     boot_reason: str = ""
     """Why it booted the last time."""

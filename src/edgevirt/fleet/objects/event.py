@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from edgevirt.fleet.objects.base import ApiObject, ApiStruct, born, timestamp
+from edgevirt.fleet.objects.base import ApiObject, ApiStruct, Time, born, timestamp
 from edgevirt.fleet.objects.columns import Column, since
 from edgevirt.fleet.objects.problems import Problem, required
 
@@ -49,7 +49,7 @@ class EventSeries(ApiStruct, frozen=True, kw_only=True):
 
     count: int = 0
     """How often it happened."""
-    last_observed_time: str | None = None
+    last_observed_time: Time | None = None
     """When it last happened."""
 
 
@@ -64,15 +64,15 @@ class Event(ApiObject, frozen=True, kw_only=True):
     """What happened, for people."""
     source: EventSource = EventSource()
     """Who reported it."""
-    first_timestamp: str | None = None
+    first_timestamp: Time | None = None
     """When it happened first."""
-    last_timestamp: str | None = None
+    last_timestamp: Time | None = None
     """When it happened last."""
     count: int = 0
     """How often it happened."""
     type: str = "Normal"
     """`Normal` or `Warning`."""
-    event_time: str | None = None
+    event_time: Time | None = None
     """When it was observed first, with microseconds."""
     series: EventSeries | None = None
     """The run of events that this one stands for."""

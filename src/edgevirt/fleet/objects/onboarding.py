@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import msgspec
 from cryptography import x509
 
-from edgevirt.fleet.objects.base import ApiObject, ApiStruct, Condition, LocalRef
+from edgevirt.fleet.objects.base import ApiObject, ApiStruct, Condition, LocalRef, StringSet, Time
 from edgevirt.fleet.objects.columns import AGE, NAME, Column, condition_status
 from edgevirt.fleet.objects.names import check_labels, check_subdomain
 from edgevirt.fleet.objects.problems import Problem, duplicate, invalid, required
@@ -20,7 +20,7 @@ class OnboardingKeySpec(ApiStruct, frozen=True, kw_only=True):
 
     certificate: str = ""
     """The onboarding certificate that the machines carry, in PEM."""
-    serials: tuple[str, ...] = ()
+    serials: StringSet = ()
     """Serial numbers, of hardware or soft, that may use the key; `*` stands for all."""
     auto_approve: bool = False
     """Whether a machine becomes an EdgeNode at once, without an EnrollmentRequest."""
@@ -33,7 +33,7 @@ class OnboardingKeyStatus(ApiStruct, frozen=True, kw_only=True):
 
     uses: int = 0
     """How many machines came in by it."""
-    last_used: str | None = None
+    last_used: Time | None = None
     """When it was last used."""
     common_name: str = ""
     """Common name of the certificate."""
@@ -78,7 +78,7 @@ class EnrollmentRequestStatus(ApiStruct, frozen=True, kw_only=True):
     """SHA-256 of the machine's certificate, to compare with what it shows on its screen."""
     edge_node: str = ""
     """The EdgeNode that was made."""
-    last_seen: str | None = None
+    last_seen: Time | None = None
     """When the machine last asked."""
 
 
