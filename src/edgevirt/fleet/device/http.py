@@ -1,0 +1,421 @@
+"""HTTP/1.1 for the nodes' API: one raw protocol per connection, TLS in this process.
+
+A framework costs more than the request itself here, so this is the transport and nothing else: it
+bounds what a peer may send, and how long it may take; whatever comes whole goes to the application.
+Requests of one connection are answered one after the other, pipelined ones included.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import logging
+import ssl
+from collections import deque
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final, NamedTuple, Protocol, cast
+
+import httptools
+
+from edgevirt.fleet.device import replies
+from edgevirt.fleet.device.replies import AfterCommit, Reply, Response
+from edgevirt.runtime import Clock
+
+_log: Final = logging.getLogger(__name__)
+
+_CIPHERS: Final = "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES128-GCM-SHA256"
+"""The only two that EVE offers with TLS 1.2."""
+_KEEP: Final = b"\r\n"
+_CLOSE: Final = b"Connection: close\r\n\r\n"
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_NEVER: Final = float("inf")
+_SHUTDOWN_SECONDS: Final = 5.0
+_LINGER_SECONDS: Final = 2.0
+"""For a refused peer to read why before the line is cut; what it sends meanwhile is dropped."""
+
+
+class Application(Protocol):
+    """What answers. Knows neither connections nor time-outs."""
+
+    def body_limit(self, method: bytes, path: bytes) -> int:
+        """Bytes that the body of such a request may have."""
+        ...
+
+    def handle(self, method: bytes, path: bytes, body: bytes) -> Reply:
+        """Answers at once, or later where something has to be durable first."""
+        ...
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds on what a peer may cost. Bytes and seconds."""
+
+    header_bytes: int = 16_384
+    headers: int = 64
+    header_seconds: float = 10.0
+    """From the first byte of a request to the end of its headers."""
+    body_seconds: float = 60.0
+    idle_seconds: float = 180.0
+    """Between requests; nodes ask about once a minute."""
+    write_seconds: float = 60.0
+    """For a peer that doesn't take its answer."""
+    pipelined: int = 32
+    connections: int = 20_000
+    buffered_bytes: int = 256 << 20
+    """Of all bodies that are on their way in."""
+
+
+class _Refused(Exception):
+    """Raised inside the parser's callbacks: answer this, then close."""
+
+    def __init__(self, response: Response) -> None:
+        self.response = response
+
+
+class _Request(NamedTuple):
+    method: bytes
+    path: bytes
+    body: bytes
+    keep_alive: bool
+
+
+def make_tls_context(pair_file: Path) -> ssl.SSLContext:
+    """`pair_file`: key and certificate in one PEM file. Load another into the context at any
+    time: new connections get it.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(_CIPHERS)
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    # Resuming saves a node a certificate's transfer and verification, but costs the server as much
+    # as the handshake that it saves for every further ticket.
+    context.num_tickets = 1
+    context.set_alpn_protocols(["http/1.1"])
+    context.load_cert_chain(pair_file)
+    return context
+
+
+class HttpServer:
+    """Listens, and keeps the connections. One per process and event loop."""
+
+    def __init__(
+        self, application: Application, clock: Clock, limits: Limits | None = None
+    ) -> None:
+        self.application = application
+        self.limits = limits or Limits()
+        self.loop = asyncio.get_running_loop()
+        self.connections: set[Connection] = set()
+        self.closing = False
+        self.buffered = 0
+        self.now = clock.monotonic()
+        self.date = _date_header(clock.now())
+        self._clock = clock
+        self._idle = asyncio.Event()
+        self._listeners: list[asyncio.Server] = []
+
+    async def listen(self, host: str, port: int, tls: ssl.SSLContext | None) -> int:
+        """Returns the port, which matters when 0 was asked for. Without `tls` (behind a proxy, or
+        in a test) it speaks plain HTTP.
+        """
+        server = await self.loop.create_server(
+            partial(Connection, self),
+            host,
+            port,
+            ssl=tls,
+            backlog=1024,
+            ssl_handshake_timeout=self.limits.header_seconds if tls else None,
+            ssl_shutdown_timeout=_SHUTDOWN_SECONDS if tls else None,
+        )
+        self._listeners.append(server)
+        return cast(int, server.sockets[0].getsockname()[1])
+
+    async def run(self) -> None:
+        """Watches the time: ends connections that overstay. Never returns."""
+        while True:
+            await self._clock.sleep(1.0)
+            self.now = now = self._clock.monotonic()
+            self.date = _date_header(self._clock.now())
+            for connection in [c for c in self.connections if c.deadline < now]:
+                connection.expire()
+
+    async def close(self, grace_seconds: float = 10.0) -> None:
+        """Answers what is under way, for at most that long, and takes no more."""
+        self.closing = True
+        for server in self._listeners:
+            server.close()
+        for connection in list(self.connections):
+            connection.close_when_idle()
+        if self.connections:
+            self._idle.clear()
+            waiting = asyncio.ensure_future(self._idle.wait())
+            patience = asyncio.ensure_future(self._clock.sleep(grace_seconds))
+            await asyncio.wait([waiting, patience], return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
+            patience.cancel()
+        for connection in list(self.connections):
+            connection.abort()
+
+    def forget(self, connection: Connection) -> None:
+        self.connections.discard(connection)
+        if not self.connections:
+            self._idle.set()
+
+
+class Connection(asyncio.Protocol):
+    """One peer. `deadline`, on the server's clock: when it has taken too long."""
+
+    __slots__ = (
+        "_asks_continue",
+        "_body",
+        "_body_limit",
+        "_body_size",
+        "_busy",
+        "_closing",
+        "_deaf",
+        "_header_bytes",
+        "_headers",
+        "_length",
+        "_parser",
+        "_path",
+        "_queue",
+        "_refused",
+        "_server",
+        "_transport",
+        "_write_paused",
+        "deadline",
+    )
+
+    def __init__(self, server: HttpServer) -> None:
+        self._server = server
+        self._parser = httptools.HttpRequestParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._queue: deque[_Request] = deque()
+        self._refused: Response | None = None
+        self._busy = False
+        self._closing = False
+        self._deaf = False
+        self._write_paused = False
+        self._header_bytes = 0
+        self._body_size = 0
+        self.deadline = server.now + server.limits.header_seconds
+
+    # -- asyncio.Protocol --
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        if self._server.closing or len(self._server.connections) >= self._server.limits.connections:
+            self._transport.abort()
+            return
+        self._server.connections.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._deaf or self._closing or self._refused is not None:
+            return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._pass_over_upgrade()
+        except httptools.HttpParserCallbackError as error:
+            if not isinstance(error.__context__, _Refused):
+                raise
+            self._refused = error.__context__.response
+        except httptools.HttpParserError:
+            self._refused = replies.BAD_REQUEST
+        self._pump()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        self._closing = True
+        self._drop_body()
+        self._queue.clear()
+        self._transport = None
+        self._server.forget(self)
+
+    def pause_writing(self) -> None:
+        self._write_paused = True
+        self.deadline = self._server.now + self._server.limits.write_seconds
+
+    def resume_writing(self) -> None:
+        self._write_paused = False
+        self.deadline = self._server.now + self._server.limits.idle_seconds
+        self._pump()
+
+    # -- httptools --
+
+    def on_message_begin(self) -> None:
+        self._path = b""
+        self._body: list[bytes] = []
+        self._headers = self._header_bytes = 0
+        self._length = 0
+        self._asks_continue = False
+        if len(self._queue) >= self._server.limits.pipelined:
+            raise _Refused(replies.UNAVAILABLE)
+        if not self._busy:
+            self.deadline = self._server.now + self._server.limits.header_seconds
+
+    def on_url(self, url: bytes) -> None:
+        self._path += url
+        self._count_header(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers += 1
+        self._count_header(len(name) + len(value))
+        size = len(name)
+        if size == 14 and name.lower() == b"content-length":
+            self._length = int(value)  # the parser has seen that it is a number
+        elif size == 6 and name.lower() == b"expect":
+            self._asks_continue = value.lower() == b"100-continue"
+
+    def on_headers_complete(self) -> None:
+        server = self._server
+        self._body_limit = server.application.body_limit(self._parser.get_method(), self._path)
+        if self._length > self._body_limit:
+            raise _Refused(replies.TOO_LARGE)
+        if server.buffered + self._length > server.limits.buffered_bytes:
+            raise _Refused(replies.UNAVAILABLE)
+        if not self._busy:
+            self.deadline = server.now + server.limits.body_seconds
+        if self._asks_continue and not self._busy and not self._queue and self._transport:
+            self._transport.write(_CONTINUE)
+
+    def on_body(self, body: bytes) -> None:
+        server = self._server
+        self._body_size += len(body)
+        server.buffered += len(body)
+        if self._body_size > self._body_limit:
+            raise _Refused(replies.TOO_LARGE)
+        if server.buffered > server.limits.buffered_bytes:
+            raise _Refused(replies.UNAVAILABLE)
+        self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        chunks = self._body
+        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        keep_alive = self._parser.should_keep_alive()
+        self._queue.append(_Request(self._parser.get_method(), self._path, body, keep_alive))
+        self._body = []
+        self._drop_body()
+
+    def _count_header(self, size: int) -> None:
+        limits = self._server.limits
+        self._header_bytes += size
+        if self._header_bytes > limits.header_bytes or self._headers > limits.headers:
+            raise _Refused(replies.HEADERS_TOO_LARGE)
+
+    def _drop_body(self) -> None:
+        self._server.buffered -= self._body_size
+        self._body_size = 0
+
+    def _pass_over_upgrade(self) -> None:
+        """What follows may speak another protocol and is not heard, a body included."""
+        self._deaf = True
+        if self._queue and self._queue[-1].method != b"GET":
+            self._queue.pop()
+            self._refused = replies.NOT_IMPLEMENTED
+
+    # -- requests, one after the other --
+
+    def _pump(self) -> None:
+        """Answers what has come, until an answer takes time or the peer does."""
+        while self._queue and not self._busy and not self._write_paused and not self._closing:
+            request = self._queue.popleft()
+            reply = self._ask(request)
+            if isinstance(reply, Response):
+                self._answer(request.keep_alive, reply)
+            else:
+                self._busy = True
+                self.deadline = _NEVER
+                self._expect(request.keep_alive, reply)
+        if self._transport is None:
+            return
+        if self._queue:
+            self._transport.pause_reading()
+        elif self._refused is not None and not self._busy and not self._closing:
+            self._write(self._refused, _CLOSE)
+            self._closing = True
+            self.deadline = self._server.now + _LINGER_SECONDS
+
+    def _ask(self, request: _Request) -> Reply:
+        try:
+            return self._server.application.handle(request.method, request.path, request.body)
+        except Exception:  # noqa: BLE001  here the engine ends: a bug costs one request, no more
+            _log.exception("cannot answer %s %s: a bug", request.method, request.path[:200])
+            return replies.FAILED
+
+    def _expect(self, keep_alive: bool, reply: AfterCommit | Awaitable[Response]) -> None:
+        if isinstance(reply, AfterCommit):
+            answer = partial(self._on_commit, keep_alive, reply.response)
+            reply.commit.add_done_callback(answer)
+        else:
+            task = asyncio.ensure_future(reply)
+            task.add_done_callback(partial(self._on_answer, keep_alive))
+
+    def _on_commit(
+        self, keep_alive: bool, response: Response, commit: asyncio.Future[None]
+    ) -> None:
+        failed = commit.cancelled() or commit.exception() is not None
+        self._finish(keep_alive, replies.UNAVAILABLE if failed else response)
+
+    def _on_answer(self, keep_alive: bool, task: asyncio.Future[Response]) -> None:
+        if task.cancelled():
+            self._finish(False, replies.UNAVAILABLE)
+        elif (error := task.exception()) is not None:
+            _log.error("cannot answer: a bug", exc_info=error)
+            self._finish(keep_alive, replies.FAILED)
+        else:
+            self._finish(keep_alive, task.result())
+
+    def _finish(self, keep_alive: bool, response: Response) -> None:
+        """The answer that was waited for."""
+        self._busy = False
+        if self._transport is None:
+            return
+        self._answer(keep_alive, response)
+        if not self._closing:
+            self._transport.resume_reading()
+            self._pump()
+
+    def _answer(self, keep_alive: bool, response: Response) -> None:
+        server = self._server
+        if keep_alive and not server.closing and not self._deaf:
+            self._write(response, _KEEP)
+            self.deadline = server.now + server.limits.idle_seconds
+        else:
+            self._write(response, _CLOSE)
+            self._close()
+
+    def _write(self, response: Response, end: bytes) -> None:
+        if self._transport is not None:
+            parts = (response.head, self._server.date, end, response.body)
+            self._transport.write(b"".join(parts))
+
+    def _close(self) -> None:
+        self._closing = True
+        self.deadline = self._server.now + self._server.limits.write_seconds
+        if self._transport is not None:
+            self._transport.close()
+
+    # -- from the server --
+
+    def close_when_idle(self) -> None:
+        if not self._busy and not self._queue:
+            self._close()
+
+    def expire(self) -> None:
+        """A peer that sends too slowly gets nothing: it could be slow in reading too."""
+        self.abort()
+
+    def abort(self) -> None:
+        self._closing = True
+        if self._transport is not None:
+            self._transport.abort()
+
+
+def _date_header(now: float) -> bytes:
+    """Tells the time to nodes that have no clock of their own."""
+    return b"Date: " + email.utils.formatdate(now, usegmt=True).encode() + b"\r\n"
