@@ -1,0 +1,171 @@
+"""What a node tells of itself: its device info and its hardware."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, cast
+
+from edgevirt.model.machine import Boot, Inventory, PortState
+from edgevirt.model.node import Property
+from edgevirt.wire.convert.reports import error_info, stamp
+from edgevirt.wire.messages import common, info
+
+MEBI: Final = 1 << 20
+
+CAPABILITY: Final = info.API_CAPABILITY_START_DELAY_IN_SECONDS
+"""A level includes all below it, so this is the last one that holds without a gap."""
+
+
+@dataclass(frozen=True)
+class NodeReport:
+    """Everything that device info says. `ports_key` names the port config in use."""
+
+    inventory: Inventory
+    boot: Boot
+    version: str
+    state: info.ZDeviceState = info.ZDEVICE_STATE_ONLINE
+    partition: str = "IMGA"
+    ports: tuple[PortState, ...] = ()
+    ports_key: str = "zedagent"
+    properties: Mapping[str, Property] = field(default_factory=dict)
+    unknown_properties: Mapping[str, Property] = field(default_factory=dict)
+    apps: tuple[tuple[str, str, str], ...] = ()
+    """(id, name, domain name)."""
+    reboot_counter: int = 0
+    shutdown_counter: int = 0
+    root_hash: bytes = b""
+    """SHA-256 of the root certificate's file."""
+    attestation: info.AttestationState = info.ATTESTATION_STATE_UNSPECIFIED
+    attestation_error: str = ""
+    device_name: str = ""
+    project_name: str = ""
+
+
+def device(report: NodeReport) -> info.ZInfoMsg:
+    message = info.ZInfoMsg(ztype=info.ZiDevice)
+    dinfo = message.dinfo
+    _fill_machine(dinfo, report.inventory)
+    _fill_software(dinfo, report)
+    _fill_boot(dinfo, report)
+    _fill_ports(dinfo, report)
+    _fill_security(dinfo, report)
+    status = dinfo.configItemStatus
+    for items, known in (
+        (status.configItems, report.properties),
+        (status.unknownConfigItems, report.unknown_properties),
+    ):
+        for name, prop in known.items():
+            items[name].value = prop.value
+            items[name].error = prop.error
+    for uuid, name, domain in report.apps:
+        dinfo.appInstances.add(uuid=uuid, name=name, domainName=domain)
+    dinfo.state = report.state
+    dinfo.rebootConfigCounter = report.reboot_counter
+    dinfo.shutdown_config_counter = report.shutdown_counter
+    dinfo.api_capability = CAPABILITY
+    dinfo.device_name = report.device_name
+    dinfo.project_name = report.project_name
+    return message
+
+
+def hardware(report: NodeReport) -> info.ZInfoMsg:
+    message = info.ZInfoMsg(ztype=info.ZiHardware)
+    hwinfo = message.hwinfo
+    inventory = report.inventory
+    hwinfo.eve_release = report.version
+    hwinfo.kernel_version = inventory.kernel
+    hwinfo.partition = report.partition
+    hwinfo.inventory.total_memory_bytes = inventory.memory
+    hwinfo.inventory.total_storage_bytes = inventory.storage
+    hwinfo.inventory.bios.vendor = inventory.bios_vendor
+    hwinfo.inventory.bios.version = inventory.bios_version
+    for port in report.ports:
+        hwinfo.inventory.network_devices.add(
+            ifname=port.ifname, mac_address=port.mac, type=info.NETWORK_DEVICE_TYPE_ETHERNET
+        )
+    return message
+
+
+def _fill_machine(dinfo: info.ZInfoDevice, inventory: Inventory) -> None:
+    dinfo.machineArch = inventory.architecture
+    dinfo.cpuArch = inventory.architecture
+    dinfo.platform = inventory.product
+    dinfo.ncpu = inventory.cpus
+    dinfo.memory = inventory.memory // MEBI
+    dinfo.storage = inventory.storage // MEBI
+    dinfo.HostName = inventory.hostname
+    dinfo.minfo.manufacturer = inventory.manufacturer
+    dinfo.minfo.productName = inventory.product
+    dinfo.minfo.version = inventory.product_version
+    dinfo.minfo.serialNumber = inventory.serial
+    dinfo.minfo.UUID = inventory.uuid
+    dinfo.minfo.biosVendor = inventory.bios_vendor
+    dinfo.minfo.biosVersion = inventory.bios_version
+    dinfo.minfo.biosReleaseDate = inventory.bios_date
+
+
+def _fill_software(dinfo: info.ZInfoDevice, report: NodeReport) -> None:
+    """The running version comes first; there is one partition alone in host mode."""
+    dinfo.swList.add(
+        activated=True,
+        partitionLabel=report.partition,
+        partitionState="active",
+        status=info.INSTALLED,
+        shortVersion=report.version,
+        userStatus=info.UPDATED,
+        downloadProgress=100,
+    )
+
+
+def _fill_boot(dinfo: info.ZInfoDevice, report: NodeReport) -> None:
+    boot = report.boot
+    dinfo.bootTime.CopyFrom(stamp(boot.at))
+    dinfo.restartCounter = boot.count
+    dinfo.lastRebootReason = boot.text
+    dinfo.last_boot_reason = cast("info.BootReason", int(boot.reason))
+    if boot.ended:
+        dinfo.lastRebootTime.CopyFrom(stamp(boot.ended))
+
+
+def _fill_ports(dinfo: info.ZInfoDevice, report: NodeReport) -> None:
+    status = dinfo.systemAdapter.status.add(version=1, key=report.ports_key)
+    status.timePriority.CopyFrom(stamp(report.boot.at))
+    working = [port for port in report.ports if port.uplink and port.trouble is None]
+    if working:
+        status.lastSucceeded.CopyFrom(stamp(report.boot.at))
+    for port in report.ports:
+        _fill_port(status.ports.add(), port)
+
+
+def _fill_port(message: info.DevicePort, port: PortState) -> None:
+    message.ifname = port.ifname
+    message.name = port.name
+    message.isMgmt = port.uplink
+    message.free = port.cost == 0
+    message.cost = port.cost
+    message.dhcpType = common.Client
+    message.macAddr = port.mac
+    message.IPAddrs.extend(port.addresses)
+    message.defaultRouters.extend(port.routers)
+    message.up = port.up
+    message.mtu = port.mtu
+    message.usage = common.PhyIoUsageMgmtAndApps
+    message.networkUUID = port.network
+    if port.trouble is not None:
+        message.err.CopyFrom(error_info(port.trouble, info.ENTITY_PORT, port.name))
+
+
+def _fill_security(dinfo: info.ZInfoDevice, report: NodeReport) -> None:
+    """Keys are kept in software: there is no security module to speak of."""
+    dinfo.HSMStatus = info.NOTFOUND
+    dinfo.HSMInfo = "keys in software"
+    vault = dinfo.dataSecAtRestInfo.vaultList.add(
+        name="Application Data Store", status=info.DATASEC_AT_REST_DISABLED
+    )
+    vault.pcrStatus = info.PCR_DISABLED
+    dinfo.dataSecAtRestInfo.status = info.DATASEC_AT_REST_DISABLED
+    dinfo.sec_info.sha_root_ca = report.root_hash
+    dinfo.attestation_info.state = report.attestation
+    if report.attestation_error:
+        dinfo.attestation_info.error.description = report.attestation_error

@@ -1,0 +1,243 @@
+"""Statuses become the messages that controllers expect, number for number."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgevirt.model.app import (
+    AppInstance,
+    AppInstanceStatus,
+    DomainMetric,
+    Resources,
+    VolumeRef,
+)
+from edgevirt.model.base import Severity, SwState, Trouble
+from edgevirt.model.content import BlobStatus, ContentTreeStatus
+from edgevirt.model.ids import AppId, ContentTreeId, Digest, NetworkInstanceId, NodeId, VolumeId
+from edgevirt.model.machine import Boot, BootReason, DiskUse, Inventory, Measures, PortState
+from edgevirt.model.network import (
+    AppNetworkStatus,
+    Assignment,
+    InterfaceCounters,
+    NetworkInstanceState,
+    NetworkInstanceStatus,
+    NetworkInstanceType,
+    NetworkMetric,
+    Vif,
+)
+from edgevirt.model.node import Property, ServiceStatus
+from edgevirt.model.volume import VolumeStatus
+from edgevirt.wire.convert import measures, node, reports
+from edgevirt.wire.messages import info, metrics
+
+APP = AppId("0f4e4b5a-3f3e-4a55-9b8e-8d8f0d5b9c11")
+NETWORK = NetworkInstanceId("5b6f2c1e-0a43-4d7c-8d7e-3f5a1c2b4d99")
+VOLUME = VolumeId("7c9e6679-7425-40de-944b-e07fc1f90ae7")
+TREE = ContentTreeId("9b2d7f3a-1111-4222-8333-444455556666")
+DIGEST = Digest("sha256:" + "ab" * 32)
+TROUBLE = Trouble(
+    why="cannot start: no memory", since=1_700_000_000.5, severity=Severity.WARNING, hint="frees"
+)
+VIF = Vif(
+    name="eth0", host_name="nbu1x1", bridge="bn1", network=NETWORK, mac="02:16:3e:00:00:01",
+    ip="10.1.0.7", prefix=24, gateway="10.1.0.1",
+)  # fmt: skip
+VIFS = AppNetworkStatus(app=APP, ready=True, since=1.0, vifs=(VIF,))
+
+
+def an_app(state: SwState, **more: object) -> AppInstanceStatus:
+    return AppInstanceStatus(id=APP, name="nginx", state=state, since=1.0, **more)  # type: ignore[arg-type]
+
+
+def test_every_state_of_the_node_has_a_state_on_the_wire() -> None:
+    assert set(reports.STATES) == set(SwState)
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        (SwState.LOADED, 4),
+        (SwState.RESOLVING_TAG, 12),
+        (SwState.VERIFYING, 16),
+        (SwState.AWAITNETWORKINSTANCE, 20),
+        (SwState.START_DELAYED, 22),
+        (SwState.PAUSING, 7),
+        (SwState.PAUSED, 5),
+        (SwState.BROKEN, 8),
+        (SwState.UNKNOWN, 7),
+        (SwState.FAILED, 21),
+        (SwState.REMOTELOADED, 19),
+    ],
+)
+def test_states_travel_as_the_numbers_that_controllers_know(state: SwState, told: int) -> None:
+    assert reports.app(an_app(state), None, None).ainfo.state == told
+
+
+def test_an_app_tells_its_addresses_its_volumes_and_its_trouble() -> None:
+    wanted = AppInstance(
+        id=APP, name="nginx", resources=Resources(memory_kib=1), volumes=(VolumeRef(volume=VOLUME),)
+    )
+    status = an_app(
+        SwState.RUNNING, version="3", boot_time=12.0, trouble=TROUBLE,
+        ips=(("eth0", "10.1.0.8"), ("eth1", "10.2.0.2")),
+    )  # fmt: skip
+    message = reports.address(reports.app(status, wanted, VIFS), NodeId("node"), 20.25)
+    assert message.ztype == info.ZiApp
+    assert (message.devId, message.atTimeStamp.nanos) == ("node", 250_000_000)
+    ainfo = message.ainfo
+    assert (ainfo.AppID, ainfo.appVersion, ainfo.AppName) == (APP, "3", "nginx")
+    assert ainfo.bootTime.seconds == 12
+    assert list(ainfo.volumeRefs) == [VOLUME]
+    first, second = ainfo.network
+    assert (first.devName, list(first.IPAddrs)) == ("eth0", ["10.1.0.8"])
+    assert (first.macAddr, first.ipv4_up) == (VIF.mac, True)
+    assert (second.devName, list(second.IPAddrs)) == ("eth1", ["10.2.0.2"])
+    (error,) = ainfo.appErr
+    assert (error.description, error.severity, error.retry_condition) == (TROUBLE.why, 2, "frees")
+    assert (error.entities[0].entity, error.entities[0].entity_id) == (5, APP)
+    assert (error.timestamp.seconds, error.timestamp.nanos) == (1_700_000_000, 500_000_000)
+
+
+def test_a_network_instance_tells_who_is_on_it() -> None:
+    status = NetworkInstanceStatus(
+        id=NETWORK, state=NetworkInstanceState.ONLINE, since=5.0, name="local", bridge="bn1",
+        gateway="10.1.0.1", ports=("eth0",), assignments=(Assignment(mac=VIF.mac, ip=VIF.ip),),
+        type=NetworkInstanceType.LOCAL, trouble=TROUBLE,
+    )  # fmt: skip
+    niinfo = reports.network_instance(status, [VIFS]).niinfo
+    assert (niinfo.networkID, niinfo.state, niinfo.activated) == (NETWORK, 2, True)
+    assert (niinfo.instType, niinfo.bridgeName, niinfo.bridgeIPAddr) == (2, "bn1", "10.1.0.1")
+    assert [(vif.vifName, vif.appID) for vif in niinfo.vifs] == [("nbu1x1", APP)]
+    assert [(a.macAddress, list(a.ipAddress)) for a in niinfo.ipAssignments] == [
+        (VIF.mac, [VIF.ip])
+    ]
+    assert niinfo.networkErr[0].entities[0].entity == info.ENTITY_NETWORK_INSTANCE
+
+
+def test_volumes_trees_and_blobs_tell_sizes_and_progress() -> None:
+    vinfo = reports.volume(
+        VolumeStatus(
+            id=VOLUME, generation=2, state=SwState.CREATED_VOLUME, since=1.0, size=5, max_size=9,
+            progress=100, trouble=TROUBLE,
+        )
+    ).vinfo  # fmt: skip
+    assert (vinfo.uuid, vinfo.generation_count, vinfo.state) == (VOLUME, 2, info.CREATED_VOLUME)
+    assert (vinfo.resources.curSizeBytes, vinfo.resources.maxSizeBytes) == (5, 9)
+    assert vinfo.volumeErr.description == TROUBLE.why
+    cinfo = reports.content_tree(
+        ContentTreeStatus(
+            id=TREE, state=SwState.DOWNLOADING, since=1.0, progress=40, digest=DIGEST,
+            blobs=(DIGEST,), trouble=TROUBLE,
+        )
+    ).cinfo  # fmt: skip
+    assert (cinfo.uuid, cinfo.sha256, cinfo.progressPercentage) == (TREE, "ab" * 32, 40)
+    assert list(cinfo.componentShaList) == ["ab" * 32]
+    (part,) = reports.blob(BlobStatus(digest=DIGEST, state=SwState.LOADED, size=3)).binfo.blob
+    assert (part.sha256, part.state, part.progressPercentage) == ("ab" * 32, info.DELIVERED, 100)
+
+
+def test_what_is_gone_is_told_by_its_id_alone() -> None:
+    assert reports.app_gone(APP).ainfo == info.ZInfoApp(AppID=APP)
+    assert reports.network_instance_gone(NETWORK).niinfo.state == 0
+    assert reports.volume_gone(VOLUME, 2).vinfo.state == 0
+    assert reports.content_tree_gone(TREE).cinfo == info.ZInfoContentTree(uuid=TREE)
+    assert reports.blob_gone(DIGEST).binfo.blob[0] == info.ZInfoBlob(sha256="ab" * 32)
+
+
+def test_device_info_tells_software_boot_ports_properties_and_trust() -> None:
+    inventory = Inventory(
+        architecture="x86_64", cpus=4, memory=8 << 30, storage=64 << 30, hostname="edge",
+        manufacturer="ACME", product="Box", serial="S1",
+    )  # fmt: skip
+    report = node.NodeReport(
+        inventory=inventory,
+        boot=Boot(at=10.0, count=3, reason=BootReason.REBOOT_COMMAND, text="asked", ended=9.0),
+        version="0.1",
+        ports=(
+            PortState(name="eth0", ifname="enp1s0", mac="aa", up=True, addresses=("192.0.2.2",)),
+            PortState(name="eth1", ifname="enp2s0", uplink=False, cost=5, trouble=TROUBLE),
+        ),
+        properties={"timer.config.interval": Property(value="60", error="too low")},
+        unknown_properties={"x": Property(value="y", error="unknown")},
+        apps=((APP, "nginx", "d.1.1"),),
+        reboot_counter=7,
+        shutdown_counter=8,
+        root_hash=b"h" * 32,
+        attestation=info.ATTESTATION_STATE_COMPLETE,
+    )
+    dinfo = node.device(report).dinfo
+    assert (dinfo.ncpu, dinfo.memory, dinfo.storage) == (4, 8192, 65536)
+    assert dinfo.minfo.serialNumber == "S1"
+    assert (dinfo.swList[0].shortVersion, dinfo.swList[0].activated) == ("0.1", True)
+    assert (dinfo.restartCounter, dinfo.last_boot_reason) == (3, info.BOOT_REASON_REBOOT_CMD)
+    assert (dinfo.lastRebootReason, dinfo.lastRebootTime.seconds) == ("asked", 9)
+    (used,) = dinfo.systemAdapter.status
+    assert [port.isMgmt for port in used.ports] == [True, False]
+    assert used.ports[1].err.description == TROUBLE.why
+    assert dinfo.configItemStatus.configItems["timer.config.interval"].error == "too low"
+    assert dinfo.configItemStatus.unknownConfigItems["x"].error == "unknown"
+    assert (dinfo.rebootConfigCounter, dinfo.shutdown_config_counter) == (7, 8)
+    assert dinfo.appInstances[0].domainName == "d.1.1"
+    assert dinfo.sec_info.sha_root_ca == b"h" * 32
+    assert dinfo.attestation_info.state == info.ATTESTATION_STATE_COMPLETE
+    assert dinfo.state == info.ZDEVICE_STATE_ONLINE
+
+
+def test_metrics_count_in_the_units_of_the_wire() -> None:
+    app = an_app(SwState.RUNNING, boot_time=100.0)
+    mebi = 1 << 20
+    report = measures.MetricReport(
+        node=Measures(
+            at=160.0, uptime=60.5, cpu_ns=3_500_000_000, memory_total=1000 * mebi,
+            memory_available=250 * mebi, services_memory=90 * mebi,
+            disks=(DiskUse(device="vda1", mount="/persist", total=10 * mebi, used=4 * mebi),),
+        ),
+        apps={APP: app},
+        domains={
+            APP: DomainMetric(
+                at=160.0, cpu_ns=10, memory_bytes=3 * mebi, memory_limit=6 * mebi
+            )
+        },
+        networks={
+            APP: NetworkMetric(at=1.0, counters=(InterfaceCounters(name="eth0", rx_bytes=5),)),
+            NETWORK: NetworkMetric(at=1.0, counters=(InterfaceCounters(name="a", tx_bytes=6),)),
+            "node": NetworkMetric(at=1.0, counters=(InterfaceCounters(name="eth0", tx_bytes=7),)),
+        },
+        instances={
+            NETWORK: NetworkInstanceStatus(id=NETWORK, state=NetworkInstanceState.ONLINE, since=1.0)
+        },
+        volumes={
+            "v": VolumeStatus(
+                id=VOLUME, generation=0, state=SwState.CREATED_VOLUME, since=1, size=3, max_size=9
+            )
+        },
+        services={"agent": ServiceStatus(pid=7, since=1.0, memory_bytes=11)},
+        line=measures.Line(
+            failures=1, successes=2, unverified=3, last_success=5.0,
+            urls={"/config": measures.Requests(tries=3, sent=2, seconds=1.5)},
+        ),
+        logs=measures.LogBacklog(bundles=2, size=99, oldest=4.0, bytes_sent=50),
+        received_config=8.0,
+        processed_config=7.0,
+    )  # fmt: skip
+    message = measures.metric_message(report, "node-id")
+    back = metrics.ZMetricMsg.FromString(message.SerializeToString())
+    dm = back.dm
+    assert (dm.memory.usedMem, dm.memory.availMem, dm.memory.usedPercentage) == (750, 250, 75.0)
+    assert dm.deviceMemory.used_eveMB == 90
+    assert (dm.cpuMetric.upTime.seconds, dm.cpuMetric.total) == (60, 3)
+    assert (dm.disk[0].mountPath, dm.disk[0].total, dm.disk[0].used) == ("/persist", 10, 4)
+    assert dm.network[0].txBytes == 7
+    assert (dm.zedcloud[0].authVerifyFailure, dm.zedcloud[0].urlMetrics[0].total_time_spent) == (
+        3,
+        1500,
+    )
+    assert (dm.newlog.deviceMetrics.numGzipFileInDir, dm.newlog.total_size_logs) == (2, 99)
+    assert (dm.last_received_config.seconds, dm.last_processed_config.seconds) == (8, 7)
+    (am,) = back.am
+    assert (am.AppID, am.cpu.total_ns, am.cpu.upTime.seconds) == (APP, 10, 60)
+    assert (am.appMemory.usedMB, am.appMemory.allocatedMB) == (3, 6)
+    assert am.network[0].rxBytes == 5
+    assert back.nm[0].networkStats.tx.totalBytes == 6
+    assert (back.vm[0].usedBytes, back.vm[0].freeBytes) == (3, 6)
+    assert (back.pr[0].name, back.pr[0].rss_bytes) == ("agent", 11)
