@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from edgevirt.fleet.objects import (
@@ -12,6 +12,7 @@ from edgevirt.fleet.objects import (
     datastore,
     edgenode,
     event,
+    event_view,
     image,
     namespace,
     network_instance,
@@ -27,6 +28,20 @@ T = TypeVar("T", bound=ApiObject)
 
 GROUP = "edgevirt.io"
 VERSION = "v1alpha1"
+
+
+@dataclass(frozen=True)
+class View:
+    """Another form in which the same objects are served."""
+
+    type: type[ApiObject]
+    outward: Callable[[Any], Any]
+    """From what is stored."""
+    inward: Callable[[Any], Any]
+
+
+def _as_is(value: Any, _old: Any, _by: str, _now: float) -> Any:
+    return value
 
 
 @dataclass(frozen=True)
@@ -47,10 +62,17 @@ class ApiKind(Generic[T]):
     """Whether it has a spec and a `/status` subresource."""
     selectable: tuple[str, ...] = ()
     """Fields for `--field-selector`, besides the name and the namespace."""
+    immutable: tuple[str, ...] = ()
+    """Fields that cannot change once they are set."""
+    settle: Callable[[Any, Any, str, float], Any] = _as_is
+    """Before validation, from (the new value, the old one or None, who writes, the wall clock):
+    the value to keep."""
+    view: View | None = None
 
     @property
-    def type(self) -> type[T]:
-        return self.store.type
+    def type(self) -> type[ApiObject]:
+        """The struct that is served."""
+        return self.view.type if self.view else self.store.type
 
     @property
     def api_version(self) -> str:
@@ -89,14 +111,17 @@ KINDS: tuple[ApiKind[Any], ...] = (
             namespace.validate, group="", version="v1", namespaced=False,
             selectable=("status.phase",)),
     ApiKind("Secret", "secrets", "secret", (), SECRET, secret.COLUMNS, secret.validate,
-            group="", version="v1", has_status=False, selectable=("type",)),
+            group="", version="v1", has_status=False, selectable=("type",), immutable=("type",),
+            settle=secret.settle),
     ApiKind("Event", "events", "event", ("ev",), EVENT, event.COLUMNS, event.validate,
             group="", version="v1", has_status=False, selectable=_EVENT_FIELDS),
     ApiKind("OnboardingKey", "onboardingkeys", "onboardingkey", ("obk",), ONBOARDING_KEY,
             onboarding.KEY_COLUMNS, onboarding.validate_key),
     ApiKind("EnrollmentRequest", "enrollmentrequests", "enrollmentrequest", ("er",),
             ENROLLMENT_REQUEST, onboarding.REQUEST_COLUMNS, onboarding.validate_request,
-            selectable=("spec.serial", "spec.softSerial")),
+            selectable=("spec.serial", "spec.softSerial"),
+            immutable=("spec.serial", "spec.softSerial", "spec.deviceCertificate"),
+            settle=onboarding.decide),
     ApiKind("EdgeNode", "edgenodes", "edgenode", ("en",), EDGE_NODE, edgenode.COLUMNS,
             edgenode.validate,
             selectable=("spec.serial", "spec.softSerial", "status.phase", "status.nodeID")),
@@ -105,11 +130,30 @@ KINDS: tuple[ApiKind[Any], ...] = (
     ApiKind("Image", "images", "image", ("img",), IMAGE, image.COLUMNS, image.validate,
             selectable=("spec.format",)),
     ApiKind("NetworkInstance", "networkinstances", "networkinstance", ("ni",), NETWORK_INSTANCE,
-            network_instance.COLUMNS, network_instance.validate, selectable=("spec.type",)),
+            network_instance.COLUMNS, network_instance.validate, selectable=("spec.type",),
+            immutable=("spec.type",)),
     ApiKind("App", "apps", "app", (), APP, app.COLUMNS, app.validate,
             selectable=("spec.type", "spec.image")),
     ApiKind("AppInstance", "appinstances", "appinstance", ("ai",), APP_INSTANCE,
             app_instance.COLUMNS, app_instance.validate,
-            selectable=("spec.app", "spec.edgeNode", "status.state")),
+            selectable=("spec.app", "spec.edgeNode", "status.state"),
+            immutable=("spec.app", "spec.edgeNode")),
 )  # fmt: skip
 BY_NAME: dict[str, ApiKind[Any]] = {kind.name: kind for kind in KINDS}
+
+
+def _for_view(column: Column) -> Column:
+    cell = column.cell
+    return replace(column, cell=lambda e, now: cell(event_view.inward(e), now))
+
+
+EVENTS_VIEW = replace(
+    BY_NAME["Event"],
+    group="events.k8s.io",
+    view=View(event_view.EventV1, event_view.outward, event_view.inward),
+    columns=tuple(_for_view(column) for column in event.COLUMNS),
+    validate=lambda e: event.validate(event_view.inward(e)),
+    selectable=event_view.SELECTABLE,
+)
+SERVED = (*KINDS, EVENTS_VIEW)
+"""All rows of the API; some kinds come in two forms."""

@@ -7,7 +7,15 @@ from collections.abc import Iterator
 import msgspec
 from cryptography import x509
 
-from edgevirt.fleet.objects.base import ApiObject, ApiStruct, Condition, LocalRef, StringSet, Time
+from edgevirt.fleet.objects.base import (
+    ApiObject,
+    ApiStruct,
+    Condition,
+    LocalRef,
+    StringSet,
+    Time,
+    set_condition,
+)
 from edgevirt.fleet.objects.columns import AGE, NAME, Column, condition_status
 from edgevirt.fleet.objects.names import check_labels, check_subdomain
 from edgevirt.fleet.objects.problems import Problem, duplicate, invalid, required
@@ -103,6 +111,27 @@ def check_certificate(field: str, pem: str, *, hint: str = "") -> Iterator[Probl
         return
     if len(found) != 1:
         yield invalid(field, pem[:40], f"must be one certificate, found {len(found)}")
+
+
+def decide(
+    request: EnrollmentRequest, old: EnrollmentRequest | None, by: str, now: float
+) -> EnrollmentRequest:
+    """With the conditions that a new answer makes; they say who gave it."""
+    answer = request.spec.approved
+    if answer == (old.spec.approved if old else None):
+        return request
+    conditions = request.status.conditions
+    for type, holds in (("Approved", answer is True), ("Denied", answer is False)):
+        new = Condition(
+            type=type,
+            status="True" if holds else "False",
+            reason="Decided" if answer is not None else "Undecided",
+            message=f"by {by}" if answer is not None else "",
+            observed_generation=request.metadata.generation,
+        )
+        conditions = set_condition(conditions, new, now)
+    status = msgspec.structs.replace(request.status, conditions=conditions)
+    return msgspec.structs.replace(request, status=status)
 
 
 def validate_key(key: OnboardingKey) -> Iterator[Problem]:

@@ -14,6 +14,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from edgevirt.fleet.objects.secret import Secret
 
 KEY_FILE = "secrets.key"
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+"""Annotation in which `kubectl apply` keeps the manifest, its values included."""
 _MARK = "sealed:1:"
 
 
@@ -24,7 +26,8 @@ class Sealer:
         self._cipher = AESGCM(key)
 
     def seal(self, secret: Secret) -> Secret:
-        """With every value of `data` sealed. `metadata.uid` must be set."""
+        """With every value of `data`, and kubectl's copy of the manifest, sealed. `metadata.uid`
+        must be set."""
         return self._each(secret, self._seal)
 
     def open(self, secret: Secret) -> Secret:
@@ -33,9 +36,14 @@ class Sealer:
         return self._each(secret, self._open)
 
     def _each(self, secret: Secret, change: Callable[[str, bytes], str]) -> Secret:
-        uid = secret.metadata.uid
-        data = {k: change(v, f"{uid}/{k}".encode()) for k, v in secret.data.items()}
-        return msgspec.structs.replace(secret, data=data)
+        meta = secret.metadata
+        data = {k: change(v, f"{meta.uid}/{k}".encode()) for k, v in secret.data.items()}
+        if LAST_APPLIED in meta.annotations:
+            bound = f"{meta.uid}//{LAST_APPLIED}".encode()
+            manifest = change(meta.annotations[LAST_APPLIED], bound)
+            annotations = {**meta.annotations, LAST_APPLIED: manifest}
+            meta = msgspec.structs.replace(meta, annotations=annotations)
+        return msgspec.structs.replace(secret, metadata=meta, data=data)
 
     def _seal(self, value: str, bound: bytes) -> str:
         nonce = os.urandom(12)

@@ -31,7 +31,7 @@ class Secret(ApiObject, frozen=True, kw_only=True):
     """When true, the values cannot be changed any more."""
 
 
-def settle(secret: Secret) -> Secret:
+def settle(secret: Secret, _old: Secret | None, _by: str, _now: float) -> Secret:
     """With `stringData` moved into `data`, as Kubernetes does on every write."""
     if not secret.string_data:
         return secret

@@ -1,0 +1,91 @@
+"""Which objects name which others: for refusing a name of nothing, and deleting what is in use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from edgevirt.fleet.objects.app import App
+from edgevirt.fleet.objects.app_instance import AppInstance
+from edgevirt.fleet.objects.datastore import Datastore
+from edgevirt.fleet.objects.edgenode import EdgeNode
+from edgevirt.fleet.objects.image import Image
+
+
+@dataclass(frozen=True)
+class Reference:
+    """`field` of an object names the object `name` of `kind` in the same namespace."""
+
+    field: str
+    kind: str
+    name: str
+
+
+def _of_instance(instance: AppInstance) -> Iterator[Reference]:
+    yield Reference("spec.app", "App", instance.spec.app)
+    yield Reference("spec.edgeNode", "EdgeNode", instance.spec.edge_node)
+
+
+def _of_app(app: App) -> Iterator[Reference]:
+    yield Reference("spec.image", "Image", app.spec.image)
+    for index, interface in enumerate(app.spec.interfaces):
+        field = f"spec.interfaces[{index}].networkInstance"
+        yield Reference(field, "NetworkInstance", interface.network_instance)
+
+
+def _of_image(image: Image) -> Iterator[Reference]:
+    for index, ref in enumerate(image.spec.datastore_refs):
+        yield Reference(f"spec.datastoreRefs[{index}].name", "Datastore", ref.name)
+
+
+def _of_datastore(datastore: Datastore) -> Iterator[Reference]:
+    if datastore.spec.credentials_secret_ref is not None:
+        name = datastore.spec.credentials_secret_ref.name
+        yield Reference("spec.credentialsSecretRef.name", "Secret", name)
+
+
+def _of_node(node: EdgeNode) -> Iterator[Reference]:
+    if node.spec.onboarding_key_ref is not None:
+        name = node.spec.onboarding_key_ref.name
+        yield Reference("spec.onboardingKeyRef.name", "OnboardingKey", name)
+
+
+_FINDERS: dict[str, Callable[[Any], Iterator[Reference]]] = {
+    "AppInstance": _of_instance,
+    "App": _of_app,
+    "Image": _of_image,
+    "Datastore": _of_datastore,
+    "EdgeNode": _of_node,
+}
+
+USERS: dict[str, tuple[str, ...]] = {
+    "App": ("AppInstance",),
+    "EdgeNode": ("AppInstance",),
+    "Image": ("App",),
+    "NetworkInstance": ("App",),
+    "Datastore": ("Image",),
+    "Secret": ("Datastore",),
+    "OnboardingKey": ("EdgeNode",),
+}
+"""Kinds that may name each kind."""
+
+DELETION_ORDER = (
+    "AppInstance",
+    "App",
+    "Image",
+    "NetworkInstance",
+    "Datastore",
+    "Secret",
+    "EdgeNode",
+    "EnrollmentRequest",
+    "OnboardingKey",
+    "Event",
+)
+"""Users before what they use."""
+
+
+def references_of(kind: str, value: Any) -> tuple[Reference, ...]:
+    """Those that are given; an absent name is another check's business."""
+    find = _FINDERS.get(kind)
+    return tuple(ref for ref in find(value) if ref.name) if find else ()
