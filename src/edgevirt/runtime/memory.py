@@ -57,7 +57,7 @@ class MemoryStore:
 
     async def close(self) -> None:
         for table in self._tables.values():
-            table.close()
+            table.audience.close()
 
     def _table(self, kind: Kind[T]) -> Table[T]:
         if kind.name not in self._tables:

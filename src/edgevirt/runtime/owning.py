@@ -93,7 +93,7 @@ class Kept(Generic[T]):
 
     async def close(self) -> None:
         await self._server.close()
-        self.table.close()
+        self.table.audience.close()
         if self._journal is not None:
             self._journal.close()
             self._journal = None
@@ -149,7 +149,7 @@ class Persistent(Generic[T]):
         if self._writes:
             await asyncio.wait(self._writes)
         await self._server.close()
-        self.table.close()
+        self.table.audience.close()
 
     async def _whole(self, write: Coroutine[Any, Any, U]) -> U:
         """A caller that is cancelled leaves the write to its end: table and files stay the same."""

@@ -148,7 +148,7 @@ class Server(Generic[T]):
     def leave(self, reader: _Reader[T]) -> None:
         if reader in self._readers:
             self._readers.remove(reader)
-            self._table.unsubscribe(reader)
+            self._table.audience.leave(reader)
 
     def _refusal(self, uid: int) -> str | None:
         name = self._uid_names.get(uid)

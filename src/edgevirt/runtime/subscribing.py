@@ -57,7 +57,7 @@ class Subscription(Generic[T]):
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-        self.table.close()
+        self.table.audience.close()
 
     async def _keep_up(self) -> None:
         pause = FIRST_PAUSE
@@ -117,7 +117,7 @@ class Subscription(Generic[T]):
 
     def deny(self, why: str) -> None:
         self._denied = Denied(f"cannot read {self.table.kind.name}: {why}")
-        self.table.fail(self._denied)
+        self.table.audience.fail(self._denied)
         self._first.set()
 
 
