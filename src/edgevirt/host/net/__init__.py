@@ -1,1 +1,1 @@
-"""The machine's network: links, packet filter and app networks."""
+"""The machine's network: bridges, guests' interfaces, packet filter, DHCP and DNS."""

@@ -1,0 +1,277 @@
+"""Bridges, and guests' namespaces with their interfaces, by netlink.
+
+Everything that is made bears its owner as the interface's alias, so that a restarted service finds
+what is there and takes it over as it is: what already matches is not touched. Blocking; one call
+at a time.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterable
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from edgevirt.host import namespace
+from edgevirt.host.net.filter import VIF_PREFIX
+from edgevirt.host.net.spec import BridgeFacts, BridgeSpec, GuestSpec, LinkCounters, LinkSpec
+
+_Message: TypeAlias = Any
+"""pyroute2 has no types; `index`, `flags` and `get_attr` are what is used."""
+
+_UP = 1
+_DEFAULT_MTU = 1500
+_AF_INET = 2
+_BRIDGE_NAME = re.compile(r"bn[0-9]+")
+
+
+class Links:
+    """`namespaces`: where guests' network namespaces are kept, by guest id."""
+
+    def __init__(self, namespaces: Path) -> None:
+        self._namespaces = namespaces
+
+    def namespace_of(self, guest: str) -> Path:
+        """Raises ValueError when `guest` is not the name of a file."""
+        if not guest or guest.startswith(".") or "/" in guest:
+            raise ValueError(f"{guest!r} is not an id")
+        return self._namespaces / guest
+
+    def prepare(self) -> None:
+        """Once: makes the network namespace a router of guests. Idempotent.
+
+        Redirects would teach guests to go around the router; bridged frames that pass the IP
+        filter would pass it twice.
+        """
+        self._namespaces.mkdir(parents=True, exist_ok=True)
+        _sysctl("ipv4/ip_forward", "1")
+        _sysctl("ipv4/conf/all/send_redirects", "0")
+        for name in ("iptables", "ip6tables", "arptables"):
+            _sysctl(f"bridge/bridge-nf-call-{name}", "0")
+
+    def bridges(self) -> dict[str, str]:
+        """Name by owner; a bridge that no one claims is its own owner."""
+        with IPRoute() as netlink:
+            return {
+                link.get_attr("IFLA_IFALIAS") or _name(link): _name(link)
+                for link in netlink.get_links(kind="bridge")
+                if _BRIDGE_NAME.fullmatch(_name(link))
+            }
+
+    def ensure_bridge(self, spec: BridgeSpec) -> BridgeFacts:
+        with IPRoute() as netlink:
+            link = _find(netlink, spec.name)
+            if link is not None and link.get_attr("IFLA_IFALIAS") != spec.owner:
+                netlink.link("del", index=link["index"])
+                link = None
+            if link is None:
+                link = _add_bridge(netlink, spec)
+            mtu = _bridge_mtu(netlink, spec)
+            index = link["index"]
+            _ensure_attributes(netlink, link, mac=spec.mac, mtu=mtu)
+            prefix = IPv4Network(spec.subnet).prefixlen
+            _ensure_addresses(netlink, index, {(spec.gateway, prefix)})
+            return BridgeFacts(mac=spec.mac, mtu=mtu)
+
+    def remove_bridge(self, owner: str) -> None:
+        """Also when there is none."""
+        name = self.bridges().get(owner)
+        if name is not None:
+            with IPRoute() as netlink:
+                _delete(netlink, name)
+
+    def guests(self) -> set[str]:
+        """Ids of whom anything is there."""
+        kept = {entry.name for entry in self._namespaces.iterdir()}
+        with IPRoute() as netlink:
+            return kept | {
+                link.get_attr("IFLA_IFALIAS") or _name(link)
+                for link in netlink.get_links(kind="veth")
+                if _name(link).startswith(VIF_PREFIX)
+            }
+
+    def ensure_guest(self, spec: GuestSpec) -> None:
+        """FileNotFoundError when a bridge isn't there (yet)."""
+        path = self.namespace_of(spec.id)
+        if not namespace.is_network_namespace(path):
+            namespace.drop_network_namespace(path)
+            namespace.keep_network_namespace(path)
+        inner = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            with IPRoute() as netlink:
+                wanted = {link.host_name for link in spec.links}
+                for name in _vifs_of(netlink, spec.id) - wanted:
+                    _delete(netlink, name)
+                for link in spec.links:
+                    _ensure_link(netlink, inner, spec.id, link)
+            with namespace.inside(inner), IPRoute() as netlink:
+                netlink.link("set", index=1, state="up")
+                _ensure_default_route(netlink, spec.links)
+        finally:
+            os.close(inner)
+
+    def remove_guest(self, guest: str) -> None:
+        """Also when there is none. Interfaces vanish at once, even while a process is within."""
+        with IPRoute() as netlink:
+            for name in _vifs_of(netlink, guest):
+                _delete(netlink, name)
+        namespace.drop_network_namespace(self.namespace_of(guest))
+
+    def counters(self) -> dict[str, LinkCounters]:
+        """By interface name, for all of this network namespace."""
+        with IPRoute() as netlink:
+            return {_name(link): _counters(link) for link in netlink.get_links()}
+
+
+def _find(netlink: IPRoute, name: str) -> _Message | None:
+    try:
+        return netlink.link("get", ifname=name)[0]
+    except NetlinkError as error:
+        if error.code == errno.ENODEV:
+            return None
+        raise
+
+
+def _required(netlink: IPRoute, name: str) -> _Message:
+    link = _find(netlink, name)
+    if link is None:
+        raise FileNotFoundError(errno.ENOENT, f"there is no interface {name}")
+    return link
+
+
+def _delete(netlink: IPRoute, name: str) -> None:
+    link = _find(netlink, name)
+    if link is not None:
+        netlink.link("del", index=link["index"])
+
+
+def _name(link: _Message) -> str:
+    return str(link.get_attr("IFLA_IFNAME"))
+
+
+def _add_bridge(netlink: IPRoute, spec: BridgeSpec) -> _Message:
+    netlink.link("add", ifname=spec.name, kind="bridge", address=spec.mac, br_mcast_snooping=0)
+    _sysctl(f"ipv4/conf/{spec.name}/send_redirects", "0")
+    _sysctl(f"ipv4/conf/{spec.name}/proxy_arp_pvlan", "1")
+    _sysctl(f"ipv6/conf/{spec.name}/disable_ipv6", "1")
+    link = _required(netlink, spec.name)
+    netlink.link("set", index=link["index"], ifalias=spec.owner)
+    return _required(netlink, spec.name)
+
+
+def _bridge_mtu(netlink: IPRoute, spec: BridgeSpec) -> int:
+    uplink = _find(netlink, spec.uplink) if spec.uplink else None
+    most = _DEFAULT_MTU if uplink is None else int(uplink.get_attr("IFLA_MTU"))
+    return min(spec.mtu or most, most)
+
+
+def _ensure_attributes(netlink: IPRoute, link: _Message, *, mac: str, mtu: int) -> None:
+    changes: dict[str, object] = {}
+    if link.get_attr("IFLA_ADDRESS") != mac:
+        changes["address"] = mac
+    if link.get_attr("IFLA_MTU") != mtu:
+        changes["mtu"] = mtu
+    if not link["flags"] & _UP:
+        changes["state"] = "up"
+    if changes:
+        netlink.link("set", index=link["index"], **changes)
+
+
+def _ensure_addresses(netlink: IPRoute, index: int, wanted: set[tuple[str, int]]) -> None:
+    present = {
+        (str(address.get_attr("IFA_ADDRESS")), int(address["prefixlen"]))
+        for address in netlink.get_addr(family=_AF_INET, index=index)
+    }
+    for ip, prefix in present - wanted:
+        netlink.addr("del", index=index, address=ip, prefixlen=prefix)
+    for ip, prefix in wanted - present:
+        netlink.addr("add", index=index, address=ip, prefixlen=prefix)
+
+
+def _vifs_of(netlink: IPRoute, guest: str) -> set[str]:
+    return {
+        _name(link)
+        for link in netlink.get_links(kind="veth")
+        if _name(link).startswith(VIF_PREFIX) and link.get_attr("IFLA_IFALIAS") == guest
+    }
+
+
+def _ensure_link(netlink: IPRoute, inner: int, guest: str, spec: LinkSpec) -> None:
+    """One veth pair: its end here in the bridge, isolated; its other end inside, addressed."""
+    bridge = _required(netlink, spec.bridge)
+    mtu = int(bridge.get_attr("IFLA_MTU"))
+    outer = _find(netlink, spec.host_name)
+    if outer is not None and not _leads_inside(inner, spec, outer, guest):
+        netlink.link("del", index=outer["index"])
+        outer = None
+    if outer is None:
+        outer = _add_pair(netlink, inner, guest, spec)
+    index = outer["index"]
+    if outer.get_attr("IFLA_MASTER") != bridge["index"]:
+        netlink.link("set", index=index, master=bridge["index"])
+        netlink.brport("set", index=index, isolated=1)
+    with namespace.inside(inner), IPRoute() as within:
+        end = _required(within, spec.name)
+        _ensure_addresses(within, end["index"], {(spec.ip, spec.prefix)})
+        _ensure_attributes(within, end, mac=spec.mac, mtu=mtu)
+    _ensure_attributes(netlink, outer, mac=str(outer.get_attr("IFLA_ADDRESS")), mtu=mtu)
+
+
+def _leads_inside(inner: int, spec: LinkSpec, outer: _Message, guest: str) -> bool:
+    """Whether the end here belongs to the guest's interface of that name."""
+    if outer.get_attr("IFLA_IFALIAS") != guest:
+        return False
+    with namespace.inside(inner), IPRoute() as within:
+        end = _find(within, spec.name)
+        return (
+            end is not None
+            and end.get_attr("IFLA_LINK") == outer["index"]
+            and end["index"] == outer.get_attr("IFLA_LINK")
+        )
+
+
+def _add_pair(netlink: IPRoute, inner: int, guest: str, spec: LinkSpec) -> _Message:
+    peer = {"ifname": spec.name, "address": spec.mac, "net_ns_fd": inner}
+    netlink.link("add", ifname=spec.host_name, kind="veth", peer=peer)
+    _sysctl(f"ipv6/conf/{spec.host_name}/disable_ipv6", "1")
+    outer = _required(netlink, spec.host_name)
+    netlink.link("set", index=outer["index"], ifalias=guest)
+    return _required(netlink, spec.host_name)
+
+
+def _ensure_default_route(netlink: IPRoute, links: Iterable[LinkSpec]) -> None:
+    wanted = {link.gateway for link in list(links)[:1] if link.default_route}
+    present = {
+        str(route.get_attr("RTA_GATEWAY"))
+        for route in netlink.get_default_routes(family=_AF_INET)
+        if route.get_attr("RTA_GATEWAY") is not None
+    }
+    for gateway in present - wanted:
+        netlink.route("del", dst="default", gateway=gateway)
+    for gateway in wanted - present:
+        netlink.route("add", dst="default", gateway=gateway)
+
+
+def _counters(link: _Message) -> LinkCounters:
+    stats = link.get_attr("IFLA_STATS64") or {}
+    return LinkCounters(
+        rx_bytes=stats.get("rx_bytes", 0),
+        tx_bytes=stats.get("tx_bytes", 0),
+        rx_packets=stats.get("rx_packets", 0),
+        tx_packets=stats.get("tx_packets", 0),
+        rx_drops=stats.get("rx_dropped", 0),
+        tx_drops=stats.get("tx_dropped", 0),
+    )
+
+
+def _sysctl(name: str, value: str) -> None:
+    """Of the present network namespace, where the machine has it."""
+    path = Path("/proc/sys/net", name)
+    if path.exists() and path.read_text().strip() != value:
+        path.write_text(value)
