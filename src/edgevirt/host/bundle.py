@@ -1,0 +1,183 @@
+"""A container's OCI bundle on disk: made from a domain, found again, taken down.
+
+Everything here blocks; callers with an event loop use a thread.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from edgevirt.host import mounts, oci, rootfs
+from edgevirt.host.hypervisor import HypervisorError, UnfitError
+from edgevirt.host.oci import Surroundings, VolumeMount
+from edgevirt.host.processes import Process
+from edgevirt.model.app import Domain, DomainVolume
+from edgevirt.model.content import ContentFormat
+from edgevirt.model.ids import AppId
+
+_MAX_FILES = 65_536
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """What was made, for whoever comes after a restart."""
+
+    name: str
+    generation: int
+    container: Process
+    monitor: Process
+    started: float = 0.0
+    """Wall clock; 0: created only."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """`directory` exists from the first step to the last: what is half made is found again."""
+
+    app: AppId
+    directory: Path
+
+    @property
+    def container_pid(self) -> Path:
+        return self.directory / "container.pid"
+
+    @property
+    def monitor_pid(self) -> Path:
+        return self.directory / "conmon.pid"
+
+    @property
+    def monitor_errors(self) -> Path:
+        return self.directory / "conmon.err"
+
+    @property
+    def exits(self) -> Path:
+        return self.directory / "exits"
+
+    @property
+    def _root(self) -> Path:
+        return self.directory / "rootfs"
+
+    @property
+    def _record(self) -> Path:
+        return self.directory / "record.json"
+
+    def exists(self) -> bool:
+        return self.directory.is_dir()
+
+    def build(self, domain: Domain, user_data: bytes, *, cgroup: str, limit_swap: bool) -> None:
+        """Mounts the volumes and writes `config.json`. Raises HypervisorError, UnfitError.
+
+        After a failure the caller removes what there is.
+        """
+        environment = oci.parse_user_data(user_data)
+        if not domain.volumes or domain.volumes[0].format != ContentFormat.CONTAINER:
+            raise UnfitError("cannot run: the first volume isn't a container image")
+        for directory in (self.directory, self.exits, self._root):
+            directory.mkdir(mode=0o700, parents=True)
+        try:
+            self._mount_overlay(domain.volumes[0], self._root)
+            volumes = tuple(
+                self._mount_volume(index, volume)
+                for index, volume in enumerate(domain.volumes[1:], 1)
+            )
+            user = rootfs.resolve_user(self._root, domain.image.user)
+        except (mounts.MountError, OSError) as failure:
+            raise HypervisorError(str(failure)) from failure
+        except rootfs.NoSuchUser as failure:
+            raise UnfitError(f"cannot run as {domain.image.user!r}: {failure}") from failure
+        around = Surroundings(
+            root=str(self._root),
+            user=user,
+            cgroup=cgroup,
+            limit_swap=limit_swap,
+            max_files=min(_MAX_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1]),
+            resolv_conf=self._write("resolv.conf", oci.resolv_conf(domain.dns).encode()),
+            hosts=self._write("hosts", oci.hosts_file(domain.hostname or domain.app).encode()),
+            volumes=volumes,
+        )
+        config = oci.runtime_config(domain, environment, around)
+        self._write("config.json", msgspec.json.encode(config), mode=0o600)
+
+    def remove(self) -> None:
+        """Unmounts and removes all of it, and never anything that is mounted. Idempotent."""
+        try:
+            mounts.unmount_below(self.directory)
+        except mounts.MountError as failure:
+            raise HypervisorError(f"cannot remove {self.app}: {failure}") from failure
+        for directory in (self.exits, self.directory / "volumes", self._root, self.directory):
+            _remove_shallow(directory)
+
+    def read_record(self) -> Record | None:
+        """None while it is not wholly made."""
+        try:
+            return msgspec.json.decode(self._record.read_bytes(), type=Record)
+        except (FileNotFoundError, msgspec.MsgspecError):
+            return None
+
+    def write_record(self, record: Record) -> None:
+        self._write(self._record.name, msgspec.json.encode(record))
+
+    def exit_code(self) -> int | None:
+        """As conmon wrote it; None: it did not (yet)."""
+        with suppress(FileNotFoundError, ValueError):
+            return int((self.exits / self.app).read_text())
+        return None
+
+    def _mount_volume(self, index: int, volume: DomainVolume) -> VolumeMount:
+        target = oci.mount_target(volume.mount_dir, index)
+        place = self.directory / "volumes" / str(index)
+        place.mkdir(mode=0o700, parents=True)
+        if volume.format == ContentFormat.CONTAINER:
+            self._mount_overlay(volume, place)
+        elif volume.format == ContentFormat.RAW:
+            mounts.image(place, Path(volume.path), readonly=volume.readonly)
+        else:
+            kind = ContentFormat(volume.format).name
+            raise UnfitError(f"cannot mount a volume of format {kind}: a container takes RAW ones")
+        return VolumeMount(str(place), target, volume.readonly)
+
+    def _mount_overlay(self, volume: DomainVolume, target: Path) -> None:
+        upper, work = Path(volume.path, "upper"), Path(volume.path, "work")
+        _own_if_fresh(upper)
+        layers = [Path(layer) for layer in volume.layers]
+        if not layers:
+            empty = self.directory / "empty"
+            empty.mkdir(mode=0o755, exist_ok=True)
+            layers = [empty]
+        mounts.overlay(target, layers, upper, work)
+
+    def _write(self, name: str, content: bytes, *, mode: int = 0o644) -> str:
+        """Whole or not at all. Returns the path."""
+        path = self.directory / name
+        part = path.with_name(name + ".part")
+        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+        with open(fd, "wb") as file:
+            file.write(content)
+        part.replace(path)
+        return str(path)
+
+
+def _own_if_fresh(upper: Path) -> None:
+    """The container's `/` is this very directory: root's, and open to the app's user."""
+    if not any(upper.iterdir()):
+        os.chown(upper, 0, 0)
+        upper.chmod(0o755)
+
+
+def _remove_shallow(directory: Path) -> None:
+    """Files and empty directories in it, then itself. Does not descend: below may be volumes."""
+    if not directory.is_dir():
+        return
+    for entry in directory.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            with suppress(OSError):
+                entry.rmdir()
+        else:
+            entry.unlink(missing_ok=True)
+    with suppress(FileNotFoundError):
+        directory.rmdir()

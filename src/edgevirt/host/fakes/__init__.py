@@ -1,0 +1,1 @@
+"""Verified fakes: each passes the conformance suite of what it stands for."""

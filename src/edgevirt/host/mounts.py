@@ -1,0 +1,113 @@
+"""Mounts for domains: overlays, file systems in files, and taking them down again.
+
+Python 3.11 has no `mount`; the calls go to libc. A loop device needs several steps, which
+mount(8) knows.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import subprocess
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+_MS_NODEV = 4
+_MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
+_MAX_LAYERS = 200
+"""What fits into the one page that mount(2) takes."""
+_MOUNT_SECONDS = 30.0
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class MountError(Exception):
+    """«cannot mount X: why»."""
+
+
+def overlay(target: Path, layers: Sequence[Path], upper: Path, work: Path) -> None:
+    """Mounts `layers`, lowest first, with `upper` on top. Device files in it have no effect.
+
+    The directories are passed as open files: no length and no character of a path matters.
+    """
+    if not 0 < len(layers) <= _MAX_LAYERS:
+        raise MountError(f"cannot mount {target}: {len(layers)} layers, not 1 to {_MAX_LAYERS}")
+    with ExitStack() as opened:
+
+        def name(directory: Path) -> str:
+            try:
+                fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            except OSError as failure:
+                raise MountError(f"cannot mount {target}: {failure}") from failure
+            opened.callback(os.close, fd)
+            return f"/proc/self/fd/{fd}"
+
+        lower = ":".join(name(layer) for layer in reversed(layers))
+        options = f"lowerdir={lower},upperdir={name(upper)},workdir={name(work)}"
+        _mount("overlay", target, "overlay", _MS_NODEV, options)
+
+
+def image(target: Path, file: Path, *, readonly: bool) -> None:
+    """Mounts the ext4 file system in `file`; its loop device goes when it is unmounted.
+
+    Blocking; may take as long as a journal's replay.
+    """
+    options = "loop,nosuid,nodev,errors=remount-ro" + (",ro" if readonly else "")
+    command = ["mount", "-t", "ext4", "-o", options, "--", str(file), str(target)]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_MOUNT_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired as failure:
+        raise MountError(f"cannot mount {file}: no answer in {_MOUNT_SECONDS:.0f} s") from failure
+    if done.returncode != 0:
+        said = " ".join(done.stderr.split())
+        raise MountError(f"cannot mount {file} as ext4: {said}")
+
+
+def below(directory: Path) -> list[Path]:
+    """Mount points at and below `directory`, the latest mount first."""
+    top = os.path.realpath(directory)
+    found = []
+    table = os.fsdecode(Path("/proc/self/mountinfo").read_bytes())
+    for line in table.splitlines():
+        point = _unescape(line.split(" ")[4])
+        if point == top or point.startswith(top + "/"):
+            found.append(Path(point))
+    return found[::-1]
+
+
+def unmount_below(directory: Path) -> None:
+    """Takes down every mount at and below `directory`. Blocking: a file system is written out.
+
+    A busy one is detached: it ends with its last user. Raises MountError when one stays.
+    """
+    for point in below(directory):
+        if _libc.umount2(os.fsencode(point), _UMOUNT_NOFOLLOW) == 0:
+            continue
+        if ctypes.get_errno() == errno.EBUSY:
+            _libc.umount2(os.fsencode(point), _UMOUNT_NOFOLLOW | _MNT_DETACH)
+    left = below(directory)
+    if left:
+        raise MountError(f"cannot unmount {left[0]}")
+
+
+def _mount(source: str, target: Path, kind: str, flags: int, options: str) -> None:
+    result = _libc.mount(
+        os.fsencode(source),
+        os.fsencode(target),
+        os.fsencode(kind),
+        ctypes.c_ulong(flags),
+        os.fsencode(options),
+    )
+    if result != 0:
+        code = ctypes.get_errno()
+        raise MountError(f"cannot mount {kind} on {target}: {os.strerror(code)}")
+
+
+def _unescape(text: str) -> str:
+    """mountinfo writes space, tab, newline and backslash as three octal digits."""
+    head, *rest = text.split("\\")
+    return head + "".join(chr(int(part[:3], 8)) + part[3:] for part in rest)

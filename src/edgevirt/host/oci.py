@@ -1,0 +1,245 @@
+"""From a domain to the OCI runtime's `config.json`. Pure: nothing here touches the machine.
+
+What an app may do is what Docker's defaults admit, less the setuid way up.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from edgevirt.host.hypervisor import UnfitError
+from edgevirt.host.rootfs import User
+from edgevirt.host.syscalls import seccomp
+from edgevirt.model.app import Domain
+from edgevirt.model.content import ImageConfig
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+COMMAND_OVERRIDE = "EVE_ECO_CMD"
+"""User data of this name replaces the image's command; split at white space, as EVE does."""
+
+_CAPABILITIES = [
+    "CAP_AUDIT_WRITE",
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_MKNOD",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_RAW",
+    "CAP_SETFCAP",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYS_CHROOT",
+]
+_MASKED = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+]
+_READONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
+_CPU_PERIOD = 100_000
+_MAX_PIDS = 4096
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\Z")
+
+
+@dataclass(frozen=True)
+class VolumeMount:
+    """A volume, mounted at `source` on the node, to appear at `target` in the container."""
+
+    source: str
+    target: str
+    readonly: bool = False
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the adapter made for a container. Paths are the node's."""
+
+    root: str
+    user: User
+    cgroup: str
+    limit_swap: bool
+    max_files: int
+    """Open files of one process; more than the node itself may have cannot be given."""
+    resolv_conf: str
+    hosts: str
+    volumes: tuple[VolumeMount, ...] = ()
+
+
+def parse_user_data(data: bytes) -> dict[str, str]:
+    """Environment from `NAME=value` lines; empty ones and those with `#` in front don't count.
+
+    Raises UnfitError, which never quotes a value: it may be a secret.
+    """
+    try:
+        lines = data.decode().splitlines()
+    except UnicodeDecodeError as failure:
+        raise UnfitError("cannot read user data: it is not UTF-8") from failure
+    if lines and lines[0].strip() == "#cloud-config":
+        raise UnfitError("cannot read user data: a container takes NAME=value lines, not YAML")
+    environment = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        name, equals, value = line.strip().partition("=")
+        if not equals or not _NAME.match(name) or "\0" in value:
+            raise UnfitError(f"cannot read user data: line {number} is not NAME=value")
+        environment[name] = value
+    return environment
+
+
+def command(image: ImageConfig, environment: Mapping[str, str]) -> list[str]:
+    """Raises UnfitError when there is none."""
+    override = environment.get(COMMAND_OVERRIDE, "").split()
+    words = override or [*image.entrypoint, *image.cmd]
+    if not words:
+        raise UnfitError(
+            f"cannot run the image: it names no command; set {COMMAND_OVERRIDE} in user data"
+        )
+    return words
+
+
+def mount_target(wanted: str, index: int) -> str:
+    """Where a volume appears in the container; one that says nothing gets EVE's place.
+
+    Raises UnfitError for a place that isn't one.
+    """
+    if not wanted:
+        return f"/dev/eve/volumes/by-id/{index}"
+    clean = posixpath.normpath(wanted)
+    parts = wanted.split("/")
+    if not wanted.startswith("/") or clean in ("/", "//") or ".." in parts or "\0" in wanted:
+        raise UnfitError(f"cannot mount a volume at {wanted!r}: not a directory's full path")
+    if clean.startswith(("/proc/", "/sys/")) or clean in ("/proc", "/sys", "/dev"):
+        raise UnfitError(f"cannot mount a volume at {wanted!r}: the system's own")
+    return clean
+
+
+def runtime_config(
+    domain: Domain, environment: Mapping[str, str], around: Surroundings
+) -> dict[str, object]:
+    """The OCI runtime specification's `config.json`, version 1.0.2. Raises UnfitError."""
+    return {
+        "ociVersion": "1.0.2",
+        "hostname": domain.hostname or domain.app,
+        "root": {"path": around.root, "readonly": bool(domain.volumes and _root_readonly(domain))},
+        "process": _process(domain.image, environment, around),
+        "mounts": [*_system_mounts(), *_own_mounts(around)],
+        "linux": {
+            "cgroupsPath": "/" + around.cgroup,
+            "resources": _resources(domain, limit_swap=around.limit_swap),
+            "namespaces": _namespaces(domain.netns),
+            "maskedPaths": _MASKED,
+            "readonlyPaths": _READONLY,
+            "seccomp": seccomp(),
+            "sysctl": {"net.ipv4.ip_unprivileged_port_start": "0"},
+        },
+    }
+
+
+def hosts_file(hostname: str) -> str:
+    return f"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n127.0.1.1\t{hostname}\n"
+
+
+def resolv_conf(servers: Sequence[str]) -> str:
+    return "".join(f"nameserver {server}\n" for server in servers)
+
+
+def _root_readonly(domain: Domain) -> bool:
+    return domain.volumes[0].readonly
+
+
+def _process(
+    image: ImageConfig, environment: Mapping[str, str], around: Surroundings
+) -> dict[str, object]:
+    user = around.user
+    merged = {"PATH": PATH, **dict(_pair(entry) for entry in image.env), **environment}
+    return {
+        "terminal": False,
+        "user": {"uid": user.uid, "gid": user.gid, "additionalGids": list(user.groups)},
+        "args": command(image, environment),
+        "env": [f"{name}={value}" for name, value in merged.items()],
+        "cwd": posixpath.normpath(posixpath.join("/", image.workdir)),
+        # not inheritable: a non-root user's programs must not gain them by file capabilities
+        "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), _CAPABILITIES),
+        "noNewPrivileges": True,
+        "oomScoreAdj": 0,
+        "rlimits": [{"type": "RLIMIT_NOFILE", "hard": around.max_files, "soft": around.max_files}],
+    }
+
+
+def _pair(entry: str) -> tuple[str, str]:
+    name, _, value = entry.partition("=")
+    return name, value
+
+
+def _system_mounts() -> list[dict[str, object]]:
+    safe = ["nosuid", "noexec", "nodev"]
+    return [
+        _mount("/proc", "proc", "proc", *safe),
+        _mount("/dev", "tmpfs", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k"),
+        _mount(
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            *("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"),
+        ),
+        _mount("/dev/shm", "tmpfs", "shm", *safe, "mode=1777", "size=65536k"),  # noqa: S108
+        _mount("/dev/mqueue", "mqueue", "mqueue", *safe),
+        _mount("/sys", "sysfs", "sysfs", *safe, "ro"),
+        _mount("/sys/fs/cgroup", "cgroup", "cgroup", *safe, "relatime", "ro"),
+    ]
+
+
+def _own_mounts(around: Surroundings) -> list[dict[str, object]]:
+    mounts = [
+        _mount("/etc/resolv.conf", "bind", around.resolv_conf, "bind", "ro", "nosuid", "nodev"),
+        _mount("/etc/hosts", "bind", around.hosts, "bind", "ro", "nosuid", "nodev"),
+    ]
+    for volume in sorted(around.volumes, key=lambda volume: volume.target.count("/")):
+        access = "ro" if volume.readonly else "rw"
+        mounts.append(
+            _mount(volume.target, "bind", volume.source, "rbind", access, "nosuid", "nodev")
+        )
+    return mounts
+
+
+def _mount(target: str, kind: str, source: str, *options: str) -> dict[str, object]:
+    return {"destination": target, "type": kind, "source": source, "options": list(options)}
+
+
+def _resources(domain: Domain, *, limit_swap: bool) -> dict[str, object]:
+    resources: dict[str, object] = {
+        "devices": [{"allow": False, "access": "rwm"}],
+        "pids": {"limit": _MAX_PIDS},
+    }
+    if domain.vcpus:
+        resources["cpu"] = {"period": _CPU_PERIOD, "quota": _CPU_PERIOD * domain.vcpus}
+    if domain.memory_kib:
+        memory = {"limit": domain.memory_kib * 1024}
+        if limit_swap:
+            memory["swap"] = memory["limit"]  # memory and swap together: no swap
+        resources["memory"] = memory
+    return resources
+
+
+def _namespaces(network: str) -> list[dict[str, str]]:
+    """Own ones; no network of its own means an empty one, never the node's."""
+    own: list[dict[str, str]] = [
+        {"type": kind} for kind in ("pid", "ipc", "uts", "mount", "cgroup")
+    ]
+    return [*own, {"type": "network", "path": network} if network else {"type": "network"}]

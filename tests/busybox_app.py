@@ -1,0 +1,204 @@
+"""A container image made on the spot from busybox, and a machine's corner to run it in."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import uuid
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+from edgevirt.host import mounts
+from edgevirt.host.bundle import Bundle
+from edgevirt.host.cgroup import Cgroup
+from edgevirt.host.container import ContainerHypervisor
+from edgevirt.host.hypervisor import DomainInfo
+from edgevirt.model.app import Domain, DomainVolume
+from edgevirt.model.content import ContentFormat, ImageConfig
+from edgevirt.model.ids import AppId
+from edgevirt.runtime import RealClock
+
+BUSYBOX = Path("/bin/busybox")
+APPLETS = (
+    "sh cat chmod dd echo env grep hostname id ip ls mkdir mount mknod sleep tail touch unshare"
+)
+SCRIPT = """#!/bin/sh
+verb=$1
+shift
+case "$verb" in
+run) trap 'exit 0' TERM; echo ready; while :; do sleep 1 & wait $!; done ;;
+stubborn) trap 'echo no' TERM; echo ready; while :; do sleep 1 & wait $!; done ;;
+deaf) echo ready; exec sleep 100000 ;;
+exit) exit "$1" ;;
+hog) x=xxxxxxxx; while :; do x=$x$x; done ;;
+do) exec sh -c "$1" ;;
+esac
+"""
+PASSWD = "root:x:0:0::/root:/bin/sh\napp:x:1234:2345::/home/app:/bin/sh\n"
+GROUP = "root:x:0:\napp:x:2345:\nextra:x:3456:app\n"
+
+
+def make_layer(layer: Path) -> Path:
+    """The unpacked layer of an image whose entrypoint is `/bin/app`."""
+    for name in ("bin", "etc", "home/app", "root"):
+        (layer / name).mkdir(parents=True)
+    (layer / "tmp").mkdir()
+    (layer / "tmp").chmod(0o1777)
+    shutil.copy(BUSYBOX, layer / "bin/busybox")
+    for applet in APPLETS.split():
+        (layer / "bin" / applet).symlink_to("busybox")
+    (layer / "bin/app").write_text(SCRIPT)
+    (layer / "bin/app").chmod(0o755)
+    (layer / "etc/passwd").write_text(PASSWD)
+    (layer / "etc/group").write_text(GROUP)
+    return layer
+
+
+class ContainerWorld:
+    """Real containers below `directory`. Close it, whatever happened."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.layer = make_layer(directory / "layer")
+        self._cgroup = f"edgevirt-test-{uuid.uuid4().hex[:8]}"
+        self.clock = RealClock()
+
+    def hypervisor(self) -> ContainerHypervisor:
+        """Each call: one that knows nothing of the others."""
+        return ContainerHypervisor(
+            self.directory / "domains",
+            self.directory / "consoles",
+            f"{self._cgroup}-user-apps",
+            f"{self._cgroup}/monitors",
+            self.clock,
+        )
+
+    def new_app(self) -> AppId:
+        return AppId(str(uuid.uuid4()))
+
+    def container_volume(self, *, readonly: bool = False, mount_dir: str = "") -> DomainVolume:
+        """A fresh one over the busybox layer."""
+        path = self.directory / "volumes" / f"{uuid.uuid4()}#0"
+        (path / "upper").mkdir(parents=True)
+        (path / "work").mkdir()
+        return DomainVolume(
+            path=str(path),
+            format=ContentFormat.CONTAINER,
+            layers=(str(self.layer),),
+            readonly=readonly,
+            mount_dir=mount_dir,
+        )
+
+    def blank_volume(self, mount_dir: str, *, readonly: bool = False) -> DomainVolume:
+        path = self.directory / "volumes" / f"{uuid.uuid4()}#0"
+        path.parent.mkdir(exist_ok=True)
+        with path.open("wb") as file:
+            file.truncate(8 << 20)
+        subprocess.run(["mkfs.ext4", "-q", "-F", path], check=True, capture_output=True)
+        return DomainVolume(
+            path=str(path), format=ContentFormat.RAW, mount_dir=mount_dir, readonly=readonly
+        )
+
+    def domain(
+        self,
+        *cmd: str,
+        app: AppId | None = None,
+        generation: int = 1,
+        memory_kib: int = 32_768,
+        image: ImageConfig | None = None,
+        volumes: tuple[DomainVolume, ...] | None = None,
+        netns: str = "",
+    ) -> Domain:
+        app = app or self.new_app()
+        image = image or ImageConfig(entrypoint=("/bin/app",))
+        return Domain(
+            app=app,
+            name=f"{app}.1.1",
+            display_name="test",
+            activate=True,
+            generation=generation,
+            memory_kib=memory_kib,
+            volumes=(self.container_volume(),) if volumes is None else volumes,
+            image=ImageConfig(
+                entrypoint=image.entrypoint,
+                cmd=cmd,
+                env=image.env,
+                user=image.user,
+                workdir=image.workdir,
+            ),
+            netns=netns,
+            hostname="box",
+        )
+
+    def bundle(self, app: AppId) -> Bundle:
+        return Bundle(app, self.directory / "domains" / app)
+
+    def cgroup(self, app: AppId) -> Cgroup:
+        return Cgroup(f"{self._cgroup}-user-apps/{app}")
+
+    def console(self, app: AppId) -> str:
+        """What the app has printed, without conmon's stamps."""
+        path = self.directory / "consoles" / f"{app}.log"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return "\n".join(line.split(" ", 3)[3] for line in lines)
+
+    async def ready(self, app: AppId) -> None:
+        await until(lambda: "ready" in self.console(app))
+
+    def crash(self, info: DomainInfo) -> None:
+        os.kill(info.pid, signal.SIGKILL)
+
+    def lose(self, info: DomainInfo) -> None:
+        record = self.bundle(info.app).read_record()
+        assert record is not None
+        os.kill(record.monitor.pid, signal.SIGKILL)
+
+    def freeze(self, pid: int) -> None:
+        os.kill(pid, signal.SIGSTOP)
+
+    async def output(self, domain: Domain, user_data: bytes = b"") -> tuple[int, str]:
+        """Runs a domain to its end: exit code and console."""
+        hypervisor = self.hypervisor()
+        await hypervisor.create(domain, user_data)
+        await hypervisor.start(domain.app)
+        info = await hypervisor.wait_exit(domain.app)
+        assert info is not None
+        assert info.exit is not None
+        await hypervisor.delete(domain.app)
+        return info.exit.code, self.console(domain.app)
+
+    async def close(self) -> None:
+        hypervisor = self.hypervisor()
+        for info in await hypervisor.list():
+            await hypervisor.delete(info.app)
+        assert mounts.below(self.directory) == []
+        for group in (Cgroup(f"{self._cgroup}-user-apps"), Cgroup(self._cgroup)):
+            group.remove()
+            assert not group.exists()
+
+
+async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float = 20.0) -> None:
+    """Waits for a condition that nothing announces."""
+    async with asyncio.timeout(seconds):
+        while True:
+            held = condition()
+            if held if isinstance(held, bool) else await held:
+                return
+            await asyncio.sleep(0.01)
+
+
+@contextlib.contextmanager
+def network_namespace() -> Iterator[tuple[str, str]]:
+    """(path, name of an interface in it)."""
+    name = f"evtest{uuid.uuid4().hex[:8]}"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        link = ["ip", "-n", name, "link", "add", "probe0", "type", "veth"]
+        subprocess.run(link, check=True)
+        yield f"/run/netns/{name}", "probe0"
+    finally:
+        subprocess.run(["ip", "netns", "delete", name], check=True)
