@@ -1,0 +1,1 @@
+"""Builds images: of apps, for a registry."""
