@@ -88,6 +88,8 @@ class AppInstanceStatus(Noun, frozen=True, kw_only=True):
     purge_counter: int = 0
     """The counters of the controller that are done."""
     app_num: int = 0
+    volumes: tuple[str, ...] = ()
+    """Keys of the volumes that it uses or still needs; they are kept until it lets go of them."""
     trouble: Trouble | None = None
 
 
@@ -148,3 +150,46 @@ class DomainMetric(Noun, frozen=True, kw_only=True):
     memory_peak: int = 0
     disk_read: int = 0
     disk_write: int = 0
+
+
+class HostCapacity(Noun, frozen=True, kw_only=True):
+    """What this machine can run at all. Key: `node`. domains → apps."""
+
+    memory_kib: int
+    """All of the machine's, the node's own part included."""
+    cpus: int
+    modes: tuple[VirtualizationMode, ...] = ()
+    """Those that a hypervisor adapter of this node serves."""
+
+
+class DomainExit(Noun, frozen=True, kw_only=True):
+    """A domain has ended by itself and wants to be looked at. Key: app id. domains alone."""
+
+    at: float
+    pid: int
+
+
+class AppInstanceApplied(Noun, frozen=True, kw_only=True):
+    """What of an app's config is in force. Key: app id. apps alone.
+
+    Config that awaits a restart or a purge isn't. Persistent, so that after a restart of the
+    node's services a running app is recognised and left alone.
+    """
+
+    app: AppInstance
+    generation: int = 1
+    """Of its domain; grows when the app restarts with, or is moved to, another config."""
+    domain: Domain | None = None
+    """As last told to domains; None: it never ran."""
+    boot: str = ""
+    """The run of the node in which that was told: no domain outlives it."""
+
+
+class VolumeUse(Noun, frozen=True, kw_only=True):
+    """Apps that use a volume, or may again: it stays, also when its config is gone.
+
+    Key: volume key. apps → volumes. (A purge moves an app from old volumes to new ones; the
+    config names the new ones only, while the app still runs on the old.)
+    """
+
+    apps: tuple[AppId, ...]

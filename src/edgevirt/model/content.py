@@ -189,7 +189,11 @@ class BlobClaim(Noun, frozen=True, kw_only=True):
     diff_id: Digest | None = None
     """Of a layer: the digest of the uncompressed tar, checked while unpacking."""
     max_unpacked: int = 0
-    """Bytes at which unpacking is refused."""
+    """Bytes at which unpacking is refused; 0: a bound by the blob's size."""
+    tags: tuple[tuple[ContentTreeId, str], ...] = ()
+    """(content tree, url) that once were resolved to this blob: a tag isn't asked for twice."""
+    unused_since: float | None = None
+    """Wall clock since when no content tree and no volume needs it."""
 
 
 class BlobChild(Noun, frozen=True, kw_only=True):
@@ -213,6 +217,8 @@ class BlobStatus(Noun, frozen=True, kw_only=True):
     children: tuple[BlobChild, ...] = ()
     image: ImageConfig | None = None
     diff_ids: tuple[Digest, ...] = ()
+    unpacked: int = 0
+    """Bytes that a LAYER takes besides the blob."""
     wrong: bool = False
     """The bytes aren't what the digest says: download again with the next attempt."""
     trouble: Trouble | None = None
