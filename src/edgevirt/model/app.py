@@ -88,8 +88,6 @@ class AppInstanceStatus(Noun, frozen=True, kw_only=True):
     purge_counter: int = 0
     """The counters of the controller that are done."""
     app_num: int = 0
-    volumes: tuple[str, ...] = ()
-    """Keys of the volumes that it uses or still needs; they are kept until it lets go of them."""
     trouble: Trouble | None = None
 
 
