@@ -72,6 +72,8 @@ class Server(Generic[T]):
         self._uid_names = uid_names
         self._log = log
         self._readers: list[_Reader[T]] = []
+        self._connections: set[_Reader[T]] = set()
+        self.closed = False
         self._memo: tuple[Resource[T] | None, bytes] = (None, b"")
         self._lock: int | None = None
         self._server: asyncio.Server | None = None
@@ -98,19 +100,22 @@ class Server(Generic[T]):
             listener.bind(reachable(path))
             path.chmod(0o666)  # the kernel's word about the peer decides, not the file's mode
             loop = asyncio.get_running_loop()
-            self._server = await loop.create_unix_server(lambda: _Reader(self), sock=listener)
+            self._server = await loop.create_unix_server(self._connect, sock=listener)
         except OSError as error:
             listener.close()
             raise StoreError(f"cannot serve {self._table.kind.name}: {error}") from error
 
     async def close(self) -> None:
+        self.closed = True
         if self._server is not None:
             self._server.close()
             self._server = None
             (self._directory / f"{self._table.kind.name}.sock").unlink(missing_ok=True)
-        for reader in list(self._readers):
+        for reader in list(self._connections):
             reader.abort()
-        await asyncio.sleep(0)
+        for _ in range(10):  # turns of the loop that it takes to lose a connection
+            if self._connections:
+                await asyncio.sleep(0)
         self.release_claim()
 
     def release_claim(self) -> None:
@@ -135,6 +140,11 @@ class Server(Generic[T]):
             return self._memo[1]
         return _put(resource, resource.kind.encode(resource.value))
 
+    def _connect(self) -> _Reader[T]:
+        reader = _Reader(self)
+        self._connections.add(reader)
+        return reader
+
     def join(self, reader: _Reader[T]) -> str | None:
         """Why `reader` is refused; None when it may read, and is told everything from now on."""
         why = self._refusal(reader.uid)
@@ -146,6 +156,7 @@ class Server(Generic[T]):
         return None
 
     def leave(self, reader: _Reader[T]) -> None:
+        self._connections.discard(reader)
         if reader in self._readers:
             self._readers.remove(reader)
             self._table.audience.leave(reader)
@@ -179,6 +190,9 @@ class _Reader(Backlog[T], asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=UNSENT)
+        if self._server.closed:
+            self._transport.abort()
+            return
         self.uid = peer_uid(transport)
         why = self._server.join(self)
         if why is not None:

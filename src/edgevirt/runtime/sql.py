@@ -153,13 +153,16 @@ class SqlStore:
             return
         self._loop.call_soon_threadsafe(opened.set_result, None)
         with engine.connect() as connection:
-            more = True
-            while more:
-                batch, more = self._next_batch()
-                if batch:
-                    answers = self._commit(connection, batch)
-                    self._loop.call_soon_threadsafe(_call_all, answers)
+            while self._serve(connection):
+                pass
         engine.dispose()
+
+    def _serve(self, connection: sa.Connection) -> bool:
+        """One batch. False when there will be no more. Holds on to no request afterwards."""
+        batch, more = self._next_batch()
+        if batch:
+            self._loop.call_soon_threadsafe(_call_all, self._commit(connection, batch))
+        return more
 
     def _next_batch(self) -> tuple[_Batch, bool]:
         """What waits by now; and whether there will be more."""
