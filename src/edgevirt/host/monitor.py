@@ -56,6 +56,7 @@ class Runtime:
                         "_OCI_STARTPIPE": str(go_end.fd),
                     },
                     pass_fds=(answer_end.fd, go_end.fd),
+                    cwd=bundle.directory,  # conmon leaves a file `oom` where it is
                 )
             answer_end.close()
             group.create()

@@ -44,6 +44,8 @@ class FakeMachine:
 
     domains: dict[AppId, _Running] = field(default_factory=dict)
     failures: list[HypervisorError] = field(default_factory=list)
+    boot_seconds: float = 0.0
+    """What `create` takes."""
     log: list[str] = field(default_factory=list)
     """Each effect, in order: `create <app>`, `start <app>`, `stop …`, `delete …`."""
     pids: itertools.count[int] = field(default_factory=lambda: itertools.count(100))
@@ -77,6 +79,7 @@ class FakeHypervisor:
         if not domain.image.cmd or domain.image.cmd[0] not in list(Program):
             raise UnfitError("cannot create the container: no such command")
         self.machine.log.append(f"create {domain.app}")
+        await self.clock.sleep(self.machine.boot_seconds)
         pid = next(self.machine.pids)
         info = DomainInfo(domain.app, domain.name, domain.generation, SwState.BOOTING, pid)
         self.machine.domains[domain.app] = _Running(domain, user_data, info)

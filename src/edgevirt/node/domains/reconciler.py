@@ -1,0 +1,264 @@
+"""Makes the domains of this machine match what apps wants to run."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import signal
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+
+from edgevirt.host.hypervisor import DomainInfo, Hypervisor, HypervisorError, UnfitError
+from edgevirt.model.app import Domain, DomainStatus
+from edgevirt.model.base import Severity, SwState, Trouble
+from edgevirt.model.ids import AppId
+from edgevirt.model.kinds import APP_SECRET, DOMAIN, DOMAIN_EXIT, DOMAIN_STATUS, PROPERTY
+from edgevirt.node.domains.exits import ExitWatch
+from edgevirt.node.domains.restarts import Restarts
+from edgevirt.runtime import Clock, Inputs, Kind, Refuse, Report, Retry
+
+GRACEFUL_SECONDS = 60.0
+FORCED_SECONDS = 600.0
+POLL_SECONDS = 30.0
+"""EVE's; an end is normally noticed at once."""
+BOOT_RETRY = "timer.boot.retry"
+_BOOT_RETRY_SECONDS = 600.0
+
+
+class DomainReconciler:
+    """A domain with the wanted name and generation that runs is left alone, whoever started it."""
+
+    name = "domains"
+    spec = DOMAIN
+    status = DOMAIN_STATUS
+    reads: tuple[Kind[Any], ...] = (APP_SECRET, PROPERTY, DOMAIN_EXIT)
+    recheck: float | None = POLL_SECONDS
+
+    def __init__(self, hypervisors: Sequence[Hypervisor], exits: ExitWatch, clock: Clock) -> None:
+        self._hypervisors = hypervisors
+        self._exits = exits
+        self._clock = clock
+        self._restarts: dict[AppId, Restarts] = {}
+
+    async def existing(self) -> Iterable[str]:
+        try:
+            return [info.app for adapter in self._hypervisors for info in await adapter.list()]
+        except HypervisorError as failure:
+            raise Retry(str(failure)) from failure
+
+    async def reconcile(
+        self, key: str, spec: Domain | None, inputs: Inputs, report: Report[Any]
+    ) -> DomainStatus | None:
+        app = AppId(key)
+        before = inputs.get(DOMAIN_STATUS, key)
+        if spec is None:
+            await self._remove(app, before, report)
+            return None
+        teller = _Teller(app, spec.name, spec.generation, before, self._clock)
+        try:
+            if not spec.activate:
+                return await self._halt(app, teller, report)
+            return await self._run(app, spec, inputs, teller, report)
+        except UnfitError as failure:
+            trouble = Trouble(why=str(failure), since=self._clock.now())
+            await report(teller.status(SwState.BROKEN, self._history(app, spec), trouble))
+            raise Refuse(str(failure)) from failure
+        except HypervisorError as failure:
+            history = self._history(app, spec).not_started(
+                str(failure), cap=_boot_retry(inputs), **self._time()
+            )
+            self._restarts[app] = history
+            raise await self._later(history, SwState.HALTED, teller, report) from failure
+
+    async def _run(
+        self, app: AppId, spec: Domain, inputs: Inputs, teller: _Teller, report: Report[Any]
+    ) -> DomainStatus:
+        state = SwState.HALTED
+        found = await self._find(app)
+        if found is not None:
+            adapter, info = found
+            wanted = (info.name, info.generation) == (spec.name, spec.generation)
+            if wanted and info.state == SwState.RUNNING:
+                return self._running(adapter, info, spec, teller)
+            if wanted and info.state in (SwState.HALTED, SwState.BROKEN):
+                state = info.state
+                self._count_crash(app, spec, info, inputs)
+                teller.ended(info)
+            else:
+                await self._stop(adapter, info, teller, report)
+            await adapter.delete(app)
+        history = self._history(app, spec)
+        if self._clock.monotonic() < history.not_before:
+            raise await self._later(history, state, teller, report)
+        return await self._start(app, spec, inputs, teller, report)
+
+    async def _start(
+        self, app: AppId, spec: Domain, inputs: Inputs, teller: _Teller, report: Report[Any]
+    ) -> DomainStatus:
+        adapter = self._adapter(spec)
+        history = self._history(app, spec)
+        encoded = spec.user_data
+        if spec.has_secret:
+            secret = inputs.get(APP_SECRET, app)
+            if secret is None:
+                why = "cannot start: its secret user data isn't decrypted yet"
+                waits = Trouble(why=why, since=self._clock.now(), severity=Severity.NOTICE)
+                return teller.status(SwState.HALTED, history, waits)
+            encoded = secret.user_data
+        await report(teller.status(SwState.BOOTING, history))
+        try:
+            await adapter.create(spec, decode_user_data(encoded))
+            info = await adapter.start(app)
+        except HypervisorError:
+            with suppress(HypervisorError):  # the first failure is the one to tell
+                await adapter.delete(app)
+            raise
+        return self._running(adapter, info, spec, teller)
+
+    def _running(
+        self, adapter: Hypervisor, info: DomainInfo, spec: Domain, teller: _Teller
+    ) -> DomainStatus:
+        self._exits.watch(adapter, info.app, info.pid)
+        return teller.status(SwState.RUNNING, self._history(info.app, spec), info=info)
+
+    async def _halt(self, app: AppId, teller: _Teller, report: Report[Any]) -> DomainStatus:
+        found = await self._find(app)
+        if found is not None:
+            adapter, info = found
+            await self._stop(adapter, info, teller, report)
+            await adapter.delete(app)
+        self._restarts.pop(app, None)
+        return teller.status(SwState.HALTED)
+
+    async def _remove(self, app: AppId, before: DomainStatus | None, report: Report[Any]) -> None:
+        try:
+            found = await self._find(app)
+            if found is not None:
+                adapter, info = found
+                teller = _Teller(app, info.name, info.generation, before, self._clock)
+                await self._stop(adapter, info, teller, report)
+                await adapter.delete(app)
+        except HypervisorError as failure:
+            raise Retry(str(failure)) from failure
+        self._restarts.pop(app, None)
+        await self._exits.forget(app)
+
+    async def _stop(
+        self, adapter: Hypervisor, info: DomainInfo, teller: _Teller, report: Report[Any]
+    ) -> None:
+        if info.state == SwState.RUNNING:
+            await report(teller.status(SwState.HALTING, info=info))
+            await adapter.stop(info.app, graceful=GRACEFUL_SECONDS, forced=FORCED_SECONDS)
+
+    async def _later(
+        self, history: Restarts, state: SwState, teller: _Teller, report: Report[Any]
+    ) -> Retry:
+        """Tells what is being waited for; what to raise so that the engine comes back in time."""
+        await report(teller.status(state, history, history.trouble(self._clock.now())))
+        return Retry(history.why, max(0.0, history.not_before - self._clock.monotonic()))
+
+    def _count_crash(self, app: AppId, spec: Domain, info: DomainInfo, inputs: Inputs) -> None:
+        ran = self._clock.now() - info.started if info.started else 0.0
+        self._restarts[app] = self._history(app, spec).crashed(
+            why_ended(info, spec), ran=ran, cap=_boot_retry(inputs), **self._time()
+        )
+
+    def _history(self, app: AppId, spec: Domain) -> Restarts:
+        history = self._restarts.get(app)
+        if history is None or history.generation != spec.generation:
+            return Restarts(spec.generation)
+        return history
+
+    def _time(self) -> dict[str, float]:
+        return {"now": self._clock.now(), "monotonic": self._clock.monotonic()}
+
+    async def _find(self, app: AppId) -> tuple[Hypervisor, DomainInfo] | None:
+        for adapter in self._hypervisors:
+            info = await adapter.info(app)
+            if info is not None:
+                return adapter, info
+        return None
+
+    def _adapter(self, spec: Domain) -> Hypervisor:
+        for adapter in self._hypervisors:
+            if spec.mode in adapter.modes:
+                return adapter
+        raise UnfitError(f"cannot run: this node has no hypervisor for mode {spec.mode.name}")
+
+
+class _Teller:
+    """Words what is going on with one domain; `since` stays while the state does."""
+
+    def __init__(
+        self, app: AppId, name: str, generation: int, before: DomainStatus | None, clock: Clock
+    ) -> None:
+        self._app = app
+        self._name = name
+        self._generation = generation
+        self._before = before
+        self._clock = clock
+        self._exit_code = None if before is None else before.exit_code
+
+    def ended(self, info: DomainInfo) -> None:
+        self._exit_code = None if info.exit is None else info.exit.code
+
+    def status(
+        self,
+        state: SwState,
+        history: Restarts | None = None,
+        trouble: Trouble | None = None,
+        info: DomainInfo | None = None,
+    ) -> DomainStatus:
+        """`info`: of the process, while there is one."""
+        before = self._before
+        same = before is not None and before.state == state
+        return DomainStatus(
+            app=self._app,
+            name=self._name,
+            state=state,
+            since=before.since if before is not None and same else self._clock.now(),
+            generation=self._generation,
+            pid=0 if info is None else info.pid,
+            boot_time=0.0 if info is None else info.started,
+            exit_code=self._exit_code,
+            crashes=0 if history is None else history.crashes,
+            trouble=self._continued(trouble),
+        )
+
+    def _continued(self, trouble: Trouble | None) -> Trouble | None:
+        """The same trouble as before began when it did."""
+        known = None if self._before is None else self._before.trouble
+        if trouble is None or known is None or trouble.why != known.why:
+            return trouble
+        return msgspec.structs.replace(trouble, since=known.since)
+
+
+def why_ended(info: DomainInfo, spec: Domain) -> str:
+    if info.exit is None:
+        return "cannot keep running: what watched over it was killed"
+    if info.exit.out_of_memory:
+        return f"cannot keep running: it needed more memory than its {spec.memory_kib} KiB"
+    if info.exit.code > 128:
+        try:
+            by = signal.Signals(info.exit.code - 128).name
+        except ValueError:
+            by = str(info.exit.code - 128)
+        return f"cannot keep running: it was ended by signal {by}"
+    return f"cannot keep running: it ended by itself with exit code {info.exit.code}"
+
+
+def decode_user_data(encoded: str) -> bytes:
+    """Raises UnfitError, without a word of what it says."""
+    try:
+        return base64.b64decode("".join(encoded.split()), validate=True)
+    except (binascii.Error, ValueError) as failure:
+        raise UnfitError("cannot read user data: it is not base64") from failure
+
+
+def _boot_retry(inputs: Inputs) -> float:
+    """Seconds. The agent has checked it against its bounds."""
+    value = inputs.get(PROPERTY, BOOT_RETRY)
+    return _BOOT_RETRY_SECONDS if value is None else float(value.value)

@@ -1,0 +1,66 @@
+"""When a domain that failed may start again. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from edgevirt.model.base import Trouble, severity_of
+
+FIRST_DELAY = 1.0
+"""Seconds; doubles with each failure in a row."""
+
+
+@dataclass(frozen=True)
+class Restarts:
+    """The failures of one domain since its app was last changed."""
+
+    generation: int
+    crashes: int = 0
+    in_a_row: int = 0
+    why: str = ""
+    since: float = 0.0
+    """Wall clock of the first in a row."""
+    not_before: float = 0.0
+    """Monotonic: no start until then."""
+    retry_at: float = 0.0
+    """The same in wall clock, for people."""
+
+    def crashed(
+        self, why: str, *, ran: float, cap: float, now: float, monotonic: float
+    ) -> Restarts:
+        """It ended by itself after `ran` seconds. The first time it may start again at once.
+
+        A run longer than the longest delay `cap` makes up for all failures before it.
+        """
+        before = replace(self, in_a_row=0) if ran >= cap else self
+        failed = before._failed(why, before.in_a_row - 1, cap=cap, now=now, monotonic=monotonic)
+        return replace(failed, crashes=self.crashes + 1)
+
+    def not_started(self, why: str, *, cap: float, now: float, monotonic: float) -> Restarts:
+        return self._failed(why, self.in_a_row, cap=cap, now=now, monotonic=monotonic)
+
+    def trouble(self, now: float) -> Trouble | None:
+        """What to say of it while it waits for its next start."""
+        if not self.in_a_row:
+            return None
+        return Trouble(
+            why=self.why,
+            since=self.since,
+            severity=severity_of(self.in_a_row, now - self.since),
+            attempts=self.in_a_row,
+            retry_at=self.retry_at,
+        )
+
+    def _failed(
+        self, why: str, doublings: int, *, cap: float, now: float, monotonic: float
+    ) -> Restarts:
+        """`doublings` below 0: no delay."""
+        delay = 0.0 if doublings < 0 else min(cap, FIRST_DELAY * 2.0 ** min(doublings, 32))
+        return replace(
+            self,
+            in_a_row=self.in_a_row + 1,
+            why=why,
+            since=self.since if self.in_a_row else now,
+            not_before=monotonic + delay,
+            retry_at=now + delay,
+        )
