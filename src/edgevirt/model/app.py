@@ -66,6 +66,8 @@ class AppSecret(Noun, frozen=True, kw_only=True):
     """The decrypted user data of an app. Key: app id. trust → domains alone."""
 
     user_data: str
+    why: str = ""
+    """«cannot decrypt: …» when there is none to be had yet."""
 
 
 class AppInstanceStatus(Noun, frozen=True, kw_only=True):

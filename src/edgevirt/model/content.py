@@ -51,6 +51,8 @@ class Credentials(Noun, frozen=True, kw_only=True):
 
     user: str = ""
     password: str = ""
+    why: str = ""
+    """«cannot decrypt: …» when there are none to be had yet."""
 
 
 class ContentFormat(enum.IntEnum):

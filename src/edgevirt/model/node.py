@@ -104,6 +104,17 @@ class AgentState(enum.StrEnum):
     OFFLINE = "offline"
 
 
+class Operation(Noun, frozen=True, kw_only=True):
+    """Something that the whole node is to do, once per counter. agent → supervisor."""
+
+    what: str
+    """`reboot` or `shutdown`."""
+    counter: int
+    why: str
+    at: float
+    """When it was asked for."""
+
+
 class AgentStatus(Noun, frozen=True, kw_only=True):
     """Key: `node`. How the line to the controller is."""
 
@@ -116,6 +127,7 @@ class AgentStatus(Noun, frozen=True, kw_only=True):
     """`controller` or `checkpoint`."""
     last_contact: float = 0.0
     attested: bool = False
+    operation: Operation | None = None
     trouble: Trouble | None = None
 
 
