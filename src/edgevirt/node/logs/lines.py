@@ -3,37 +3,23 @@
 from __future__ import annotations
 
 import datetime
-import json
-from typing import Any
+
+import msgspec
 
 from edgevirt.wire.logs import LogEntry, Moment
 
+_decode = msgspec.json.Decoder(LogEntry).decode
+
 
 def service_entry(line: bytes, source: str, number: int, now: float) -> LogEntry:
-    """A service writes one JSON object a line (`level`, `time`, `msg`); else it is plain text.
-
-    The content is the line itself, as EVE's own services have it.
-    """
-    text = line.decode(errors="replace")
-    severity, when, pid = "info", now, ""
+    """A service writes one entry a line, as bundles hold them; anything else is plain text."""
     try:
-        fields: Any = json.loads(text)
-    except (ValueError, RecursionError):
-        fields = None
-    if isinstance(fields, dict):
-        severity = str(fields.get("level", severity))
-        pid = str(fields.get("pid", ""))
-        stamp = fields.get("time")
-        if isinstance(stamp, int | float) and 0 <= stamp < 2**40:
-            when = float(stamp)
-    return LogEntry(
-        severity=severity,
-        source=source,
-        iid=pid,
-        content=text,
-        msgid=number,
-        timestamp=moment(when),
-    )
+        entry = _decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        entry = LogEntry(content=line.decode(errors="replace"), severity="info")
+    if entry.timestamp == Moment():
+        entry = msgspec.structs.replace(entry, timestamp=moment(now))
+    return msgspec.structs.replace(entry, source=source, msgid=number)
 
 
 def console_entry(line: bytes, source: str, number: int, now: float) -> LogEntry:

@@ -66,19 +66,22 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
 
 
-def test_a_services_line_reaches_a_bundle_with_its_level_and_time(bench: Bench) -> None:
-    line = '{"level":"warning","time":1700000000.5,"msg":"no route","pid":7}'
-    bench.write(bench.services / "agent.log", line)
+def test_a_services_entry_reaches_a_bundle_with_its_level_and_time(bench: Bench) -> None:
+    line = (
+        '{"severity":"warning","iid":"7","content":"no route",'
+        '"timestamp":{"seconds":1699999999,"nanos":500000000},"filename":"link.py:7"}'
+    )
+    bench.write(bench.services / "agent.log", line, "Traceback of a crash")
     bench.turn()
     bench.turn(MAX_AGE)
     raw = bench.announced[0].path.read_bytes()
     bundle = unpack_node(raw, 65_536, 100_000)
-    [entry] = entries(bundle)
+    entry, text = entries(bundle)
     assert bundle.header == NodeHeader(dev_id=NODE, image="IMGA")
     assert (entry.severity, entry.source, entry.iid) == ("warning", "agent", "7")
-    assert entry.timestamp.seconds == 1_700_000_000
-    assert entry.timestamp.nanos == 500_000_000
-    assert entry.content == line
+    assert (entry.timestamp.seconds, entry.timestamp.nanos) == (1_699_999_999, 500_000_000)
+    assert entry.content == "no route"
+    assert (text.content, text.timestamp.seconds) == ("Traceback of a crash", int(NOW))
 
 
 def test_a_consoles_line_is_told_by_its_task_and_stream(bench: Bench) -> None:

@@ -109,7 +109,9 @@ class Controller:
         self.certificates = ControllerCertificates(signing="", ecdh=listed)
 
     def seal(self, **secrets: str) -> CipherBlock:
-        block = common.EncryptionBlock(**secrets)
+        block = common.EncryptionBlock()
+        for name, value in secrets.items():
+            setattr(block, name, value)
         return cipher_block(cipher.seal_secrets(self.key, "ctx", block))
 
 
