@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -89,11 +90,11 @@ class Lab:
 
     @property
     def namespaces(self) -> Path:
-        return self.directory / "netns"
+        return self.directory / "run" / "netns"
 
     @property
     def name_servers(self) -> Path:
-        return self.directory / "networks"
+        return self.directory / "run" / "networks"
 
     @contextlib.contextmanager
     def guest(self, name: str) -> Iterator[None]:
@@ -108,6 +109,14 @@ class Lab:
     def beyond(self) -> Iterator[None]:
         with namespace.inside(self.outside):
             yield
+
+    def sweep(self) -> None:
+        """Removes what a killed networks service left: its name servers and guests' namespaces."""
+        for conf in self.name_servers.glob("*/state/pid"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(conf.read_text()), signal.SIGKILL)
+        for guest in self.namespaces.glob("*"):
+            namespace.drop_network_namespace(guest)
 
     def echo(self, port: int, address: str = "0.0.0.0") -> Echo:
         """In the present namespace, until the test ends."""

@@ -14,20 +14,6 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from netlab import (
-    NODE_ADDRESS,
-    OUTSIDE_ADDRESS,
-    Lab,
-    addresses,
-    dhcp_lease,
-    interfaces,
-    netlink,
-    open_lab,
-    refused,
-    resolve,
-    talks,
-    talks_udp,
-)
 
 from edgevirt.host.net.network import LinuxNetwork, Network, NetworkError
 from edgevirt.host.net.spec import (
@@ -42,6 +28,20 @@ from edgevirt.host.net.spec import (
     Zone,
 )
 from edgevirt.model.network import AclAction
+from tests.netlab import (
+    NODE_ADDRESS,
+    OUTSIDE_ADDRESS,
+    Lab,
+    addresses,
+    dhcp_lease,
+    interfaces,
+    netlink,
+    open_lab,
+    refused,
+    resolve,
+    talks,
+    talks_udp,
+)
 
 pytestmark = pytest.mark.root
 
