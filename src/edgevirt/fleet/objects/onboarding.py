@@ -127,7 +127,6 @@ def decide(
             status="True" if holds else "False",
             reason="Decided" if answer is not None else "Undecided",
             message=f"by {by}" if answer is not None else "",
-            observed_generation=request.metadata.generation,
         )
         conditions = set_condition(conditions, new, now)
     status = msgspec.structs.replace(request.status, conditions=conditions)

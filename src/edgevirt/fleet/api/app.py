@@ -1,0 +1,360 @@
+"""The operators' API as a Starlette app: a table of routes, and who may use them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import platform
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from edgevirt import __version__
+from edgevirt.fleet.access import Access, Action, User
+from edgevirt.fleet.api import (
+    bodies,
+    discovery,
+    errors,
+    handlers,
+    openapi,
+    presenting,
+    queries,
+    reviews,
+)
+from edgevirt.fleet.api.errors import ApiError
+from edgevirt.fleet.api.handlers import Call, Handler
+from edgevirt.fleet.api.presenting import Form, respond, status_response
+from edgevirt.fleet.api.registry import Registry
+from edgevirt.fleet.objects.base import ApiObject
+from edgevirt.fleet.objects.kinds import SERVED, ApiKind
+from edgevirt.fleet.objects.sealing import Sealer
+from edgevirt.runtime.clock import Clock
+from edgevirt.runtime.store import Store, StoreError
+
+log = logging.getLogger("edgevirt.fleet.api")
+
+CERTIFICATE = "edgevirt.peer_certificate"
+"""Key of the ASGI scope: the client's certificate in DER, when TLS verified one."""
+
+Answer = Callable[[Request, ApiObject], Awaitable[Response]]
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True)
+class Subresource:
+    """Something to read about an object that is not kept with it: logs, metrics.
+
+    `kind`: name of the object's kind. `answer` is called for those who may read the object.
+    """
+
+    kind: str
+    name: str
+    answer: Answer
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One line of the table: method → (verb, handler)."""
+
+    path: str
+    methods: dict[str, tuple[str, Handler]]
+    subresource: str = ""
+
+
+_COLLECTION: dict[str, tuple[str, Handler]] = {
+    "GET": ("list", handlers.list_or_watch),
+    "POST": ("create", handlers.create),
+    "DELETE": ("deletecollection", handlers.delete_all),
+}
+_EVERYWHERE: dict[str, tuple[str, Handler]] = {"GET": ("list", handlers.list_or_watch)}
+_SUBRESOURCE: dict[str, tuple[str, Handler]] = {
+    "GET": ("get", handlers.get),
+    "PUT": ("update", handlers.replace),
+    "PATCH": ("patch", handlers.patch),
+}
+_OBJECT = {**_SUBRESOURCE, "DELETE": ("delete", handlers.delete)}
+
+
+def _rows(kind: ApiKind[Any]) -> Iterator[_Row]:
+    root = f"/apis/{kind.group}/{kind.version}" if kind.group else f"/api/{kind.version}"
+    place = f"{root}/{kind.plural}"
+    if kind.namespaced:
+        yield _Row(place, _EVERYWHERE)
+        place = f"{root}/namespaces/{{namespace}}/{kind.plural}"
+    yield _Row(place, _COLLECTION)
+    yield _Row(f"{place}/{{name}}", _OBJECT)
+    if kind.has_status:
+        yield _Row(f"{place}/{{name}}/status", _SUBRESOURCE, "status")
+    if kind.name == "EnrollmentRequest":
+        yield _Row(f"{place}/{{name}}/approval", _SUBRESOURCE, "approval")
+
+
+def create_app(
+    store: Store,
+    access: Access,
+    clock: Clock,
+    sealer: Sealer,
+    *,
+    extra: Iterable[Subresource] = (),
+) -> Starlette:
+    """`app.state.api` is the Api; call `await api.start()` before serving (the lifespan does), and
+    `api.stop()` to end all watches."""
+    api = Api(store, access, clock, sealer, tuple(extra))
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        await api.start()
+        yield
+        api.stop()
+
+    app = Starlette(
+        routes=list(api.routes()),
+        lifespan=lifespan,
+        exception_handlers={
+            ApiError: _refuse,
+            HTTPException: _refuse_http,
+            StoreError: _refuse_store,
+            Exception: _fail,
+        },
+    )
+    app.router.redirect_slashes = False
+    app.state.api = api
+    return app
+
+
+class Api:
+    def __init__(
+        self,
+        store: Store,
+        access: Access,
+        clock: Clock,
+        sealer: Sealer,
+        extra: tuple[Subresource, ...],
+    ) -> None:
+        self.registry = Registry(store, clock, sealer)
+        self._access = access
+        self._extra = extra
+        self._stop = asyncio.Event()
+        self._served = discovery.served((e.kind, e.name) for e in extra)
+
+    async def start(self) -> None:
+        await self.registry.start()
+
+    def stop(self) -> None:
+        """Ends all watches, so that the server can stop."""
+        self._stop.set()
+
+    def routes(self) -> Iterator[Route]:
+        for path in ("/healthz", "/livez", "/readyz"):
+            yield Route(path, _healthy)
+        yield Route("/version", self._version)
+        for path, answer in (
+            ("/api", self._api),
+            ("/apis", self._apis),
+            ("/api/{version}", self._resources),
+            ("/apis/{group}", self._group),
+            ("/apis/{group}/{version}", self._resources),
+            ("/openapi/v2", self._openapi_v2),
+            ("/openapi/v3", self._openapi_index),
+            ("/openapi/v3/{root:path}", self._openapi),
+        ):
+            yield Route(path, self._known(answer))
+        for resource in discovery.REVIEWS:
+            path = f"/apis/{resource.group_version}/{resource.plural}"
+            yield Route(path, self._review(resource), methods=["POST"])
+        for kind in SERVED:
+            for row in _rows(kind):
+                yield Route(row.path, self._about(kind, row), methods=list(row.methods))
+        for subresource in self._extra:
+            yield self._extra_route(subresource)
+
+    # -- who asks --
+
+    def _user(self, request: Request) -> User:
+        header = request.headers.get("authorization")
+        user = self._access.authenticate(header, request.scope.get(CERTIFICATE))
+        if user is None:
+            raise errors.unauthorized()
+        return user
+
+    def _require(self, user: User, action: Action) -> None:
+        if not self._access.allows(user, action):
+            group = f".{action.group}" if action.group else ""
+            what = f"{action.resource}{group}" + (f' "{action.name}"' if action.name else "")
+            raise errors.forbidden(f"{what} is forbidden: {reviews.refusal(user, action)}")
+
+    # -- objects --
+
+    def _about(self, kind: ApiKind[Any], row: _Row) -> Endpoint:
+        async def endpoint(request: Request) -> Response:
+            method = "GET" if request.method == "HEAD" else request.method
+            verb, handler = row.methods[method]
+            if verb == "list" and queries.flag(request.query_params, "watch"):
+                verb = "watch"
+            user = self._user(request)
+            action = _action(kind, verb, request, row.subresource)
+            self._require(user, action)
+            call = Call(request, self.registry, self._stop, user, kind, action)
+            if method == "GET":
+                return await handler(call)
+            return await self._audited(call, handler)
+
+        return endpoint
+
+    async def _audited(self, call: Call, handler: Handler) -> Response:
+        """Says in the log who changed what."""
+        code = 500
+        try:
+            response = await handler(call)
+            code = response.status_code
+        except ApiError as error:
+            code = error.code
+            raise
+        finally:
+            action = call.action
+            what = "/".join(part for part in (action.resource, action.subresource) if part)
+            place = "/".join(part for part in (action.namespace, action.name) if part)
+            log.info("%s %s %s %s: %d", call.user.name, action.verb, what, place, code)
+        return response
+
+    def _extra_route(self, extra: Subresource) -> Route:
+        kind = next(kind for kind in SERVED if kind.name == extra.kind)
+        *_, row = (row for row in _rows(kind) if row.path.endswith("/{name}"))
+
+        async def endpoint(request: Request) -> Response:
+            user = self._user(request)
+            action = _action(kind, "get", request, extra.name)
+            self._require(user, action)
+            held = await self.registry.get(kind, action.namespace, action.name)
+            return await extra.answer(request, held.value)
+
+        return Route(f"{row.path}/{extra.name}", endpoint, methods=["GET"])
+
+    # -- about the API --
+
+    def _known(self, answer: Callable[[Request], Response]) -> Endpoint:
+        """For any user."""
+
+        async def endpoint(request: Request) -> Response:
+            self._user(request)
+            return answer(request)
+
+        return endpoint
+
+    def _review(self, resource: discovery.Served) -> Endpoint:
+        async def endpoint(request: Request) -> Response:
+            user = self._user(request)
+            media = queries.require_media(request, bodies.OBJECTS)
+            body = bodies.parse(await handlers.read_body(request), media)
+            answer = reviews.review(resource.plural, body, user, self._access)
+            return respond(answer, _accepted(request), 201)
+
+        return endpoint
+
+    async def _version(self, request: Request) -> Response:
+        # What kubectl compares with itself is Kubernetes' version, whose API this follows.
+        body = {
+            "major": "1",
+            "minor": "37",
+            "gitVersion": f"v1.37.0+edgevirt.{__version__}",
+            "gitCommit": "",
+            "gitTreeState": "clean",
+            "buildDate": "",
+            "goVersion": f"python{platform.python_version()}",
+            "compiler": platform.python_implementation(),
+            "platform": f"linux/{platform.machine()}",
+        }
+        return respond(body, _accepted(request))
+
+    def _api(self, request: Request) -> Response:
+        return self._discovered(request, discovery.api_versions(request.url.netloc), core=True)
+
+    def _apis(self, request: Request) -> Response:
+        return self._discovered(request, discovery.api_groups(self._served), core=False)
+
+    def _discovered(self, request: Request, legacy: errors.Json, *, core: bool) -> Response:
+        accepted = _accepted(request)
+        if accepted.form is not Form.DISCOVERY:
+            return respond(legacy, accepted)
+        version = accepted.version
+        body = discovery.aggregated(self._served, core=core, version=version)
+        response = respond(body, accepted)
+        response.headers["content-type"] = (
+            f"application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList"
+        )
+        return response
+
+    def _group(self, request: Request) -> Response:
+        found = discovery.api_group(request.path_params["group"], self._served)
+        if found is None:
+            raise errors.unknown_path()
+        return respond(found, _accepted(request))
+
+    def _resources(self, request: Request) -> Response:
+        group = request.path_params.get("group", "")
+        found = discovery.api_resources(group, request.path_params["version"], self._served)
+        if found is None:
+            raise errors.unknown_path()
+        return respond(found, _accepted(request))
+
+    def _openapi_v2(self, _request: Request) -> Response:
+        return presenting.respond(openapi.document_v2(__version__), presenting.Accepted())
+
+    def _openapi_index(self, _request: Request) -> Response:
+        return presenting.respond(openapi.index(__version__), presenting.Accepted())
+
+    def _openapi(self, request: Request) -> Response:
+        content = openapi.document(request.path_params["root"], __version__)
+        if content is None:
+            raise errors.unknown_path()
+        return Response(content, media_type="application/json")
+
+
+def _action(kind: ApiKind[Any], verb: str, request: Request, subresource: str) -> Action:
+    return Action(
+        verb=verb,
+        group=kind.group,
+        resource=kind.plural,
+        subresource=subresource,
+        namespace=request.path_params.get("namespace", ""),
+        name=request.path_params.get("name", ""),
+    )
+
+
+def _accepted(request: Request) -> presenting.Accepted:
+    return presenting.negotiate(request.headers.get("accept", ""))
+
+
+async def _healthy(_request: Request) -> Response:
+    return PlainTextResponse("ok")
+
+
+async def _refuse(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    return status_response(error)
+
+
+async def _refuse_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        return status_response(errors.wrong_method(request.method))
+    return status_response(errors.unknown_path())
+
+
+async def _refuse_store(_request: Request, error: Exception) -> Response:
+    log.error("cannot answer: %s", error)
+    why = f"cannot answer now: {error}"
+    return status_response(ApiError(503, "ServiceUnavailable", why, headers={"Retry-After": "1"}))
+
+
+async def _fail(_request: Request, _error: Exception) -> Response:
+    """A bug: Starlette raises the exception again, so that the server logs it."""
+    why = "cannot answer: an internal error, see the fleet's log"
+    return status_response(ApiError(500, "InternalError", why))

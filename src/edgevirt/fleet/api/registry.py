@@ -1,0 +1,360 @@
+"""Reads and writes objects by Kubernetes' rules, on any Store. Knows no transport."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from edgevirt.fleet.api import drafts, errors, managers
+from edgevirt.fleet.api.admission import Admission
+from edgevirt.fleet.api.drafts import Held, Options
+from edgevirt.fleet.api.errors import Json
+from edgevirt.fleet.api.selectors import Selector
+from edgevirt.fleet.api.shapes import encode, shape_of
+from edgevirt.fleet.api.snapshots import Snapshots
+from edgevirt.fleet.objects.base import ApiObject, born, object_key, timestamp
+from edgevirt.fleet.objects.kinds import BY_NAME, NAMESPACE, ApiKind
+from edgevirt.fleet.objects.names import check_metadata
+from edgevirt.fleet.objects.namespace import DEFAULT, Namespace, NamespaceStatus
+from edgevirt.fleet.objects.references import DELETION_ORDER
+from edgevirt.fleet.objects.sealing import Sealer
+from edgevirt.runtime.clock import Clock
+from edgevirt.runtime.resource import Resource
+from edgevirt.runtime.store import ABSENT, Conflict, Store
+
+ATTEMPTS = 8
+"""Tries of a write whose object others keep changing."""
+Edit = Callable[[Json], Json]
+
+
+@dataclass(frozen=True)
+class Preconditions:
+    """Of a deletion; empty: any."""
+
+    uid: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    """A part of a list. `after`: the last key of it, when more follow. `remaining`: how many."""
+
+    items: list[Held]
+    version: int
+    after: str = ""
+    remaining: int | None = None
+
+
+class Registry:
+    def __init__(self, store: Store, clock: Clock, sealer: Sealer) -> None:
+        self.store = store
+        self.clock = clock
+        self._sealer = sealer
+        self._snapshots = Snapshots(store)
+        self._admission = Admission(self._snapshots)
+        self._writing = asyncio.Lock()
+
+    # -- reading --
+
+    def held(self, kind: ApiKind[Any], resource: Resource[Any]) -> Held:
+        """What is stored as it is served."""
+        value = resource.value
+        if kind.name == "Secret":
+            value = self._sealer.open(value)
+        if kind.view is not None:
+            value = kind.view.outward(value)
+        return Held(kind, value, resource.version)
+
+    async def get(self, kind: ApiKind[Any], namespace: str, name: str) -> Held:
+        held = await self._find(kind, namespace, name)
+        if held is None:
+            raise errors.not_found(kind, name)
+        return held
+
+    async def page(
+        self,
+        kind: ApiKind[Any],
+        namespace: str | None,
+        selector: Selector,
+        *,
+        limit: int = 0,
+        after: str = "",
+    ) -> Page:
+        """Those that match, in the order of their keys, beyond `after`; 0: no limit."""
+        snapshot = await self._snapshots.take(kind.store)
+        keys = snapshot.within(namespace)
+        items: list[Held] = []
+        for index, key in enumerate(keys):
+            if key <= after:
+                continue
+            held = self.held(kind, snapshot.values[key])
+            if not selector.matches(held.value):
+                continue
+            items.append(held)
+            if limit and len(items) == limit and index + 1 < len(keys):
+                remaining = len(keys) - index - 1 if selector.all else None
+                return Page(items, snapshot.version, key, remaining)
+        return Page(items, snapshot.version)
+
+    async def _find(self, kind: ApiKind[Any], namespace: str, name: str) -> Held | None:
+        resource = await self.store.get(kind.store, object_key(namespace, name))
+        return None if resource is None else self.held(kind, resource)
+
+    # -- writing --
+
+    async def create(
+        self, kind: ApiKind[Any], namespace: str, body: Json, options: Options
+    ) -> Held:
+        draft = drafts.read_draft(kind, namespace, body, options)
+        meta = draft["metadata"]
+        if not meta.get("name") and meta.get("generateName"):
+            meta["name"] = meta["generateName"] + secrets.token_hex(3)[:5]
+        async with self._writing:
+            name = meta.get("name", "")
+            if name and await self._find(kind, namespace, name) is not None:
+                raise errors.already_exists(kind, name)
+            return await self._create(kind, namespace, draft, options, None)
+
+    async def replace(
+        self, kind: ApiKind[Any], namespace: str, name: str, edit: Edit, options: Options
+    ) -> Held:
+        """`edit` makes the new body from the present one; it is called again when somebody else
+        was faster."""
+        async with self._writing:
+            for _ in range(ATTEMPTS):
+                held = await self.get(kind, namespace, name)
+                draft = drafts.read_draft(kind, namespace, edit(held.body), options)
+                self._check_identity(held, draft)
+                new = drafts.successor(held, draft, options, self.clock.now(), None)
+                try:
+                    return await self._keep(held, new, options)
+                except Conflict:
+                    continue
+        raise errors.conflict(kind, name, errors.CHANGED)
+
+    async def apply(
+        self, kind: ApiKind[Any], namespace: str, name: str, body: Json, options: Options
+    ) -> tuple[Held, bool]:
+        """Server-side apply; also tells whether the object is new."""
+        draft = drafts.read_draft(kind, namespace, body, options)
+        if draft["metadata"].get("managedFields"):
+            raise errors.bad_request("metadata.managedFields must be nil")
+        draft["metadata"].setdefault("name", name)
+        if draft["metadata"]["name"] != name:
+            raise errors.bad_request(drafts.mismatch("name", draft["metadata"]["name"], name))
+        shape = shape_of(kind.type)
+        writer = drafts.writer_of(kind, options, self.clock.now())
+        async with self._writing:
+            for _ in range(ATTEMPTS):
+                held = await self._find(kind, namespace, name)
+                if held is None:
+                    if options.subresource:
+                        raise errors.not_found(kind, name)
+                    done = managers.apply([], {}, draft, shape, writer, force=options.force)
+                    draft = {**done.body, "metadata": dict(done.body["metadata"])}
+                    new = await self._create(kind, namespace, draft, options, done.entries)
+                    return new, True
+                self._check_identity(held, draft)
+                entries = managers.read(held.value.metadata.managed_fields)
+                wanted = drafts.part_of(draft, options.subresource)
+                live = encode(held.value)
+                done = managers.apply(entries, live, wanted, shape, writer, force=options.force)
+                try:
+                    new_value = drafts.successor(
+                        held, done.body, options, self.clock.now(), done.entries
+                    )
+                    return await self._keep(held, new_value, options), False
+                except Conflict:
+                    continue
+        raise errors.conflict(kind, name, errors.CHANGED)
+
+    async def delete(
+        self,
+        kind: ApiKind[Any],
+        namespace: str,
+        name: str,
+        preconditions: Preconditions,
+        *,
+        dry_run: bool = False,
+    ) -> tuple[Held, bool]:
+        """The object as it was last, and whether it is gone; if not, it waits for finalizers."""
+        async with self._writing:
+            for _ in range(ATTEMPTS):
+                held = await self.get(kind, namespace, name)
+                self._check_preconditions(held, preconditions)
+                await self._check_unused(held)
+                if dry_run:
+                    return held, not held.value.metadata.finalizers
+                try:
+                    if kind.name == "Namespace":
+                        return await self._delete_namespace(held)
+                    return await self._delete(held)
+                except Conflict:
+                    continue
+        raise errors.conflict(kind, name, errors.CHANGED)
+
+    async def start(self) -> None:
+        """Makes the default namespace, and finishes deletions that a stop interrupted."""
+        namespace = Namespace(metadata=born(DEFAULT, "", self.clock.now()))
+        if await self.store.get(NAMESPACE, DEFAULT) is None:
+            await self.store.put(NAMESPACE, DEFAULT, namespace)
+        for key, resource in (await self.store.list(NAMESPACE)).items():
+            if resource.value.metadata.deletion_timestamp is not None:
+                async with self._writing:
+                    await self._empty(key)
+
+    async def _create(
+        self,
+        kind: ApiKind[Any],
+        namespace: str,
+        draft: Json,
+        options: Options,
+        entries: list[managers.Entry] | None,
+    ) -> Held:
+        await self._check_namespace(kind, namespace, draft["metadata"].get("name", ""))
+        value = drafts.newborn(kind, draft, options, self.clock.now(), entries)
+        await self._judge(kind, value, None)
+        if options.dry_run:
+            return Held(kind, value, 0)
+        return await self._put(kind, value, ABSENT)
+
+    # -- judging --
+
+    def _check_identity(self, held: Held, draft: Json) -> None:
+        """That the writer means this very object, as it is now."""
+        meta, present = draft["metadata"], held.value.metadata
+        if meta.get("name", present.name) != present.name:
+            raise errors.bad_request(drafts.mismatch("name", meta["name"], present.name))
+        self._check_preconditions(
+            held, Preconditions(meta.get("uid", ""), meta.get("resourceVersion", ""))
+        )
+
+    def _check_preconditions(self, held: Held, wanted: Preconditions) -> None:
+        meta = held.value.metadata
+        if wanted.uid and wanted.uid != meta.uid:
+            why = f"Precondition failed: UID in precondition: {wanted.uid}, in object: {meta.uid}"
+            raise errors.conflict(held.kind, meta.name, why)
+        if wanted.version and wanted.version != str(held.version):
+            raise errors.conflict(held.kind, meta.name, errors.CHANGED)
+
+    async def _check_namespace(self, kind: ApiKind[Any], namespace: str, name: str) -> None:
+        """That it exists, and will."""
+        if not kind.namespaced:
+            return
+        found = await self.store.get(NAMESPACE, namespace)
+        if found is None:
+            raise errors.not_found(BY_NAME["Namespace"], namespace)
+        if found.value.metadata.deletion_timestamp is not None:
+            raise errors.forbidden(
+                f'{errors.resource_name(kind)} "{name}" is forbidden: unable to create new content '
+                f"in namespace {namespace} because it is being terminated"
+            )
+
+    async def _judge(self, kind: ApiKind[Any], value: ApiObject, old: ApiObject | None) -> None:
+        problems = [*check_metadata(value.metadata, namespaced=kind.namespaced)]
+        problems += kind.validate(value)
+        if old is not None:
+            problems += drafts.check_change(kind, value, old)
+        if not problems and (
+            old is None or drafts.intent(encode(value)) != drafts.intent(encode(old))
+        ):
+            problems += await self._admission.judge(kind, value)
+        if problems:
+            raise errors.invalid(kind, value.metadata.name, problems)
+
+    async def _check_unused(self, held: Held) -> None:
+        name = held.value.metadata.name
+        if held.kind.name == "Namespace" and name == DEFAULT:
+            raise errors.forbidden(
+                f'namespaces "{name}" is forbidden: this namespace may not be deleted'
+            )
+        if users := await self._admission.users_of(held.kind, held.value):
+            raise errors.in_use(held.kind, name, users)
+
+    # -- keeping --
+
+    async def _keep(self, held: Held, value: ApiObject, options: Options) -> Held:
+        """Puts the successor of `held`. Raises Conflict when somebody else was faster."""
+        if value == held.value:
+            return held
+        if options.subresource != "status":
+            await self._judge(held.kind, value, held.value)
+        if options.dry_run:
+            return Held(held.kind, value, held.version)
+        meta = value.metadata
+        if meta.deletion_timestamp and not meta.finalizers and held.kind.name != "Namespace":
+            await self._remove(held)
+            return Held(held.kind, value, held.version)
+        return await self._put(held.kind, value, held.version)
+
+    async def _put(self, kind: ApiKind[Any], value: ApiObject, expect: int) -> Held:
+        stored: Any = kind.view.inward(value) if kind.view else value
+        if kind.name == "Secret":
+            stored = self._sealer.seal(stored)
+        try:
+            resource = await self.store.put(kind.store, value.key, stored, expect=expect)
+        except Conflict:
+            if expect == ABSENT:
+                raise errors.already_exists(kind, value.metadata.name) from None
+            raise
+        return Held(kind, value, resource.version)
+
+    async def _delete(self, held: Held) -> tuple[Held, bool]:
+        meta = held.value.metadata
+        if not meta.finalizers:
+            await self._remove(held)
+            return held, True
+        if meta.deletion_timestamp is not None:
+            return held, False
+        return await self._put(held.kind, self._doomed(held.value), held.version), False
+
+    def _doomed(self, value: ApiObject) -> ApiObject:
+        return drafts.with_meta(
+            value,
+            deletion_timestamp=timestamp(self.clock.now()),
+            deletion_grace_period_seconds=0,
+            generation=value.metadata.generation + 1,
+        )
+
+    async def _remove(self, held: Held) -> None:
+        """Deletes for good; the last one out of a namespace that is going closes the door."""
+        await self.store.delete(held.kind.store, held.value.key, expect=held.version)
+        if not held.kind.namespaced:
+            return
+        namespace = held.value.metadata.namespace
+        place = await self.store.get(NAMESPACE, namespace)
+        if place is not None and place.value.metadata.deletion_timestamp is not None:
+            await self._empty(namespace)
+
+    async def _delete_namespace(self, held: Held) -> tuple[Held, bool]:
+        if held.value.metadata.deletion_timestamp is None:
+            doomed = msgspec.structs.replace(
+                self._doomed(held.value), status=NamespaceStatus(phase="Terminating")
+            )
+            held = await self._put(held.kind, doomed, held.version)
+        return held, await self._empty(held.value.metadata.name)
+
+    async def _empty(self, namespace: str) -> bool:
+        """Deletes all objects of a doomed namespace, users first, then itself; False while some
+        wait for their finalizers."""
+        left = 0
+        for name in DELETION_ORDER:
+            kind = BY_NAME[name]
+            for resource in tuple((await self._snapshots.take(kind.store)).of(namespace)):
+                held = self.held(kind, resource)
+                meta = held.value.metadata
+                if meta.finalizers:
+                    left += 1
+                    if meta.deletion_timestamp is None:
+                        await self._put(kind, self._doomed(held.value), held.version)
+                else:
+                    await self.store.delete(kind.store, resource.key)
+        if left:
+            return False
+        await self.store.delete(NAMESPACE, namespace)
+        return True

@@ -1,0 +1,117 @@
+"""Serves an app on TLS inside a running loop, and tells it the client's certificate."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from edgevirt.fleet.api.app import CERTIFICATE
+
+MAX_CONNECTIONS = 2000
+GRACE = 5
+"""Seconds that a stop waits for requests under way."""
+
+
+@dataclass(frozen=True)
+class Tls:
+    """`pair`: key and certificate of the server in one PEM file. `clients`: CA certificates of
+    people's client certificates; whoever has none may still come with a token."""
+
+    pair: Path
+    clients: Path
+
+
+class _Protocol(HttpToolsProtocol):
+    """Puts the peer's certificate, which TLS verified, into the scope of each request."""
+
+    _certificate: bytes | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        tls = transport.get_extra_info("ssl_object")
+        self._certificate = tls.getpeercert(binary_form=True) if tls is not None else None
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        scope: dict[str, Any] = self.scope  # type: ignore[assignment]
+        scope[CERTIFICATE] = self._certificate
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the program, and says when it is ready."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def tls_context(tls: Tls) -> ssl.SSLContext:
+    """Raises OSError or ssl.SSLError when a file cannot be used."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(tls.pair)
+    context.load_verify_locations(tls.clients)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    return context
+
+
+async def serve(
+    app: Starlette,
+    *,
+    tls: Tls | None,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    started: Callable[[int], None] = lambda _port: None,
+) -> None:
+    """Serves until it is cancelled, then ends watches, waits `GRACE` for the rest, and returns by
+    CancelledError. `started` is told the port. Without `tls` anyone on the host can listen in: for
+    tests. Raises OSError when the port is taken.
+    """
+    listener = _listen(host, port)
+    config = uvicorn.Config(
+        app,
+        http=_Protocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_graceful_shutdown=GRACE,
+    )
+    config.load()
+    config.ssl = tls_context(tls) if tls is not None else None
+    server = _Server(config)
+    await app.state.api.start()
+    running = asyncio.create_task(server.serve([listener]), name="operators-api")
+    try:
+        await server.ready.wait()
+        started(listener.getsockname()[1])
+        await asyncio.shield(running)
+    finally:
+        app.state.api.stop()
+        server.should_exit = True
+        await running
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=1024)
