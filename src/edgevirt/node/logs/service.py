@@ -14,6 +14,7 @@ from edgevirt.node.logs.lines import Dedup
 from edgevirt.node.logs.shelf import Shelf, Shelved
 from edgevirt.node.service import Context, Service
 from edgevirt.runtime import Put
+from edgevirt.runtime.store import release
 from edgevirt.wire.logs import NodeHeader
 
 TURN = 1.0
@@ -63,6 +64,7 @@ async def _collect(context: Context, collector: Collector, ready: list[Shelved])
                 ),
             )
             ready.pop(0)
+        await release(context.store, (kinds.LOG_BUNDLE,))
         await context.clock.sleep(TURN)
 
 

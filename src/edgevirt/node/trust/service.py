@@ -12,6 +12,7 @@ from edgevirt.node.trust.keys import Keys, load_or_make, read_key
 from edgevirt.node.trust.secrets import Secrets
 from edgevirt.node.trust.signatures import Signatures
 from edgevirt.runtime import engine
+from edgevirt.runtime.store import release
 
 
 async def run(context: Context) -> None:
@@ -19,6 +20,7 @@ async def run(context: Context) -> None:
     keys = load_or_make(context.paths.keys, serial, context.clock.now())
     signing = {SigningKey.DEVICE: keys.device, **_onboarding(context.paths)}
     await context.store.put(kinds.IDENTITY, "node", _identity(keys, context.paths, serial))
+    await release(context.store, (kinds.IDENTITY,))
     controllers = (Signatures(signing), Secrets(keys.ecdh, keys.ecdh_cert))
     await engine.run(context.store, context.clock, controllers)
 
