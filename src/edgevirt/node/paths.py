@@ -26,6 +26,11 @@ class Paths:
         return self.config / "root-certificate.pem"
 
     @property
+    def tls_roots(self) -> Path:
+        """More roots for the controller's TLS certificate; may be missing."""
+        return self.config / "v2tlsbaseroot-certificates.pem"
+
+    @property
     def onboarding_certificate(self) -> Path:
         return self.config / "onboard.cert.pem"
 
@@ -38,6 +43,16 @@ class Paths:
         return self.config / "soft_serial"
 
     # -- persist --
+    @property
+    def boot_record(self) -> Path:
+        """The supervisor's: the present start of the node (`model.machine.Boot`, JSON)."""
+        return self.persist / "boot.json"
+
+    @property
+    def end_record(self) -> Path:
+        """The supervisor's: why the run ended, until the next start has read it."""
+        return self.persist / "end.json"
+
     @property
     def kinds(self) -> Path:
         """Persistent kinds: `<Kind>/<key>`."""

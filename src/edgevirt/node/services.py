@@ -1,0 +1,166 @@
+"""The table of services: who each one is on this machine, and what it may do.
+
+What is not named in a row is not there: no capability, no network, no file, no program to start.
+The kernel holds every service to its row (`host.confine`).
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from edgevirt.host.confine import CAPABILITIES
+from edgevirt.host.seccomp import Profile
+from edgevirt.node.service import Service
+from edgevirt.runtime.graph import Entry, Format, graph
+
+_MEBI: Final = 1 << 20
+
+
+@dataclass(frozen=True)
+class Row:
+    """One service's rights.
+
+    uid           its user and its group.
+    groups        services whose group it is in too, to read what they left for it.
+    capabilities  that it keeps, without `CAP_`; programs that it starts have them too.
+    network       whether it is in the node's network; otherwise in an empty one.
+    profile       the class of system calls that it keeps.
+    memory        bound of its control group, in bytes.
+    reads, writes names of Paths that it may reach; None: whatever its user may.
+    umask         077, or 027 where a group of its files' readers is meant.
+    """
+
+    name: str
+    module: str
+    uid: int
+    groups: tuple[str, ...] = ()
+    capabilities: frozenset[str] = frozenset()
+    network: bool = False
+    profile: Profile = Profile.CLOSED
+    no_new_privileges: bool = True
+    memory: int = 96 * _MEBI
+    reads: tuple[str, ...] | None = ()
+    writes: tuple[str, ...] | None = ()
+    umask: int = 0o077
+
+
+_MACHINE_WIDE: Final = frozenset(
+    {"SYS_MODULE", "SYS_RAWIO", "SYS_BOOT", "SYS_TIME", "SYS_PACCT", "SYSLOG", "WAKE_ALARM"}
+    | {"BLOCK_SUSPEND", "MAC_ADMIN", "MAC_OVERRIDE", "AUDIT_CONTROL", "AUDIT_READ", "PERFMON"}
+)
+"""Capabilities over the machine itself, which making domains doesn't take."""
+
+_UNPACKING: Final = frozenset({"CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP"})
+"""What gives files the owners, modes and attributes that an image says."""
+
+ROWS: Final = (
+    Row(
+        "agent", "edgevirt.node.agent", 64101,
+        groups=("logs",),
+        network=True,
+        memory=160 * _MEBI,
+        reads=("config", "boot_record", "newlog"),
+        writes=("checkpoint",),
+    ),
+    Row(
+        "trust", "edgevirt.node.trust", 64102,
+        reads=("config",),
+        writes=("keys",),
+    ),
+    Row(
+        "downloader", "edgevirt.node.downloader", 64103,
+        network=True,
+        memory=256 * _MEBI,
+        writes=("downloads",),
+        umask=0o027,
+    ),
+    Row(
+        "verifier", "edgevirt.node.verifier", 64104,
+        groups=("downloader",),
+        capabilities=_UNPACKING,
+        memory=256 * _MEBI,
+        writes=("downloads", "blobs", "layers"),
+        umask=0o027,
+    ),
+    Row(
+        "volumes", "edgevirt.node.volumes", 64105,
+        groups=("verifier",),
+        capabilities=frozenset({"CHOWN", "DAC_OVERRIDE", "FOWNER"}),
+        profile=Profile.SPAWNING,
+        memory=256 * _MEBI,
+        reads=("blobs", "layers"),
+        writes=("volumes",),
+        umask=0o027,
+    ),
+    Row("apps", "edgevirt.node.apps", 64106),
+    Row(
+        "networks", "edgevirt.node.networks", 64107,
+        capabilities=frozenset({"NET_ADMIN", "NET_RAW", "NET_BIND_SERVICE", "SYS_ADMIN"}),
+        network=True,
+        profile=Profile.MOUNTING,
+        memory=160 * _MEBI,
+        reads=None,
+        writes=None,
+        umask=0o022,
+    ),
+    Row(
+        "logs", "edgevirt.node.logs", 64108,
+        groups=("agent",),
+        capabilities=frozenset({"DAC_READ_SEARCH"}),  # consoles are readable by root alone
+        reads=("service_logs", "console_logs"),
+        writes=("newlog",),
+        umask=0o027,
+    ),
+    Row("supervisor", "edgevirt.node.supervisor", 64109),
+    Row(
+        "domains", "edgevirt.node.domains", 0,
+        capabilities=frozenset(CAPABILITIES) - _MACHINE_WIDE,
+        network=True,
+        profile=Profile.RUNTIME,
+        no_new_privileges=False,  # containers inherit it, and their programs may be setuid
+        memory=256 * _MEBI,
+        reads=None,
+        writes=None,
+        umask=0o022,
+    ),
+)  # fmt: skip
+"""`supervisor` is the small process that speaks for the supervisor in the store."""
+
+
+def row_of(name: str) -> Row:
+    for row in ROWS:
+        if row.name == name:
+            return row
+    raise KeyError(f"no service is named {name}")
+
+
+def load(row: Row) -> Service:
+    """Imports the service. Raises ImportError; ValueError when the module holds another one."""
+    service: Service = importlib.import_module(row.module).SERVICE
+    if service.name != row.name:
+        raise ValueError(f"{row.module} holds {service.name}, not {row.name}")
+    return service
+
+
+def uid_names(rows: Iterable[Row] = ROWS) -> Mapping[int, str]:
+    """Which service each user is."""
+    return {row.uid: row.name for row in rows}
+
+
+def owners(services: Iterable[Service]) -> Mapping[str, str]:
+    """By kind name, the service that must serve it. Raises ValueError when two own one."""
+    found: dict[str, str] = {}
+    for service in services:
+        for kind in service.owns:
+            if found.setdefault(kind.name, service.name) != service.name:
+                raise ValueError(f"{kind.name} is owned by {found[kind.name]} and {service.name}")
+    return found
+
+
+def print_graph(services: Iterable[Service], form: Format = "text") -> str:
+    """Who reads and who owns which kind."""
+    entries: list[Entry] = [(service.name, service.reads, service.owns) for service in services]
+    return graph(entries, form)

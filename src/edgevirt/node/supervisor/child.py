@@ -1,0 +1,200 @@
+"""A service's process, from fork to its end: gives up its rights, then runs the service."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NoReturn
+
+import uvloop
+
+from edgevirt.host.cgroup import Cgroup
+from edgevirt.host.confine import Confinement, confine
+from edgevirt.host.landlock import FileRights
+from edgevirt.node.paths import Paths
+from edgevirt.node.service import Context, Service, Settings
+from edgevirt.node.services import Row, row_of
+from edgevirt.node.supervisor.records import log_to_stderr
+from edgevirt.node.supervisor.status import voice
+from edgevirt.runtime.access import guard
+from edgevirt.runtime.clock import RealClock
+from edgevirt.runtime.socket import SocketStore
+
+_LOG: Final = logging.getLogger("edgevirt.service")
+
+_SYSTEM: Final = tuple(
+    Path(path)
+    for path in (
+        *("/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc", "/proc", "/sys"),
+        *("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random"),
+    )
+)
+"""What any program needs to run at all; it holds no secret of the node."""
+_SCRATCH: Final = (Path("/tmp"), Path("/dev/null"), Path("/dev/shm"))  # noqa: S108
+
+SPOKESMAN: Final = "supervisor"
+FAILED: Final = 1
+ENDED: Final = 2
+"""Exit codes of a service that raised, and of one that returned, which none should."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What all services' processes are given.
+
+    `owners`, `uid_names`: as SocketStore takes them. `beat`: seconds between two heartbeats.
+    `programs`: directories of the interpreter and of this package.
+    """
+
+    paths: Paths
+    settings: Settings
+    owners: Mapping[str, str]
+    uid_names: Mapping[int, str]
+    programs: tuple[Path, ...]
+    beat: float = 5.0
+
+
+def be_service(work: Work, row: Row, service: Service, heart: int, parent: int) -> NoReturn:
+    """For a process that was just forked by `parent`.
+
+    `heart`: its end of the channel to the supervisor, which takes a heartbeat as a zero byte. One
+    service alone says more there: the one that speaks for the supervisor in the store.
+    """
+    status = FAILED
+    try:
+        os.setpgid(0, 0)
+        _forget_parent(work.paths.service_logs / f"{row.name}.log", keep=heart)
+        log_to_stderr(row.name)
+        confine(confinement(work, row), parent)
+        if row.name == SPOKESMAN:
+            service = voice(heart)
+        status = _run(work, service, heart)
+    except BaseException:  # noqa: BLE001 - whatever it was, this process must end here
+        _LOG.exception("cannot run %s", row.name)
+    finally:
+        os._exit(status)
+
+
+def confinement(work: Work, row: Row) -> Confinement:
+    return Confinement(
+        uid=row.uid,
+        gid=row.uid,
+        groups=tuple(row_of(name).uid for name in row.groups),
+        capabilities=row.capabilities,
+        network=row.network,
+        no_new_privileges=row.no_new_privileges,
+        profile=row.profile,
+        files=_file_rights(work, row),
+        umask=row.umask,
+        cgroup=service_group(work.settings, row.name),
+    )
+
+
+def service_group(settings: Settings, name: str) -> Cgroup:
+    return Cgroup(f"{settings.cgroup}/services/{name}")
+
+
+def _file_rights(work: Work, row: Row) -> FileRights | None:
+    if row.reads is None or row.writes is None:
+        return None
+    kinds = tuple(
+        work.paths.kinds / kind for kind, owner in work.owners.items() if owner == row.name
+    )
+    return FileRights(
+        read=tuple(getattr(work.paths, name) for name in row.reads),
+        write=(
+            work.paths.sockets,
+            *kinds,
+            *_SCRATCH,
+            *(getattr(work.paths, name) for name in row.writes),
+        ),
+        execute=(*_SYSTEM, *work.programs),
+    )
+
+
+def _forget_parent(log: Path, keep: int) -> None:
+    """Nothing of the supervisor's stays open: stdin is empty, all output goes into the log."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    owner = row_of("logs").uid
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.fchown(output, owner, owner)
+    empty = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(empty, 0)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.closerange(3, keep)
+    os.closerange(keep + 1, os.sysconf("SC_OPEN_MAX") if keep < 1 << 16 else keep + 2)
+
+
+def _run(work: Work, service: Service, heart: int) -> int:
+    gc.enable()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_live(work, service, heart))
+
+
+async def _live(work: Work, service: Service, heart: int) -> int:
+    """Until SIGTERM (0), or the service ends by itself."""
+    loop = asyncio.get_running_loop()
+    asked = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, asked.set)
+    beating = asyncio.create_task(beat(heart, work.beat))
+    try:
+        async with _store(work, service) as store:
+            guarded = guard(store, service.reads, service.owns)
+            context = Context(service.name, guarded, RealClock(), work.paths, work.settings)
+            running = asyncio.create_task(service.run(context))
+            ending = asyncio.create_task(asked.wait())
+            await asyncio.wait([running, ending], return_when=asyncio.FIRST_COMPLETED)
+            ending.cancel()
+            return await _end(running, service.name)
+    finally:
+        beating.cancel()
+
+
+async def _end(running: asyncio.Task[None], name: str) -> int:
+    if not running.done():
+        running.cancel()
+        await asyncio.wait([running])
+        return 0
+    error = running.exception()
+    if error is None:
+        _LOG.error("%s ended by itself", name)
+        return ENDED
+    _LOG.error("%s failed: %s", name, error, exc_info=error)
+    return FAILED
+
+
+def _store(work: Work, service: Service) -> SocketStore:
+    """Owned kinds are held back until the service has loaded them once in this run."""
+    return SocketStore(
+        work.paths.sockets,
+        service.name,
+        service.owns,
+        service.reads,
+        uid_names=work.uid_names,
+        persist_dir=work.paths.kinds,
+        owners=work.owners,
+        held=service.owns,
+    )
+
+
+async def beat(heart: int, seconds: float) -> None:
+    """Says that the event loop turns. A full channel means that nobody has listened for long."""
+    os.set_blocking(heart, False)
+    while True:
+        try:
+            os.write(heart, b"\0")
+        except BlockingIOError:
+            pass
+        except BrokenPipeError:
+            return
+        await asyncio.sleep(seconds)

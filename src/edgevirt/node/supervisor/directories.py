@@ -1,0 +1,73 @@
+"""Whose each directory is, and who else may look into it. Made before any service runs."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from edgevirt.node.paths import Paths
+from edgevirt.node.service import Service
+from edgevirt.node.services import row_of
+
+_ROOT: Final = ""
+
+
+@dataclass(frozen=True)
+class Place:
+    """`path`: a name of Paths. `owner`, `group`: services; empty: root."""
+
+    path: str
+    owner: str = _ROOT
+    group: str = _ROOT
+    mode: int = 0o711
+
+
+PLACES: Final = (
+    Place("persist"),
+    Place("kinds"),
+    Place("checkpoint", "agent", "agent", 0o700),
+    Place("keys", "trust", "trust", 0o700),
+    # the group is inherited by what is made in a directory with the setgid bit
+    Place("downloads", "downloader", "downloader", 0o2770),
+    Place("blobs", "verifier", "verifier", 0o2750),
+    Place("layers", "verifier", "verifier", 0o711),
+    Place("volumes", "volumes", "volumes", 0o711),
+    Place("newlog", "logs", "logs", 0o750),
+    Place("console_logs", _ROOT, "logs", 0o750),
+    Place("run"),
+    # each service makes its sockets here; nobody removes another's, nobody lists them
+    Place("sockets", mode=0o1733),
+    Place("netns", "networks", "networks", 0o755),
+    Place("networks", "networks", "networks", 0o755),
+    Place("domains", mode=0o700),
+    Place("service_logs", "logs", "logs", 0o700),
+)
+
+
+def prepare(paths: Paths, services: Iterable[Service]) -> None:
+    """Makes them, or puts right what they have become. Idempotent; only root can."""
+    for place in PLACES:
+        _make(getattr(paths, place.path), _uid(place.owner), _uid(place.group), place.mode)
+    for service in services:
+        for kind in service.owns:
+            if kind.persistent:
+                uid = _uid(service.name)
+                _make(paths.kinds / kind.name, uid, uid, 0o700)
+
+
+def _uid(service: str) -> int:
+    """A service's user and group have one number."""
+    return row_of(service).uid if service else 0
+
+
+def _make(path: Path, uid: int, gid: int, mode: int) -> None:
+    path.mkdir(parents=True, exist_ok=True)
+    present = path.stat()
+    if (present.st_uid, present.st_gid) != (uid, gid):
+        os.chown(path, uid, gid, follow_symlinks=False)
+    if stat.S_IMODE(present.st_mode) != mode:
+        path.chmod(mode)

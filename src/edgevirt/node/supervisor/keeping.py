@@ -1,0 +1,156 @@
+"""When a service is started, killed and started again. Decides; never touches a process.
+
+Time comes in as `now`, monotonic seconds. Whoever drives it tells what happened (`started`,
+`exited`, `beat`) and does what `actions` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Seconds.
+
+    hang    without a heartbeat, until a service counts as hung.
+    grace   from asking a service to end until it is killed.
+    first   to wait before a service that ended is started again; doubles up to `cap`.
+    steady  that a service has to run for its next end to count as its first.
+    """
+
+    hang: float = 500.0
+    grace: float = 5.0
+    first: float = 0.5
+    cap: float = 60.0
+    steady: float = 60.0
+
+
+@dataclass(frozen=True)
+class Start:
+    name: str
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Ask a service to end: SIGTERM."""
+
+    name: str
+    pid: int
+
+
+@dataclass(frozen=True)
+class Kill:
+    """SIGKILL. `why` is what its status will say."""
+
+    name: str
+    pid: int
+    why: str
+
+
+Action = Start | Ask | Kill
+
+
+@dataclass(frozen=True)
+class Kept:
+    """How it is with one service."""
+
+    name: str
+    pid: int = 0
+    """0: it does not run."""
+    since: float = 0.0
+    beat: float = 0.0
+    starts: int = 0
+    failures: int = 0
+    """Ends in a row, each after less than `steady` seconds."""
+    start_at: float = 0.0
+    asked: float | None = None
+    killed: str = ""
+    """Why we killed it, until it is gone."""
+    last_exit: str = ""
+
+
+@dataclass
+class Keeping:
+    limits: Limits
+    services: dict[str, Kept] = field(default_factory=dict)
+    stopping: bool = False
+
+    def keep(self, names: Iterable[str], now: float) -> None:
+        for name in names:
+            self.services[name] = Kept(name, start_at=now)
+
+    def started(self, name: str, pid: int, now: float) -> None:
+        kept = self.services[name]
+        self.services[name] = replace(
+            kept, pid=pid, since=now, beat=now, starts=kept.starts + 1, asked=None, killed=""
+        )
+
+    def beat(self, name: str, now: float) -> None:
+        self.services[name] = replace(self.services[name], beat=now)
+
+    def exited(self, name: str, how: str, now: float) -> None:
+        """`how`: in words, unless we killed it and know better."""
+        kept = self.services[name]
+        lasted = now - kept.since
+        failures = 1 if lasted >= self.limits.steady else kept.failures + 1
+        pause = min(self.limits.cap, self.limits.first * 2.0 ** (failures - 1))
+        self.services[name] = replace(
+            kept,
+            pid=0,
+            failures=failures,
+            start_at=now + pause,
+            last_exit=kept.killed or how,
+            asked=None,
+            killed="",
+        )
+
+    def stop(self) -> None:
+        """From now on services are ended and not started."""
+        self.stopping = True
+
+    @property
+    def ended(self) -> bool:
+        return self.stopping and not any(kept.pid for kept in self.services.values())
+
+    def actions(self, now: float) -> Iterator[Action]:
+        """What is due. Each is yielded once, and counts as done."""
+        for kept in list(self.services.values()):
+            if kept.pid == 0:
+                if not self.stopping and kept.start_at <= now:
+                    yield Start(kept.name)
+            elif kept.killed:
+                continue
+            elif self.stopping:
+                yield from self._end(kept, now)
+            elif now >= kept.beat + self.limits.hang:
+                why = f"killed: hung, no heartbeat for {now - kept.beat:.0f} s"
+                yield self._kill(kept, why)
+
+    def next(self) -> float | None:
+        """When something will be due, if nothing happens before."""
+        moments = [
+            moment for kept in self.services.values() if (moment := self._due(kept)) is not None
+        ]
+        return min(moments, default=None)
+
+    def _due(self, kept: Kept) -> float | None:
+        if kept.pid == 0:
+            return None if self.stopping else kept.start_at
+        if kept.killed:
+            return None
+        if not self.stopping:
+            return kept.beat + self.limits.hang
+        return 0.0 if kept.asked is None else kept.asked + self.limits.grace
+
+    def _end(self, kept: Kept, now: float) -> Iterator[Action]:
+        if kept.asked is None:
+            self.services[kept.name] = replace(kept, asked=now)
+            yield Ask(kept.name, kept.pid)
+        elif now >= kept.asked + self.limits.grace:
+            yield self._kill(kept, f"killed: did not end in {self.limits.grace:.0f} s")
+
+    def _kill(self, kept: Kept, why: str) -> Kill:
+        self.services[kept.name] = replace(kept, killed=why)
+        return Kill(kept.name, kept.pid, why)

@@ -1,0 +1,288 @@
+"""The process that all services are forked from: warmed once, then only forking and watching.
+
+It has no event loop, no thread and no socket of the store, so that a fork is safe at any time.
+What is due is decided in `keeping`; this does it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from edgevirt.host.confine import limit_memory
+from edgevirt.model.machine import BootReason
+from edgevirt.model.node import Operation, ServiceStatus
+from edgevirt.node.paths import Paths
+from edgevirt.node.service import Service, Settings
+from edgevirt.node.services import ROWS, Row, load, owners, uid_names
+from edgevirt.node.supervisor.boot import End, record_end, record_start
+from edgevirt.node.supervisor.child import SPOKESMAN, Work, be_service, service_group
+from edgevirt.node.supervisor.directories import prepare
+from edgevirt.node.supervisor.keeping import Ask, Keeping, Limits, Start
+from edgevirt.node.supervisor.records import log_to_stderr
+from edgevirt.node.supervisor.status import MESSAGE_MAX, Told
+
+_LOG: Final = logging.getLogger("edgevirt.supervisor")
+
+STOPPED: Final = 0
+REBOOT: Final = 64
+SHUTDOWN: Final = 65
+"""How the supervisor ends: as it was asked to, or because the node is to start again or to end."""
+
+_MEASURE: Final = 60.0
+"""Seconds between two looks at the services' memory."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """`beat`: seconds between two heartbeats. `fresh`: the node starts; else only we do."""
+
+    limits: Limits = field(default_factory=Limits)
+    beat: float = 5.0
+    fresh: bool = True
+
+
+@dataclass
+class _Child:
+    name: str
+    pid: int
+    pidfd: int
+    channel: socket.socket
+
+
+class Supervisor:
+    def __init__(
+        self, work: Work, rows: Mapping[str, Row], services: Mapping[str, Service], options: Options
+    ) -> None:
+        self._work = work
+        self._rows = rows
+        self._services = services
+        self._keeping = Keeping(options.limits)
+        self._children: dict[str, _Child] = {}
+        self._selector = selectors.DefaultSelector()
+        self._outcome = STOPPED
+        self._told: dict[str, ServiceStatus] = {}
+        self._memory: dict[str, int] = {}
+        self._since: dict[str, float] = {}
+        self._measure_at = 0.0
+
+    def run(self) -> int:
+        """Until SIGTERM or an operation: an exit code of the node."""
+        wake = self._listen_to_signals()
+        self._keeping.keep(self._rows, time.monotonic())
+        while not self._keeping.ended:
+            self._act()
+            self._tell()
+            for key, _ in self._selector.select(self._patience()):
+                if key.fileobj is wake:
+                    self._take_signals(wake)
+                else:
+                    self._take(key.data, pidfd=isinstance(key.fileobj, int))
+        return self._outcome
+
+    def _listen_to_signals(self) -> socket.socket:
+        wake, written = socket.socketpair()
+        wake.setblocking(False)
+        written.setblocking(False)
+        signal.set_wakeup_fd(written.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda number, frame: None)
+        self._selector.register(wake, selectors.EVENT_READ)
+        self._written = written
+        return wake
+
+    def _take_signals(self, wake: socket.socket) -> None:
+        with contextlib.suppress(BlockingIOError):
+            wake.recv(4096)
+        if not self._keeping.stopping:
+            _LOG.info("asked to stop")
+            self._end(BootReason.POWEROFF_COMMAND, "the node was asked to stop", STOPPED)
+
+    def _patience(self) -> float:
+        now = time.monotonic()
+        due = self._keeping.next()
+        soonest = self._measure_at if due is None else min(due, self._measure_at)
+        return max(0.0, soonest - now)
+
+    # -- what is due -----------------------------------------------------------------------------
+
+    def _act(self) -> None:
+        now = time.monotonic()
+        for action in self._keeping.actions(now):
+            if isinstance(action, Start):
+                self._start(action.name)
+            elif isinstance(action, Ask):
+                os.kill(action.pid, signal.SIGTERM)
+            else:
+                _LOG.error("%s %s", action.name, action.why)
+                os.kill(action.pid, signal.SIGKILL)
+        if now >= self._measure_at:
+            self._measure_at = now + _MEASURE
+            self._memory = {
+                child.name: proportional_memory(child.pid) for child in self._children.values()
+            }
+
+    def _start(self, name: str) -> None:
+        row = self._rows[name]
+        limit_memory(service_group(self._work.settings, name), row.memory)
+        own = os.getpid()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        pid = os.fork()
+        if pid == 0:
+            be_service(self._work, row, self._services[name], theirs.detach(), own)
+        theirs.close()
+        ours.setblocking(False)
+        child = _Child(name, pid, os.pidfd_open(pid), ours)
+        self._children[name] = child
+        self._selector.register(child.pidfd, selectors.EVENT_READ, child)
+        self._selector.register(child.channel, selectors.EVENT_READ, child)
+        self._keeping.started(name, pid, time.monotonic())
+        self._since[name] = time.time()
+        _LOG.info("started %s as process %d", name, pid)
+        if name == SPOKESMAN:
+            self._told.clear()
+
+    # -- what happened ---------------------------------------------------------------------------
+
+    def _take(self, child: _Child, *, pidfd: bool) -> None:
+        if self._children.get(child.name) is not child:
+            return
+        if pidfd:
+            self._reap(child)
+        else:
+            self._hear(child)
+
+    def _reap(self, child: _Child) -> None:
+        _, status = os.waitpid(child.pid, 0)
+        self._selector.unregister(child.pidfd)
+        with contextlib.suppress(KeyError):
+            self._selector.unregister(child.channel)
+        os.close(child.pidfd)
+        child.channel.close()
+        del self._children[child.name]
+        how = describe_exit(os.waitstatus_to_exitcode(status))
+        self._keeping.exited(child.name, how, time.monotonic())
+        if not self._keeping.stopping:
+            _LOG.error("%s ended: %s", child.name, self._keeping.services[child.name].last_exit)
+
+    def _hear(self, child: _Child) -> None:
+        try:
+            message = child.channel.recv(MESSAGE_MAX)
+        except BlockingIOError:
+            return
+        if not message:
+            # it closed its end; its pidfd will tell the rest
+            self._selector.unregister(child.channel)
+        elif message == b"\0":
+            self._keeping.beat(child.name, time.monotonic())
+        elif child.name == SPOKESMAN:
+            self._operate(message)
+
+    def _operate(self, message: bytes) -> None:
+        try:
+            operation = msgspec.json.decode(message, type=Operation)
+        except msgspec.MsgspecError as error:
+            _LOG.error("cannot read an operation: %s", error)
+            return
+        if operation.what == "reboot":
+            self._end(BootReason.REBOOT_COMMAND, operation.why, REBOOT)
+        else:
+            self._end(BootReason.POWEROFF_COMMAND, operation.why, SHUTDOWN)
+
+    def _end(self, reason: BootReason, text: str, outcome: int) -> None:
+        if self._keeping.stopping:
+            return
+        record_end(self._work.paths, End(at=time.time(), reason=reason, text=text))
+        self._outcome = outcome
+        self._keeping.stop()
+
+    def _tell(self) -> None:
+        """What changed since the last time, to the process that publishes it."""
+        spokesman = self._children.get(SPOKESMAN)
+        if spokesman is None:
+            return
+        present = {name: self._status(name) for name in self._rows}
+        news = [Told(name, now) for name, now in present.items() if self._told.get(name) != now]
+        if not news:
+            return
+        try:
+            spokesman.channel.send(msgspec.json.encode(news))
+        except OSError as error:
+            _LOG.warning("cannot tell the services' state: %s", error)
+        else:
+            self._told = present
+
+    def _status(self, name: str) -> ServiceStatus:
+        kept = self._keeping.services[name]
+        return ServiceStatus(
+            pid=kept.pid,
+            since=self._since.get(name, 0.0),
+            starts=kept.starts,
+            last_exit=kept.last_exit,
+            memory_bytes=self._memory.get(name, 0),
+        )
+
+
+def supervise(
+    paths: Paths,
+    settings: Settings,
+    options: Options | None = None,
+    rows: Iterable[Row] = ROWS,
+) -> int:
+    """Runs the node's services in the present namespaces; needs root. Returns an exit code."""
+    options = options or Options()
+    by_name = {row.name: row for row in rows}
+    gc.disable()
+    services = {name: load(row) for name, row in by_name.items()}
+    prepare(paths, services.values())
+    log_to_stderr("supervisor")
+    if options.fresh:
+        boot = record_start(paths, time.time())
+        _LOG.info("start %d of the node, after: %s", boot.count, boot.text or boot.reason.name)
+    work = Work(
+        paths=paths,
+        settings=settings,
+        owners=owners(services.values()),
+        uid_names=uid_names(by_name.values()),
+        programs=_programs(),
+        beat=options.beat,
+    )
+    gc.collect()
+    gc.freeze()
+    return Supervisor(work, by_name, services, options).run()
+
+
+def proportional_memory(pid: int) -> int:
+    """Bytes of a process, what it shares counted by its share; 0 when it is gone."""
+    try:
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return 0
+    for line in rollup.splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) << 10
+    return 0
+
+
+def describe_exit(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    return f"killed by {signal.Signals(-code).name}"
+
+
+def _programs() -> tuple[Path, ...]:
+    """Where the interpreter and the packages are, for services that import something late."""
+    return tuple({Path(sys.base_prefix), Path(sys.prefix), *map(Path, filter(None, sys.path))})

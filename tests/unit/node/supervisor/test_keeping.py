@@ -1,0 +1,87 @@
+"""When services are started, killed and started again."""
+
+from __future__ import annotations
+
+from edgevirt.node.supervisor.keeping import Ask, Keeping, Kill, Limits, Start
+
+LIMITS = Limits(hang=100.0, grace=5.0, first=1.0, cap=8.0, steady=60.0)
+
+
+def running(*names: str) -> Keeping:
+    keeping = Keeping(LIMITS)
+    keeping.keep(names, 0.0)
+    for pid, action in enumerate(keeping.actions(0.0), start=10):
+        assert isinstance(action, Start)
+        keeping.started(action.name, pid, 0.0)
+    return keeping
+
+
+def test_every_service_is_started_at_once() -> None:
+    keeping = Keeping(LIMITS)
+    keeping.keep(["agent", "trust"], 5.0)
+    assert list(keeping.actions(5.0)) == [Start("agent"), Start("trust")]
+
+
+def test_a_service_that_beats_is_left_alone() -> None:
+    keeping = running("agent")
+    for second in range(0, 1000, 50):
+        keeping.beat("agent", float(second))
+        assert list(keeping.actions(second + 49.0)) == []
+
+
+def test_a_hung_service_is_killed_once_and_its_status_says_why() -> None:
+    keeping = running("agent")
+    assert list(keeping.actions(99.9)) == []
+    assert keeping.next() == 100.0
+    (kill,) = keeping.actions(100.0)
+    assert kill == Kill("agent", 10, "killed: hung, no heartbeat for 100 s")
+    assert list(keeping.actions(200.0)) == []
+    keeping.exited("agent", "killed by SIGKILL", 200.0)
+    assert keeping.services["agent"].last_exit == "killed: hung, no heartbeat for 100 s"
+
+
+def test_a_service_that_keeps_failing_is_tried_ever_more_rarely_but_for_ever() -> None:
+    keeping = running("agent")
+    now, waits = 0.0, []
+    for _ in range(6):
+        keeping.exited("agent", "exit code 1", now)
+        due = keeping.next()
+        assert due is not None
+        assert list(keeping.actions(due - 0.01)) == []
+        assert list(keeping.actions(due)) == [Start("agent")]
+        waits.append(due - now)
+        now = due
+        keeping.started("agent", 99, now)
+    assert waits == [1.0, 2.0, 4.0, 8.0, 8.0, 8.0]
+    assert keeping.services["agent"].starts == 7
+
+
+def test_a_service_that_ran_for_long_is_started_again_without_delay_piling_up() -> None:
+    keeping = running("agent")
+    for end in (1.0, 3.0, 100.0):
+        keeping.exited("agent", "exit code 1", end)
+        keeping.started("agent", 11, end + 1.0)
+    assert keeping.services["agent"].failures == 1
+
+
+def test_stopping_asks_every_service_then_kills_those_that_stay() -> None:
+    keeping = running("agent", "trust")
+    keeping.stop()
+    assert list(keeping.actions(10.0)) == [Ask("agent", 10), Ask("trust", 11)]
+    keeping.exited("agent", "exit code 0", 11.0)
+    assert list(keeping.actions(14.9)) == []
+    assert keeping.next() == 15.0
+    (kill,) = keeping.actions(15.0)
+    assert isinstance(kill, Kill)
+    assert (kill.name, kill.pid) == ("trust", 11)
+    assert not keeping.ended
+    keeping.exited("trust", "killed by SIGKILL", 15.1)
+    assert keeping.ended
+    assert keeping.next() is None
+
+
+def test_what_ends_while_stopping_is_not_started_again() -> None:
+    keeping = running("agent")
+    keeping.stop()
+    keeping.exited("agent", "exit code 0", 1.0)
+    assert list(keeping.actions(1000.0)) == []
