@@ -187,8 +187,7 @@ class Directory(Generic[T]):
             self._kind.name, place, why, previous,
         )  # fmt: skip
         self._set_aside(place)
-        os.link(previous, place)
-        self._sync()
+        self._write(stem, record, keep=False)  # anew: two names of one file fail as one
         return record
 
     def _read_value(self, path: Path) -> Record:
