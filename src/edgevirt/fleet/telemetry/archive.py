@@ -203,13 +203,21 @@ class Telemetry:
         self, stream: Stream, *, after: int, node: bytes | None = None, item: str | None = None
     ) -> AsyncGenerator[Record, None]:
         """Endless: records with an id above `after`, as they are committed."""
+        async for page in self.pages(stream, after=after, node=node, item=item):
+            for record in page:
+                yield record
+
+    async def pages(
+        self, stream: Stream, *, after: int, node: bytes | None = None, item: str | None = None
+    ) -> AsyncGenerator[list[Record], None]:
+        """As `follow`, several at a time."""
         while True:
             woken = self._waiter(stream, node)
             last = self.last_id(stream)
             while after < last:
                 page = await self._page(stream, after, last, node, item)
-                for record in page:
-                    yield record
+                if page:
+                    yield page
                 after = page[-1].id if len(page) == PAGE else last
             await asyncio.shield(woken)
 

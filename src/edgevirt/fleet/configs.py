@@ -1,0 +1,316 @@
+"""Every node's config, made when the node asks for it: cheap to tell «unchanged», cached sealed.
+
+Watching the store costs a change no more than forgetting the hashes of the nodes that it concerns.
+A node's next poll finds the hash again: first from a digest of what the config is made of, which
+the last rendering left in the store, and only if that differs by rendering. So a restart of the
+fleet renders nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import logging
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from http import HTTPStatus
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from edgevirt.fleet import render
+from edgevirt.fleet.dependencies import Dependencies
+from edgevirt.fleet.device.registry import NO_HASH, Registry
+from edgevirt.fleet.device.replies import Response
+from edgevirt.fleet.devices import DEVICE_TRUST, device_key
+from edgevirt.fleet.keys import KeyRing
+from edgevirt.fleet.objects import kinds
+from edgevirt.fleet.objects.base import ApiObject
+from edgevirt.fleet.objects.sealing import Sealer
+from edgevirt.fleet.objects.secret import value_of
+from edgevirt.fleet.render import Cipher, Credentials, Objects, Rendered
+from edgevirt.model.ids import NodeId
+from edgevirt.runtime import Clock, Gone, InStep, Kind, Store
+from edgevirt.wire import certificates, cipher
+from edgevirt.wire.convert import device as convert
+from edgevirt.wire.messages import certs, config
+
+_log: Final = logging.getLogger(__name__)
+
+CACHE_BYTES: Final = 32 << 20
+"""Of sealed configs that are kept for nodes that ask again."""
+_TICK: Final = 0.001
+"""The least by which a config's time grows."""
+_ATTEMPTS: Final = 5
+_RENDERING: Final = 16
+"""Nodes whose configs are made at the same time."""
+_KINDS: Final[dict[str, Kind[Any]]] = {
+    "EdgeNode": kinds.EDGE_NODE,
+    "AppInstance": kinds.APP_INSTANCE,
+    "App": kinds.APP,
+    "Image": kinds.IMAGE,
+    "NetworkInstance": kinds.NETWORK_INSTANCE,
+    "Datastore": kinds.DATASTORE,
+    "Secret": kinds.SECRET,
+}
+
+
+class ConfigVersion(msgspec.Struct, frozen=True, array_like=True):
+    """The last config that a node could have got. Key: the node's UUID.
+
+    `inputs`: digest of what it was made of; `content`: of the config less version and time.
+    """
+
+    number: int
+    timestamp: float
+    config_hash: bytes
+    content: bytes
+    inputs: bytes
+
+
+CONFIG_VERSION: Final = Kind("ConfigVersion", ConfigVersion, persistent=True)
+
+OnRendered = Callable[[Objects, Rendered, ConfigVersion], Awaitable[None]]
+
+
+class _Sealed(NamedTuple):
+    config_hash: bytes
+    signing_hash: bytes
+    reply: Response
+
+
+class Configs:
+    """One per process. `in_step` is set when every kind has been seen as it is."""
+
+    def __init__(
+        self, store: Store, registry: Registry, ring: KeyRing, sealer: Sealer, clock: Clock
+    ) -> None:
+        self.in_step = asyncio.Event()
+        self.dependencies = Dependencies()
+        self._store = store
+        self._registry = registry
+        self._ring = ring
+        self._sealer = sealer
+        self._clock = clock
+        self._behind = set(_KINDS)
+        self._finding: dict[int, asyncio.Task[_Found]] = {}
+        self._room = asyncio.Semaphore(_RENDERING)
+        self._cache: OrderedDict[int, _Sealed] = OrderedDict()
+        self._cached_bytes = 0
+        self._listeners: list[OnRendered] = []
+        ring.on_change(lambda _keys: registry.forget_config_hashes())
+
+    def on_rendered(self, listener: OnRendered) -> None:
+        """Called when a node's config became another one, before the node gets it."""
+        self._listeners.append(listener)
+
+    async def follow(self) -> None:
+        """Never returns."""
+        async with asyncio.TaskGroup() as group:
+            for kind in _KINDS.values():
+                group.create_task(self._follow(kind))
+
+    async def _follow(self, kind: Kind[Any]) -> None:
+        events: AsyncIterator[Any] = self._store.watch(kind)
+        async for event in events:
+            if isinstance(event, InStep):
+                self._behind.discard(kind.name)
+                if not self._behind:
+                    self.in_step.set()
+                continue
+            resource = event.resource
+            if isinstance(event, Gone):
+                nodes = self.dependencies.remove(kind.name, resource.key)
+            else:
+                nodes = self.dependencies.put(
+                    kind.name, resource.key, resource.value, resource.version
+                )
+            for edge_node in nodes:
+                self.forget(edge_node)
+
+    def forget(self, edge_node: str) -> None:
+        """The node's config may have changed; `edge_node` is its key in the store."""
+        row = self._registry.find_node(edge_node)
+        if row >= 0:
+            self._registry.set_config_hash(row, NO_HASH)
+
+    async def answer(self, row: int, known: bytes) -> Response | None:
+        """The sealed config of a machine; None when `known` is the hash of it."""
+        found = await self._find(row)
+        if found.version.config_hash == known:
+            return None
+        cached = self._cache.get(row)
+        keys = self._ring.keys
+        if (
+            cached is not None
+            and cached.config_hash == found.version.config_hash
+            and cached.signing_hash == keys.signing_hash
+        ):
+            return cached.reply
+        rendered = found.rendered or (await self._gather_and_render(row))[1]
+        return self._seal(row, rendered, found.version)
+
+    # -- finding the hash --
+
+    async def _find(self, row: int) -> _Found:
+        """One search per machine at a time, however often it asks."""
+        task = self._finding.get(row)
+        if task is None:
+            task = self._finding[row] = asyncio.create_task(self._search(row))
+            task.add_done_callback(lambda _task: self._finding.pop(row, None))
+        return await asyncio.shield(task)
+
+    async def _search(self, row: int) -> _Found:
+        async with self._room:
+            for _ in range(_ATTEMPTS):
+                before = self._inputs(row)
+                found = await self._look_up(row, before)
+                if self._inputs(row) == before:
+                    self._registry.set_config_hash(row, found.version.config_hash)
+                    return found
+            return found  # things change faster than we render: the next poll goes on
+
+    def _inputs(self, row: int) -> bytes:
+        return self.dependencies.digest_of(
+            self._registry.name(row),
+            self._registry.exchange(row),
+            self._ring.keys.certs_hash.encode(),
+            b"%d" % render.VERSION,
+        )
+
+    async def _look_up(self, row: int, inputs: bytes) -> _Found:
+        key = device_key(self._registry.node(row))
+        kept = await self._store.get(CONFIG_VERSION, key)
+        if kept is not None and kept.value.inputs == inputs:
+            return _Found(kept.value, None)
+        objects, rendered = await self._gather_and_render(row)
+        content = _content(rendered)
+        last = kept.value if kept is not None else None
+        if last is not None and last.content == content:
+            version = msgspec.structs.replace(last, inputs=inputs)
+        else:
+            version = self._next_version(rendered, last, content, inputs)
+            for listener in self._listeners:
+                await listener(objects, rendered, version)
+        expect = kept.version if kept is not None else 0
+        await self._store.put(CONFIG_VERSION, key, version, expect=expect)
+        return _Found(version, rendered)
+
+    def _next_version(
+        self, rendered: Rendered, last: ConfigVersion | None, content: bytes, inputs: bytes
+    ) -> ConfigVersion:
+        """Nodes refuse a config that is older than the one they have, so time never goes back."""
+        now = self._clock.now()
+        number, timestamp = 1, now
+        if last is not None:
+            number, timestamp = last.number + 1, max(now, last.timestamp + _TICK)
+        timestamp = round(timestamp, 3)
+        digest = hashlib.sha256(content + f"{number} {timestamp}".encode()).digest()
+        config_hash = base64.urlsafe_b64encode(digest).rstrip(b"=")
+        return ConfigVersion(number, timestamp, config_hash, content, inputs)
+
+    # -- rendering --
+
+    async def _gather_and_render(self, row: int) -> tuple[Objects, Rendered]:
+        objects = await self._gather(row)
+        return objects, render.render(objects)
+
+    async def _gather(self, row: int) -> Objects:
+        name = self._registry.name(row)
+        by_kind: dict[str, dict[str, Any]] = {kind: {} for kind in _KINDS}
+        items = self.dependencies.items_of(name)
+        found = await asyncio.gather(*(self._store.get(_KINDS[kind], key) for kind, key in items))
+        for (kind, _), resource in zip(items, found, strict=True):
+            if resource is not None:
+                value: ApiObject = resource.value
+                by_kind[kind][value.metadata.name] = value
+        nodes = list(by_kind["EdgeNode"].values())
+        if not nodes:
+            raise LookupError(f"EdgeNode {name} is gone")
+        return Objects(
+            node_id=NodeId(device_key(self._registry.node(row))),
+            node=nodes[0],
+            instances=tuple(by_kind["AppInstance"].values()),
+            apps=by_kind["App"],
+            images=by_kind["Image"],
+            networks=by_kind["NetworkInstance"],
+            datastores=by_kind["Datastore"],
+            credentials=self._credentials(by_kind["Datastore"], by_kind["Secret"]),
+            cipher=await self._cipher(row) if by_kind["Secret"] else None,
+            controller_cert_hash=self._ring.keys.certs_hash,
+        )
+
+    def _credentials(
+        self, datastores: dict[str, Any], secrets: dict[str, Any]
+    ) -> dict[str, Credentials]:
+        found = {}
+        for name, store in datastores.items():
+            ref = store.spec.credentials_secret_ref
+            if ref is None or ref.name not in secrets:
+                continue
+            try:
+                opened = self._sealer.open(secrets[ref.name])
+            except ValueError as error:
+                _log.error("Secret %s of Datastore %s: %s", ref.name, name, error)
+            else:
+                found[name] = Credentials(
+                    value_of(opened, "username"), value_of(opened, "password")
+                )
+        return found
+
+    async def _cipher(self, row: int) -> Cipher | None:
+        """Between our newest encryption key and the node's; None while it has sent none."""
+        key = device_key(self._registry.node(row))
+        trust = await self._store.get(DEVICE_TRUST, key)
+        held = trust.value.certs if trust is not None else ()
+        for cert in held:
+            if cert.type == certs.CERT_TYPE_DEVICE_ECDH_EXCHANGE:
+                peer = certificates.public_key_of(certificates.load_pem(cert.pem))
+                assert isinstance(peer, ec.EllipticCurvePublicKey)  # checked when it came
+                own = self._ring.keys.encryptions[0]
+                return render.make_cipher(
+                    NodeId(key),
+                    certificates.short_pem_hash(own.pem),
+                    cert.cert_hash,
+                    cipher.shared_key(own.key, peer),
+                )
+        return None
+
+    # -- sealing --
+
+    def _seal(self, row: int, rendered: Rendered, version: ConfigVersion) -> Response:
+        stamped = msgspec.structs.replace(
+            rendered.config, version=str(version.number), timestamp=version.timestamp
+        )
+        response = config.ConfigResponse(
+            config=convert.to_message(stamped), configHash=version.config_hash.decode()
+        )
+        keys = self._ring.keys
+        reply = Response(HTTPStatus.OK, keys.seal(response.SerializeToString(deterministic=True)))
+        self._keep(row, _Sealed(version.config_hash, keys.signing_hash, reply))
+        return reply
+
+    def _keep(self, row: int, sealed: _Sealed) -> None:
+        old = self._cache.pop(row, None)
+        if old is not None:
+            self._cached_bytes -= len(old.reply.body)
+        self._cache[row] = sealed
+        self._cached_bytes += len(sealed.reply.body)
+        while self._cached_bytes > CACHE_BYTES:
+            _, oldest = self._cache.popitem(last=False)
+            self._cached_bytes -= len(oldest.reply.body)
+
+
+class _Found(NamedTuple):
+    """`rendered`: None where the digest alone told that nothing changed."""
+
+    version: ConfigVersion
+    rendered: Rendered | None
+
+
+def _content(rendered: Rendered) -> bytes:
+    """32 bytes; by the wire's form, since nodes see nothing else."""
+    message = convert.to_message(rendered.config)
+    return hashlib.sha256(message.SerializeToString(deterministic=True)).digest()

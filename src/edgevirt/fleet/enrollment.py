@@ -1,0 +1,384 @@
+"""How a machine becomes a node: it shows an onboarding certificate, people or rules let it in.
+
+A machine is bound to an EdgeNode by its own certificate. The EdgeNode is one that waits for its
+serial number, or a new one where the OnboardingKey approves by itself; otherwise an
+EnrollmentRequest waits for people. The binding is the Device in the store; what the EdgeNode's
+status shows of it is for people.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+
+from edgevirt.fleet.amend import amend
+from edgevirt.fleet.configs import CONFIG_VERSION
+from edgevirt.fleet.device.registry import Registry
+from edgevirt.fleet.devices import (
+    DEVICE,
+    DEVICE_TRUST,
+    SERIAL_CLAIM,
+    Device,
+    SerialClaim,
+    claim_key,
+    device_key,
+    node_id,
+)
+from edgevirt.fleet.events import Recorder
+from edgevirt.fleet.objects import kinds
+from edgevirt.fleet.objects.base import (
+    Condition,
+    LocalRef,
+    born,
+    object_key,
+    set_condition,
+    timestamp,
+)
+from edgevirt.fleet.objects.edgenode import EdgeNode, EdgeNodeSpec
+from edgevirt.fleet.objects.onboarding import (
+    EnrollmentRequest,
+    EnrollmentRequestSpec,
+    EnrollmentRequestStatus,
+    OnboardingKey,
+)
+from edgevirt.fleet.waiting import Machine, OpenKeys, Outcome, Places, Requests, machine_of
+from edgevirt.runtime import ABSENT, Clock, Conflict, Gone, InStep, Kind, Store
+
+
+class Enrollment:
+    """One per process; registrations go one after the other, as they are rare."""
+
+    def __init__(self, store: Store, registry: Registry, events: Recorder, clock: Clock) -> None:
+        self._store = store
+        self._registry = registry
+        self._events = events
+        self._clock = clock
+        self._keys = OpenKeys()
+        self._nodes = Places()
+        self._requests = Requests()
+        self._lock = asyncio.Lock()
+        self.in_step = asyncio.Event()
+
+    # -- what machines ask for --
+
+    async def register(self, onboarding_hash: bytes, machine: Machine) -> Outcome:
+        """`onboarding_hash`: SHA-256 of the DER of the certificate that signed the request."""
+        granted = self._keys.find(onboarding_hash, machine)
+        if granted is None:
+            return Outcome.REFUSED
+        key, serial = granted
+        async with self._lock:
+            if self._registry.find(machine.cert_hash) >= 0:
+                return Outcome.REPEATED
+            if not await self._claim(onboarding_hash, serial, machine):
+                return Outcome.TAKEN
+            namespace = key.metadata.namespace
+            node = await self._find_node(namespace, machine, key.metadata.name)
+            if node is None and key.spec.auto_approve:
+                node = await self._make_node(namespace, "", machine, key.spec.node_labels)
+                if node is None:
+                    return Outcome.TAKEN
+            if node is None:
+                return await self._request(key, machine)
+            if not await self._bind(node, machine, onboarding_hash, key.metadata.name):
+                return Outcome.TAKEN
+            await self._count_use(key.key)
+            return Outcome.NEW
+
+    def asks(self, cert_hash: bytes) -> bool:
+        """Whether the machine with this certificate (32 bytes) waits to be let in."""
+        return self._requests.asks(cert_hash)
+
+    # -- following the store --
+
+    async def follow(self) -> None:
+        """Never returns. Acts on approvals, and on EdgeNodes that come and go."""
+        await self._registry.whole.wait()
+        behind = {"OnboardingKey", "EnrollmentRequest", "EdgeNode"}
+        async with asyncio.TaskGroup() as group:
+            for kind, put, gone in (
+                (kinds.ONBOARDING_KEY, self._put_key, self._gone_key),
+                (kinds.EDGE_NODE, self._put_node, self._gone_node),
+                (kinds.ENROLLMENT_REQUEST, self._put_request, self._gone_request),
+            ):
+                group.create_task(self._follow(kind, put, gone, behind))
+
+    async def _follow(self, kind: Any, put: Any, gone: Any, behind: set[str]) -> None:
+        async for event in self._store.watch(kind):
+            if isinstance(event, InStep):
+                behind.discard(kind.name)
+                if not behind:
+                    self.in_step.set()
+            elif isinstance(event, Gone):
+                await gone(event.resource.value)
+            else:
+                await put(event.resource.value)
+
+    async def _put_key(self, key: OnboardingKey) -> None:
+        self._keys.put(key)
+
+    async def _gone_key(self, key: OnboardingKey) -> None:
+        self._keys.drop(key)
+
+    async def _put_node(self, node: EdgeNode) -> None:
+        row = self._registry.find_node(node.key)
+        if row >= 0 and not node.status.node_id:
+            held = await self._store.get(DEVICE, device_key(self._registry.node(row)))
+            if held is not None and held.value.uid != node.metadata.uid:
+                await self._release(held.value)  # of an earlier EdgeNode of this name
+                row = -1
+        if row >= 0:
+            self._nodes.drop(node.key)
+            return
+        self._nodes.put(node.key, node.metadata.namespace, node.spec.serial, node.spec.soft_serial)
+        for name in self._requests.for_node(node):
+            await self._admit_to(name, node)
+
+    async def _gone_node(self, node: EdgeNode) -> None:
+        self._nodes.drop(node.key)
+        if node.status.node_id:
+            held = await self._store.get(DEVICE, node.status.node_id)
+            if held is not None and held.value.uid == node.metadata.uid:
+                await self._release(held.value)
+
+    async def _put_request(self, request: EnrollmentRequest) -> None:
+        machine = machine_of(request)
+        if machine is None or request.status.edge_node:
+            self._requests.drop(request.key)
+            return
+        self._requests.put(request.key, request.metadata.namespace, machine)
+        if request.spec.approved:
+            await self._admit(request, machine)
+        elif request.spec.approved is False:
+            await self._answer(request.key, "Denied", "people denied it")
+
+    async def _gone_request(self, request: EnrollmentRequest) -> None:
+        self._requests.drop(request.key)
+        machine = machine_of(request)
+        if machine is not None and not request.status.edge_node:
+            await self._drop_claims(self._hash_of_key(request), machine.serials, machine.cert_hash)
+
+    # -- letting in --
+
+    async def _admit(self, request: EnrollmentRequest, machine: Machine) -> None:
+        """People approved it."""
+        namespace, wanted = request.metadata.namespace, request.spec.node_name
+        ref = request.spec.onboarding_key_ref
+        async with self._lock:
+            if self._registry.find(machine.cert_hash) >= 0:
+                await self._answer(request.key, "Approved", "the machine is a node already")
+                return
+            node: EdgeNode | None
+            if wanted:
+                named = await self._store.get(kinds.EDGE_NODE, object_key(namespace, wanted))
+                node = named.value if named is not None else None
+            else:
+                node = await self._find_node(namespace, machine, ref.name if ref else "")
+            if node is None:
+                labels = request.spec.node_labels
+                node = await self._make_node(namespace, wanted, machine, labels)
+            if node is None:
+                why = "an EdgeNode of that name belongs to another machine"
+                await self._answer(request.key, "Approved", why, reason="Taken")
+                return
+            await self._bind_request(request, node, machine)
+
+    async def _admit_to(self, name: str, node: EdgeNode) -> None:
+        """An EdgeNode for a machine that has already asked is an answer."""
+        found = await self._store.get(kinds.ENROLLMENT_REQUEST, name)
+        machine = machine_of(found.value) if found is not None else None
+        if found is None or machine is None or found.value.spec.approved is not None:
+            return
+        async with self._lock:
+            taken = self._registry.find_node(node.key) >= 0
+            if not taken and self._registry.find(machine.cert_hash) < 0:
+                await self._bind_request(found.value, node, machine)
+
+    async def _bind_request(
+        self, request: EnrollmentRequest, node: EdgeNode, machine: Machine
+    ) -> None:
+        ref = request.spec.onboarding_key_ref
+        key_name = ref.name if ref else ""
+        if await self._bind(node, machine, self._hash_of_key(request), key_name):
+            await self._answer(request.key, "Approved", "", node=node.metadata.name)
+            if ref is not None:
+                await self._count_use(object_key(request.metadata.namespace, ref.name))
+        else:
+            why = f"EdgeNode {node.metadata.name!r} belongs to another machine"
+            await self._answer(request.key, "Approved", why, reason="Taken")
+
+    def _hash_of_key(self, request: EnrollmentRequest) -> bytes:
+        ref = request.spec.onboarding_key_ref
+        if ref is None:
+            return b""
+        return self._keys.hash_of(object_key(request.metadata.namespace, ref.name))
+
+    async def _answer(
+        self, name: str, answer: str, message: str, *, reason: str = "", node: str = ""
+    ) -> None:
+        now = self._clock.now()
+
+        def edit(present: EnrollmentRequest | None) -> EnrollmentRequest | None:
+            if present is None:
+                return None
+            conditions = present.status.conditions
+            for type_, true in ((answer, True), ("Enrolled", bool(node))):
+                told = Condition(
+                    type=type_,
+                    status="True" if true else "False",
+                    reason=reason or answer,
+                    message=message,
+                )
+                conditions = set_condition(conditions, told, now)
+            machine = machine_of(present)
+            status = msgspec.structs.replace(
+                present.status,
+                conditions=conditions,
+                edge_node=node or present.status.edge_node,
+                fingerprint=machine.fingerprint if machine else "",
+            )
+            return msgspec.structs.replace(present, status=status)
+
+        await amend(self._store, kinds.ENROLLMENT_REQUEST, name, edit)
+
+    async def _claim(self, onboarding_hash: bytes, serial: str, machine: Machine) -> bool:
+        key, claim = claim_key(onboarding_hash, serial), SerialClaim(machine.cert_hash)
+        try:
+            await self._store.put(SERIAL_CLAIM, key, claim, expect=ABSENT)
+        except Conflict:
+            held = await self._store.get(SERIAL_CLAIM, key)
+            if held is None or held.value != claim:
+                return False
+        return True
+
+    async def _find_node(self, namespace: str, machine: Machine, key_name: str) -> EdgeNode | None:
+        """An EdgeNode that waits for this serial and, if it says so, for this key."""
+        for name in self._nodes.find(namespace, *machine.serials):
+            found = await self._store.get(kinds.EDGE_NODE, name)
+            if found is None or self._registry.find_node(name) >= 0:
+                continue
+            ref = found.value.spec.onboarding_key_ref
+            if ref is None or ref.name == key_name:
+                return found.value
+        return None
+
+    async def _make_node(
+        self, namespace: str, name: str, machine: Machine, labels: dict[str, str]
+    ) -> EdgeNode | None:
+        """None when its names are taken by nodes of other machines."""
+        base = name or machine.name
+        for candidate in (base, f"{base[:200]}-{machine.fingerprint[:8]}"):
+            node = EdgeNode(
+                metadata=born(candidate, namespace, self._clock.now(), labels=labels),
+                spec=EdgeNodeSpec(serial=machine.serial, soft_serial=machine.soft_serial),
+            )
+            try:
+                return (await self._store.put(kinds.EDGE_NODE, node.key, node, expect=ABSENT)).value
+            except Conflict:
+                present = await self._store.get(kinds.EDGE_NODE, node.key)
+                if present is not None and present.value.status.fingerprint in (
+                    "",
+                    machine.fingerprint,
+                ):
+                    return present.value
+        return None
+
+    async def _bind(
+        self, node: EdgeNode, machine: Machine, onboarding_hash: bytes, key_name: str
+    ) -> bool:
+        """False when the EdgeNode is another machine's. The status first: it decides a race."""
+        now = self._clock.now()
+        node_uuid = node_id(machine.cert_hash)
+        enrolled = Condition(type="Enrolled", status="True", reason="Bound")
+
+        def edit(present: EdgeNode | None) -> EdgeNode | None:
+            if present is None or present.status.fingerprint not in ("", machine.fingerprint):
+                return None
+            status = msgspec.structs.replace(
+                present.status,
+                conditions=set_condition(present.status.conditions, enrolled, now),
+                node_id=str(node_uuid),
+                phase=present.status.phase or "Pending",
+                device_certificate=machine.pem,
+                fingerprint=machine.fingerprint,
+                onboarding_key=key_name,
+                enrolled_at=timestamp(now),
+            )
+            return msgspec.structs.replace(present, status=status)
+
+        bound = await amend(self._store, kinds.EDGE_NODE, node.key, edit)
+        if bound is None or bound.value.status.fingerprint != machine.fingerprint:
+            return False
+        device = Device(
+            node=node_uuid.bytes,
+            cert_hash=machine.cert_hash,
+            key=machine.key,
+            edge_node=node.key,
+            uid=bound.value.metadata.uid,
+            serial=machine.serial,
+            soft_serial=machine.soft_serial,
+            onboarding_hash=onboarding_hash,
+        )
+        await self._store.put(DEVICE, str(node_uuid), device)
+        self._registry.add(device)
+        self._nodes.drop(node.key)
+        why = f"the machine with serial {'/'.join(machine.serials) or '(none)'} is this node now"
+        await self._events.tell("EdgeNode", bound.value, "Enrolled", why)
+        return True
+
+    async def _request(self, key: OnboardingKey, machine: Machine) -> Outcome:
+        now = self._clock.now()
+        namespace = key.metadata.namespace
+        name = f"{machine.name}-{machine.fingerprint[:8]}"
+        asked = EnrollmentRequest(
+            metadata=born(name, namespace, now),
+            spec=EnrollmentRequestSpec(
+                serial=machine.serial,
+                soft_serial=machine.soft_serial,
+                device_certificate=machine.pem,
+                onboarding_key_ref=LocalRef(name=key.metadata.name),
+                node_labels=key.spec.node_labels,
+            ),
+            status=EnrollmentRequestStatus(
+                fingerprint=machine.fingerprint, last_seen=timestamp(now)
+            ),
+        )
+        present = await self._store.get(kinds.ENROLLMENT_REQUEST, asked.key)
+        if present is None:
+            await self._store.put(kinds.ENROLLMENT_REQUEST, asked.key, asked, expect=ABSENT)
+            self._requests.put(asked.key, namespace, machine)
+            return Outcome.NEW
+        return Outcome.REFUSED if present.value.spec.approved is False else Outcome.REPEATED
+
+    async def _count_use(self, key: str) -> None:
+        now = self._clock.now()
+
+        def edit(present: OnboardingKey | None) -> OnboardingKey | None:
+            if present is None:
+                return None
+            status = msgspec.structs.replace(
+                present.status, uses=present.status.uses + 1, last_used=timestamp(now)
+            )
+            return msgspec.structs.replace(present, status=status)
+
+        await amend(self._store, kinds.ONBOARDING_KEY, key, edit)
+
+    async def _release(self, device: Device) -> None:
+        """The machine is no node any more: what it sends is refused from now on."""
+        self._registry.remove(device)
+        kept: tuple[Kind[Any], ...] = (DEVICE, DEVICE_TRUST, CONFIG_VERSION)
+        for kind in kept:
+            await self._store.delete(kind, device_key(device.node))
+        serials = device.serial, device.soft_serial
+        await self._drop_claims(device.onboarding_hash, serials, device.cert_hash)
+
+    async def _drop_claims(
+        self, onboarding_hash: bytes, serials: tuple[str, ...], cert_hash: bytes
+    ) -> None:
+        for serial in serials:
+            key = claim_key(onboarding_hash, serial)
+            held = await self._store.get(SERIAL_CLAIM, key)
+            if held is not None and held.value.cert_hash == cert_hash:
+                await self._store.delete(SERIAL_CLAIM, key)

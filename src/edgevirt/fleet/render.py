@@ -1,0 +1,472 @@
+"""Rendering: from the objects that concern one node to the config that the node gets. Pure.
+
+The same objects always make the same config, to the byte. Ids of what exists once per node or app
+follow from the UIDs of their objects, so that nothing has to be remembered.
+
+EVE wants a counter raised before it lets an app change: `restart` for its resources and data,
+`purge` for its volumes. People here change the App and mean it, so both counters are the sum of
+the AppInstance's own and of a number that follows from what each of them stands for.
+"""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import shlex
+import uuid
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from edgevirt.fleet.objects.app import App, AppAcl, AppInterface
+from edgevirt.fleet.objects.app_instance import AppInstance
+from edgevirt.fleet.objects.datastore import Datastore
+from edgevirt.fleet.objects.edgenode import EdgeNode, NodePort
+from edgevirt.fleet.objects.image import Image
+from edgevirt.fleet.objects.network_instance import NetworkInstance
+from edgevirt.fleet.objects.quantity import whole
+from edgevirt.model import app as app_model
+from edgevirt.model import content, network, node, volume
+from edgevirt.model.ids import (
+    AppId,
+    ContentTreeId,
+    DatastoreId,
+    NetworkInstanceId,
+    NodeId,
+    VolumeId,
+)
+from edgevirt.wire import cipher
+from edgevirt.wire.messages import common, config
+
+VERSION: Final = 1
+"""Of this renderer; raise it when the same objects make another config."""
+ROOT: Final = "root"
+"""Name of the volume that is made from the app's image."""
+
+_APP_VERSION: Final = "1"
+_KIB: Final = 1024
+_COUNTERS: Final = 1 << 32
+_MODES: Final = {
+    "None": app_model.VirtualizationMode.NOHYPER,
+    "PV": app_model.VirtualizationMode.PV,
+    "HVM": app_model.VirtualizationMode.HVM,
+    "FML": app_model.VirtualizationMode.FML,
+    "Legacy": app_model.VirtualizationMode.LEGACY,
+}
+_FORMATS: Final = {
+    "Container": content.ContentFormat.CONTAINER,
+    "Raw": content.ContentFormat.RAW,
+    "Qcow": content.ContentFormat.QCOW,
+    "Qcow2": content.ContentFormat.QCOW2,
+    "VHD": content.ContentFormat.VHD,
+    "VMDK": content.ContentFormat.VMDK,
+    "OVA": content.ContentFormat.OVA,
+    "VHDX": content.ContentFormat.VHDX,
+    "ISO": content.ContentFormat.ISO,
+}
+_DATASTORES: Final = {
+    "OCIRegistry": content.DatastoreType.CONTAINER_REGISTRY,
+    "HTTP": content.DatastoreType.HTTP,
+    "HTTPS": content.DatastoreType.HTTPS,
+}
+_ANYWHERE: Final = (("ip", "0.0.0.0/0"),)
+_DEFAULT_PORT: Final = NodePort(name="eth0")
+
+
+class Credentials(msgspec.Struct, frozen=True):
+    """User and password of a datastore, in clear."""
+
+    user: str
+    password: str
+
+
+@dataclass(frozen=True)
+class Cipher:
+    """How secrets are encrypted for this node: the agreed key, and its name in the config."""
+
+    context: node.CipherContext
+    key: cipher.BlockKey
+
+
+@dataclass(frozen=True)
+class Objects:
+    """Everything that concerns one node; the mappings are by name. `cipher`: None while the node
+    has not sent its key. `credentials`: by the datastore's name, of those that ask for them.
+    """
+
+    node_id: NodeId
+    node: EdgeNode
+    instances: tuple[AppInstance, ...] = ()
+    apps: Mapping[str, App] = field(default_factory=dict)
+    images: Mapping[str, Image] = field(default_factory=dict)
+    networks: Mapping[str, NetworkInstance] = field(default_factory=dict)
+    datastores: Mapping[str, Datastore] = field(default_factory=dict)
+    credentials: Mapping[str, Credentials] = field(default_factory=dict)
+    cipher: Cipher | None = None
+    controller_cert_hash: str = ""
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """`waiting`: why an AppInstance (by name) is not in the config, or cannot start by it."""
+
+    config: node.DeviceConfig
+    waiting: Mapping[str, str]
+
+
+def render(objects: Objects) -> Rendered:
+    """The config has neither a version nor a time yet: these are not the objects' business."""
+    waiting: dict[str, str] = {}
+    placed = list(_place(objects, waiting))
+    images = {app.spec.image: objects.images[app.spec.image] for _, app in placed}
+    stores = _datastores_of(images)
+    encrypt = any(name in objects.credentials for name in stores)
+    edge_node = objects.node
+    rest = config.EdgeDevConfig(networks=_port_networks(edge_node))
+    rendered = node.DeviceConfig(
+        id=objects.node_id,
+        properties=tuple(sorted(edge_node.spec.properties.items())),
+        reboot_counter=edge_node.spec.reboot_counter,
+        shutdown_counter=edge_node.spec.shutdown_counter,
+        datastores=tuple(_datastores(objects, stores, placed, waiting)),
+        content_trees=tuple(_content_tree(images[name], objects) for name in sorted(images)),
+        volumes=tuple(v for instance, app in placed for v in _volumes(instance, app, objects)),
+        network_instances=tuple(_networks(objects, placed)),
+        apps=tuple(_app(instance, app, objects) for instance, app in placed),
+        ports=tuple(_port(edge_node, port) for port in edge_node.spec.ports or (_DEFAULT_PORT,)),
+        cipher_contexts=(objects.cipher.context,) if encrypt and objects.cipher else (),
+        controller_cert_hash=objects.controller_cert_hash,
+        device_name=edge_node.metadata.name,
+        project_name=edge_node.metadata.namespace,
+        rest=rest.SerializeToString(deterministic=True),
+    )
+    return Rendered(rendered, waiting)
+
+
+def app_id(instance: AppInstance) -> AppId:
+    return AppId(instance.metadata.uid)
+
+
+def network_id(network_instance: NetworkInstance, edge_node: EdgeNode) -> NetworkInstanceId:
+    """Each node has a network of its own."""
+    return NetworkInstanceId(_derive(network_instance.metadata.uid, edge_node.metadata.uid))
+
+
+def volume_id(instance: AppInstance, name: str) -> VolumeId:
+    """`name`: ROOT, or the volume's name in the App."""
+    return VolumeId(_derive(instance.metadata.uid, f"volume/{name}"))
+
+
+def content_tree_id(image: Image) -> ContentTreeId:
+    return ContentTreeId(image.metadata.uid)
+
+
+def datastore_id(datastore: Datastore) -> DatastoreId:
+    return DatastoreId(datastore.metadata.uid)
+
+
+def make_cipher(
+    node_id: NodeId,
+    controller_hash: bytes,
+    device_hash: bytes,
+    key: cipher.BlockKey,
+) -> Cipher:
+    """The hashes are the short ones by which the certificates are named on the wire."""
+    context_id = _derive(node_id, f"cipher/{controller_hash.hex()}/{device_hash.hex()}")
+    return Cipher(
+        node.CipherContext(
+            id=context_id, controller_cert_hash=controller_hash, device_cert_hash=device_hash
+        ),
+        key,
+    )
+
+
+def _derive(uid: str, name: str) -> str:
+    return str(uuid.uuid5(uuid.UUID(uid), name))
+
+
+def _place(objects: Objects, waiting: dict[str, str]) -> Iterator[tuple[AppInstance, App]]:
+    """Instances whose every part is there, by name."""
+    for instance in sorted(objects.instances, key=lambda i: i.metadata.name):
+        app = objects.apps.get(instance.spec.app)
+        why = ""
+        if app is None:
+            why = f"App {instance.spec.app!r} does not exist"
+        elif app.spec.image not in objects.images:
+            why = f"Image {app.spec.image!r} does not exist"
+        else:
+            lacking = {i.network_instance for i in app.spec.interfaces} - objects.networks.keys()
+            if lacking:
+                why = f"NetworkInstance {min(lacking)!r} does not exist"
+        if why or app is None:
+            waiting[instance.metadata.name] = f"cannot put it on the node: {why}"
+        else:
+            yield instance, app
+
+
+def _datastores_of(images: Mapping[str, Image]) -> list[str]:
+    return sorted({ref.name for image in images.values() for ref in image.spec.datastore_refs})
+
+
+def _datastores(
+    objects: Objects,
+    names: list[str],
+    placed: list[tuple[AppInstance, App]],
+    waiting: dict[str, str],
+) -> Iterator[content.Datastore]:
+    for name in names:
+        store = objects.datastores.get(name)
+        if store is None:
+            _wait(objects, name, placed, waiting, f"Datastore {name!r} does not exist")
+        elif store.spec.credentials_secret_ref is not None and name not in objects.credentials:
+            secret = store.spec.credentials_secret_ref.name
+            _wait(objects, name, placed, waiting, f"Secret {secret!r} cannot be read")
+        elif name in objects.credentials and objects.cipher is None:
+            _wait(objects, name, placed, waiting, "the node has not sent its encryption key yet")
+        else:
+            yield _datastore(store, objects.credentials.get(name), objects.cipher)
+
+
+def _wait(
+    objects: Objects,
+    datastore: str,
+    placed: list[tuple[AppInstance, App]],
+    waiting: dict[str, str],
+    why: str,
+) -> None:
+    """Says it of every app whose image is in this datastore and in no other."""
+    for instance, app in placed:
+        refs = [ref.name for ref in objects.images[app.spec.image].spec.datastore_refs]
+        if refs == [datastore]:
+            waiting[instance.metadata.name] = f"cannot fetch its image: {why}"
+
+
+def _datastore(
+    store: Datastore, credentials: Credentials | None, secret: Cipher | None
+) -> content.Datastore:
+    block = None
+    if credentials is not None and secret is not None:
+        secrets = common.EncryptionBlock(dsAPIKey=credentials.user, dsPassword=credentials.password)
+        if secrets.ByteSize():
+            sealed = cipher.seal_secrets(secret.key, secret.context.id, secrets)
+            block = content.CipherBlock(
+                context_id=sealed.cipherContextId,
+                initial_value=sealed.initialValue,
+                data=sealed.cipherData,
+                clear_sha256=sealed.clearTextSha256,
+            )
+    return content.Datastore(
+        id=datastore_id(store),
+        type=_DATASTORES[store.spec.type],
+        fqdn=store.spec.url.rstrip("/"),
+        dpath=store.spec.path,
+        ca_pem=store.spec.ca_certificates,
+        cipher=block,
+    )
+
+
+def _content_tree(image: Image, objects: Objects) -> content.ContentTree:
+    stores = (objects.datastores.get(ref.name) for ref in image.spec.datastore_refs)
+    return content.ContentTree(
+        id=content_tree_id(image),
+        datastores=tuple(datastore_id(store) for store in stores if store is not None),
+        url=image.spec.reference,
+        format=_FORMATS[image.spec.format],
+        sha256=image.digest,
+        max_size=image.max_bytes,
+        name=image.metadata.name,
+    )
+
+
+def _volumes(instance: AppInstance, app: App, objects: Objects) -> Iterator[volume.Volume]:
+    name = instance.metadata.name
+    image = objects.images[app.spec.image]
+    yield volume.Volume(
+        id=volume_id(instance, ROOT),
+        origin=volume.VolumeOrigin.DOWNLOAD,
+        generation=_root_generation(instance, image),
+        content_tree=content_tree_id(image),
+        name=f"{name}-{ROOT}",
+    )
+    for wanted in app.spec.volumes:
+        yield volume.Volume(
+            id=volume_id(instance, wanted.name),
+            origin=volume.VolumeOrigin.BLANK,
+            generation=instance.spec.purge_counter,
+            max_size=whole(wanted.size),
+            name=f"{name}-{wanted.name}",
+        )
+
+
+def _root_generation(instance: AppInstance, image: Image) -> int:
+    """Another image makes another root; the app's data stays."""
+    chosen = (image.metadata.uid, image.spec.reference, image.digest, image.spec.format)
+    return (instance.spec.purge_counter + _number(chosen)) % _COUNTERS
+
+
+def _app(instance: AppInstance, app: App, objects: Objects) -> app_model.AppInstance:
+    spec = app.spec
+    memory = -(-app.memory_bytes // _KIB)
+    volumes = (
+        app_model.VolumeRef(
+            volume=volume_id(instance, ROOT),
+            generation=_root_generation(instance, objects.images[spec.image]),
+        ),
+        *(
+            app_model.VolumeRef(
+                volume=volume_id(instance, wanted.name),
+                generation=instance.spec.purge_counter,
+                mount_dir=wanted.mount_path,
+            )
+            for wanted in spec.volumes
+        ),
+    )
+    resources = app_model.Resources(
+        memory_kib=memory,
+        max_memory_kib=memory,
+        vcpus=app.cpus,
+        mode=_MODES[spec.virtualization],
+    )
+    user_data = _user_data(app)
+    staged = [(i.name, i.network_instance, i.ip, i.mac) for i in spec.interfaces]
+    return app_model.AppInstance(
+        id=app_id(instance),
+        name=instance.metadata.name,
+        version=_APP_VERSION,
+        activate=instance.spec.activate and objects.node.spec.activate,
+        resources=resources,
+        volumes=volumes,
+        interfaces=tuple(_interface(part, objects) for part in spec.interfaces),
+        restart_counter=(instance.spec.restart_counter + _number(resources, user_data, staged))
+        % _COUNTERS,
+        purge_counter=(instance.spec.purge_counter + _number(volumes)) % _COUNTERS,
+        user_data=user_data,
+        delay=spec.start_delay_seconds,
+    )
+
+
+def _number(*what: object) -> int:
+    """Small, and most likely another one when something of `what` changes."""
+    return zlib.crc32(msgspec.msgpack.encode(what)) >> 1
+
+
+def _user_data(app: App) -> str:
+    lines = [f"{variable.name}={variable.value}" for variable in app.spec.env]
+    if app.spec.command:
+        lines.append(f"EVE_ECO_CMD={shlex.join(app.spec.command)}")
+    return base64.b64encode("\n".join(lines).encode()).decode() if lines else ""
+
+
+def _interface(wanted: AppInterface, objects: Objects) -> network.AppInterface:
+    rules = [*_port_maps(wanted)]
+    if wanted.acls is None:
+        rules.append(network.Acl(id=0, matches=_ANYWHERE))
+    else:
+        rules.extend(map(_acl, wanted.acls))
+    return network.AppInterface(
+        name=wanted.name,
+        network=network_id(objects.networks[wanted.network_instance], objects.node),
+        mac=wanted.mac.lower(),
+        ip=wanted.ip,
+        acls=tuple(
+            msgspec.structs.replace(rule, id=number) for number, rule in enumerate(rules, 1)
+        ),
+    )
+
+
+def _port_maps(wanted: AppInterface) -> Iterator[network.Acl]:
+    for port in wanted.ports:
+        yield network.Acl(
+            id=0,
+            matches=(("protocol", port.protocol.lower()), ("lport", str(port.node_port))),
+            action=network.AclAction.PORTMAP,
+            app_port=port.app_port,
+        )
+
+
+def _acl(rule: AppAcl) -> network.Acl:
+    match = rule.match
+    matches = [
+        (kind, value)
+        for kind, value in (
+            ("ip", match.ip),
+            ("host", match.host),
+            ("protocol", match.protocol.lower()),
+            ("lport", str(match.local_port or "")),
+            ("fport", str(match.remote_port or "")),
+        )
+        if value
+    ]
+    limit = rule.limit
+    return network.Acl(
+        id=0,
+        matches=tuple(matches) or _ANYWHERE,
+        action=network.AclAction(rule.action.lower()),
+        limit_rate=limit.rate if limit else 0,
+        limit_unit=limit.unit if limit else "",
+        limit_burst=limit.burst if limit else 0,
+    )
+
+
+def _networks(
+    objects: Objects, placed: list[tuple[AppInstance, App]]
+) -> Iterator[network.NetworkInstance]:
+    used = {part.network_instance for _, app in placed for part in app.spec.interfaces}
+    for name in sorted(used):
+        wanted = objects.networks[name]
+        plan = wanted.addressing
+        spec = wanted.spec
+        yield network.NetworkInstance(
+            id=network_id(wanted, objects.node),
+            type=network.NetworkInstanceType[spec.type.upper()],
+            name=name,
+            port=spec.port,
+            subnet=str(plan.subnet) if plan else "",
+            gateway=str(plan.gateway) if plan else "",
+            dhcp_first=str(plan.first) if plan else "",
+            dhcp_last=str(plan.last) if plan else "",
+            domain=spec.dns.domain,
+            ntp=spec.ntp,
+            dns=spec.dns.servers,
+            static_names=tuple((entry.name, entry.addresses) for entry in spec.dns.static_names),
+            flow_log=spec.flow_log,
+            mtu=spec.mtu,
+        )
+
+
+def _port(edge_node: EdgeNode, wanted: NodePort) -> node.Port:
+    return node.Port(
+        name=wanted.name,
+        ifname=wanted.interface or wanted.name,
+        uplink=wanted.uplink,
+        cost=wanted.cost,
+        network=_port_network_id(edge_node, wanted) if wanted.address else "",
+        rest_adapter=config.SystemAdapter(
+            addr=wanted.address.partition("/")[0]
+        ).SerializeToString(),
+    )
+
+
+def _port_networks(edge_node: EdgeNode) -> Iterator[config.NetworkConfig]:
+    """Of ports with a static address."""
+    for port in edge_node.spec.ports:
+        if port.address:
+            subnet = _subnet(port.address)
+            yield config.NetworkConfig(
+                id=_port_network_id(edge_node, port),
+                type=common.V6 if ":" in subnet else common.V4,
+                ip=common.ipspec(
+                    dhcp=common.Static, subnet=subnet, gateway=port.gateway, dns=port.dns
+                ),
+            )
+
+
+def _port_network_id(edge_node: EdgeNode, port: NodePort) -> str:
+    return _derive(edge_node.metadata.uid, f"port/{port.name}")
+
+
+def _subnet(address: str) -> str:
+    return str(ipaddress.ip_interface(address).network)
