@@ -1,0 +1,79 @@
+"""What a changed config asks of a running app: nothing, a restart, or a purge. Pure.
+
+By EVE's rules: some changes apply to a running app, some wait silently for its next restart, and
+some are refused until the controller orders a restart or a purge by raising a counter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from edgevirt.model.app import AppInstance
+from edgevirt.model.network import AppInterface
+
+
+@dataclass(frozen=True)
+class Changes:
+    """`restart` and `purge`: ordered. The `unordered`: sentences about what is refused."""
+
+    restart: bool
+    purge: bool
+    unordered: tuple[str, ...]
+    staged: bool
+    """Something waits for the next restart, and nobody needs to be told."""
+
+
+def compare(running: AppInstance, wanted: AppInstance) -> Changes:
+    restart = wanted.restart_counter != running.restart_counter
+    purge = wanted.purge_counter != running.purge_counter
+    unordered = []
+    if wanted.resources != running.resources and not (restart or purge):
+        unordered.append("Need restart due to changed resources but not a restartCmd")
+    for name, changed in (
+        ("volumes", wanted.volumes != running.volumes),
+        ("adapters", wanted.adapters != running.adapters),
+    ):
+        if changed and not purge:
+            unordered.append(f"Need purge due to changed {name} but not a purgeCmd")
+    staged = not (restart or purge) and (
+        _addresses(wanted) != _addresses(running)
+        or (wanted.user_data, wanted.cipher) != (running.user_data, running.cipher)
+    )
+    return Changes(restart, purge, tuple(unordered), staged)
+
+
+def merge_live(running: AppInstance, wanted: AppInstance) -> AppInstance:
+    """`running`, with what of `wanted` applies at once: access rules, name, and whether to run."""
+    acls = {interface.name: interface.acls for interface in wanted.interfaces}
+    return replace(
+        running,
+        name=wanted.name,
+        activate=wanted.activate,
+        delay=wanted.delay,
+        disable_logs=wanted.disable_logs,
+        profiles=wanted.profiles,
+        interfaces=tuple(
+            replace(interface, acls=acls.get(interface.name, interface.acls))
+            for interface in running.interfaces
+        ),
+    )
+
+
+def restarted(running: AppInstance, wanted: AppInstance) -> AppInstance:
+    """What runs after a restart without a purge: all that is wanted, on the volumes of before."""
+    return replace(
+        wanted,
+        volumes=running.volumes,
+        adapters=running.adapters,
+        purge_counter=running.purge_counter,
+    )
+
+
+def same_network(one: AppInstance, other: AppInstance) -> bool:
+    return _addresses(one) == _addresses(other)
+
+
+def _addresses(app: AppInstance) -> tuple[AppInterface, ...]:
+    return tuple(replace(interface, acls=(), rest=b"") for interface in app.interfaces)

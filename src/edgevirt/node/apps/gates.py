@@ -1,0 +1,130 @@
+"""What an app must wait for before it may run, each in words. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from edgevirt.model.app import AppInstance, HostCapacity, VolumeRef
+from edgevirt.model.base import SwState, Trouble
+from edgevirt.model.ids import NetworkInstanceId
+from edgevirt.model.network import AppNetworkStatus, NetworkInstanceState, NetworkInstanceStatus
+from edgevirt.model.volume import VolumeStatus, volume_key
+
+_VOLUME_WORDS = {
+    SwState.INITIAL: "waiting for",
+    SwState.RESOLVING_TAG: "resolving the tag of",
+    SwState.RESOLVED_TAG: "resolved the tag of",
+    SwState.DOWNLOADING: "downloading",
+    SwState.DOWNLOADED: "downloaded",
+    SwState.VERIFYING: "verifying",
+    SwState.VERIFIED: "verified",
+    SwState.LOADING: "unpacking",
+    SwState.LOADED: "unpacked",
+    SwState.CREATING_VOLUME: "creating",
+}
+
+
+@dataclass(frozen=True)
+class Wait:
+    """The app goes no further for now."""
+
+    state: SwState
+    what: str
+    trouble: Trouble | None = None
+    progress: int = 0
+    again: float | None = None
+    """Seconds until it is worth looking again though nothing changed."""
+
+
+def await_volumes(refs: tuple[VolumeRef, ...], volumes: Mapping[str, VolumeStatus]) -> Wait | None:
+    """The one that is furthest behind tells."""
+    statuses = [(ref, volumes.get(volume_key(ref.volume, ref.generation))) for ref in refs]
+    waiting = [
+        (SwState.INITIAL if status is None else status.state, number)
+        for number, (_, status) in enumerate(statuses)
+        if status is None or status.state != SwState.CREATED_VOLUME
+    ]
+    if not waiting:
+        return None
+    state, number = min(waiting)
+    ref, status = statuses[number]
+    name = (status.name if status is not None else "") or ref.volume
+    what = f"{_VOLUME_WORDS.get(state, 'waiting for')} volume {name}"
+    if status is not None and state == SwState.DOWNLOADING:
+        what = f"downloading {status.progress}% of volume {name}"
+    troubles = [status.trouble for _, status in statuses if status is not None]
+    return Wait(
+        state=state,
+        what=what,
+        trouble=next((trouble for trouble in troubles if trouble is not None), None),
+        progress=sum(_progress(status) for _, status in statuses) // len(statuses),
+    )
+
+
+def check_mode(app: AppInstance, capacity: HostCapacity | None, now: float) -> Wait | None:
+    if capacity is None:
+        return Wait(SwState.INSTALLED, "waiting to know what this machine can run")
+    mode = app.resources.mode
+    if mode in capacity.modes:
+        return None
+    why = f"cannot run: this node has no hypervisor for virtualization mode {mode.name}"
+    return Wait(SwState.INSTALLED, "cannot run here", Trouble(why=why, since=now))
+
+
+def check_memory(app: AppInstance, available: int, now: float) -> Wait | None:
+    """`available`: bytes."""
+    need = app.resources.memory_kib * 1024
+    if need <= available:
+        return None
+    why = f"App instance needs {need} bytes but only have {max(0, available)}"
+    trouble = Trouble(why=why, since=now, hint="starts by itself when another app is stopped")
+    return Wait(SwState.INSTALLED, "waiting for memory", trouble)
+
+
+def await_delay(app: AppInstance, since_start: float) -> Wait | None:
+    """`since_start`: seconds since the node began to start apps."""
+    left = app.delay - since_start
+    if left <= 0:
+        return None
+    what = f"start delayed by {app.delay} s after the node's own"
+    return Wait(SwState.START_DELAYED, what, again=left)
+
+
+def await_network_instances(
+    app: AppInstance, instances: Mapping[str, NetworkInstanceStatus]
+) -> Wait | None:
+    wanted: list[NetworkInstanceId] = [interface.network for interface in app.interfaces]
+    for network in wanted:
+        status = instances.get(network)
+        if status is None or status.state != NetworkInstanceState.ONLINE:
+            name = (status.name if status is not None else "") or network
+            what = f"waiting for network instance {name}"
+            trouble = None if status is None else status.trouble
+            return Wait(SwState.AWAITNETWORKINSTANCE, what, trouble)
+    return None
+
+
+def await_network(app: AppInstance, status: AppNetworkStatus | None) -> Wait | None:
+    if not app.interfaces:
+        return None
+    if status is not None and status.ready and _fits(app, status):
+        return None
+    trouble = None if status is None else status.trouble
+    return Wait(SwState.AWAITNETWORKINSTANCE, "waiting for its network", trouble)
+
+
+def _fits(app: AppInstance, status: AppNetworkStatus) -> bool:
+    """Whether the network is the one of these interfaces, not of those before a change."""
+    return len(app.interfaces) == len(status.vifs) and all(
+        vif.network == wanted.network
+        and (not wanted.mac or wanted.mac.lower() == vif.mac.lower())
+        and (not wanted.ip or wanted.ip == vif.ip)
+        for wanted, vif in zip(app.interfaces, status.vifs, strict=True)
+    )
+
+
+def _progress(status: VolumeStatus | None) -> int:
+    if status is None:
+        return 0
+    return 100 if status.state == SwState.CREATED_VOLUME else status.progress

@@ -1,0 +1,215 @@
+"""The next step in one app's life. Pure.
+
+An app is in one of three situations: nothing of it runs since the node started, its domain is
+wanted to run, or its domain was told to end and did. From each there is one function. A restart
+that changes nothing else replaces the domain in place; one that changes the network, and every
+purge, goes through the third situation, so that the old is gone before the new comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from dataclasses import replace as changed
+
+from msgspec.structs import replace
+
+from edgevirt.model.app import (
+    AppInstance,
+    AppInstanceApplied,
+    AppInstanceStatus,
+    DomainStatus,
+    HostCapacity,
+)
+from edgevirt.model.base import SwState
+from edgevirt.model.network import AppNetworkStatus, NetworkInstanceStatus
+from edgevirt.model.volume import VolumeStatus
+from edgevirt.node.apps import gates
+from edgevirt.node.apps.changes import Changes, compare, merge_live, restarted, same_network
+from edgevirt.node.apps.domain_spec import make_domain
+from edgevirt.node.apps.gates import Wait
+
+
+@dataclass(frozen=True)
+class World:
+    """What all apps share."""
+
+    boot: str
+    """This run of the node: no domain is older."""
+    since_start: float
+    """Seconds since this service began."""
+    now: float
+    capacity: HostCapacity | None
+    volumes: Mapping[str, VolumeStatus]
+    instances: Mapping[str, NetworkInstanceStatus]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of one app that is wanted."""
+
+    wanted: AppInstance
+    number: int
+    applied: AppInstanceApplied | None = None
+    before: AppInstanceStatus | None = None
+    domain: DomainStatus | None = None
+    network: AppNetworkStatus | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    applied: AppInstanceApplied
+    changes: Changes
+    """Of the config, against what is applied."""
+    wait: Wait | None = None
+    connect: bool = False
+    """Its network is wanted, though its domain isn't yet."""
+    moving: str = ""
+    """`restarting` or `purging`, while that waits for something."""
+
+
+@dataclass
+class Memory:
+    """Bytes. The apps are asked one after the other; each sees what the ones before took."""
+
+    total: int
+    held: dict[str, int] = field(default_factory=dict)
+
+    def available(self, app: AppInstance) -> int:
+        return self.total - sum(held for key, held in self.held.items() if key != app.id)
+
+
+def is_live(applied: AppInstanceApplied, boot: str) -> bool:
+    """A domain was told in this run of the node, so there may be one."""
+    return applied.domain is not None and applied.boot == boot
+
+
+def is_down(applied: AppInstanceApplied, domain: DomainStatus | None) -> bool:
+    """The domain was told to end, and did. (One that ended by itself is in trouble.)"""
+    told = applied.domain is not None and not applied.domain.activate
+    ended = domain is not None and domain.state == SwState.HALTED and domain.trouble is None
+    return told and ended
+
+
+def memory_held(applied: AppInstanceApplied | None, domain: DomainStatus | None, boot: str) -> int:
+    if applied is None or applied.domain is None or not is_live(applied, boot):
+        return 0
+    return 0 if is_down(applied, domain) else applied.domain.memory_kib * 1024
+
+
+def advance(facts: Facts, world: World, memory: Memory) -> Step:
+    applied = facts.applied or AppInstanceApplied(app=facts.wanted)
+    if not is_live(applied, world.boot):
+        return _from_nothing(applied, facts, world, memory)
+    if is_down(applied, facts.domain):
+        return _from_down(applied, facts, world, memory)
+    return _from_up(applied, facts, world, memory)
+
+
+def _from_nothing(applied: AppInstanceApplied, facts: Facts, world: World, memory: Memory) -> Step:
+    """Nothing runs that a change could disturb: all that is wanted applies.
+
+    Only a purge whose volumes aren't there yet leaves the app on the old ones, if it ran on them.
+    """
+    wanted, old = facts.wanted, applied.app
+    purge = compare(old, wanted).purge
+    if (
+        purge
+        and applied.domain is not None
+        and gates.await_volumes(wanted.volumes, world.volumes) is not None
+        and gates.await_volumes(old.volumes, world.volumes) is None
+    ):
+        applied = replace(applied, app=merge_live(old, wanted))
+    else:
+        applied = _apply(applied, wanted)
+    if not wanted.activate:
+        wait = gates.await_volumes(applied.app.volumes, world.volumes)
+        return Step(applied, compare(applied.app, wanted), wait)
+    return _bring_up(applied, facts, world, memory, first=True)
+
+
+def _from_down(applied: AppInstanceApplied, facts: Facts, world: World, memory: Memory) -> Step:
+    wanted = facts.wanted
+    purge = compare(applied.app, wanted).purge
+    applied = _apply(applied, wanted if purge else restarted(applied.app, wanted))
+    if not wanted.activate:
+        return Step(applied, compare(applied.app, wanted))
+    return _bring_up(applied, facts, world, memory, first=False)
+
+
+def _from_up(applied: AppInstanceApplied, facts: Facts, world: World, memory: Memory) -> Step:
+    wanted = facts.wanted
+    applied = replace(applied, app=merge_live(applied.app, wanted))
+    changes = compare(applied.app, wanted)
+    staying = Step(applied, changes)
+    assert applied.domain is not None
+    if not applied.domain.activate:
+        return staying  # on its way down; nothing else until it is there
+    if not wanted.activate:
+        return changed(staying, applied=_told_to_end(applied))
+    if not (changes.purge or changes.restart):
+        return staying
+    target = wanted if changes.purge else restarted(applied.app, wanted)
+    moving = "purging" if changes.purge else "restarting"
+    wait = _ready(target, facts, world, memory)
+    if wait is not None:
+        return changed(staying, wait=wait, moving=moving)
+    if changes.purge or not same_network(applied.app, target):
+        return changed(staying, applied=_told_to_end(applied))
+    wait = gates.await_network(target, facts.network)
+    if wait is not None:
+        return changed(staying, wait=wait, moving=moving)
+    applied = _told_to_run(_apply(applied, target), facts, world)
+    return Step(applied, compare(applied.app, wanted))
+
+
+def _bring_up(
+    applied: AppInstanceApplied, facts: Facts, world: World, memory: Memory, *, first: bool
+) -> Step:
+    app = applied.app
+    step = Step(applied, compare(app, facts.wanted))
+    wait = _ready(app, facts, world, memory)
+    if wait is None and first:
+        wait = gates.await_delay(app, world.since_start)
+    if wait is None:
+        wait = gates.await_network_instances(app, world.instances)
+    if wait is not None:
+        return changed(step, wait=wait)
+    wait = gates.await_network(app, facts.network)
+    if wait is not None:
+        return changed(step, wait=wait, connect=True)
+    return changed(step, applied=_told_to_run(applied, facts, world))
+
+
+def _ready(app: AppInstance, facts: Facts, world: World, memory: Memory) -> Wait | None:
+    wait = gates.check_mode(app, world.capacity, world.now)
+    if wait is not None and wait.trouble is not None:
+        volumes = gates.await_volumes(app.volumes, world.volumes)
+        return wait if volumes is None else changed(volumes, trouble=wait.trouble)
+    return (
+        gates.await_volumes(app.volumes, world.volumes)
+        or wait
+        or gates.check_memory(app, memory.available(app), world.now)
+    )
+
+
+def _apply(applied: AppInstanceApplied, app: AppInstance) -> AppInstanceApplied:
+    """Another generation, unless only what applies to a running app is different."""
+    same = merge_live(applied.app, app) == app
+    return replace(applied, app=app, generation=applied.generation + (0 if same else 1))
+
+
+def _told_to_run(applied: AppInstanceApplied, facts: Facts, world: World) -> AppInstanceApplied:
+    domain = make_domain(
+        applied.app,
+        number=facts.number,
+        generation=applied.generation,
+        volumes=world.volumes,
+        network=facts.network,
+    )
+    return replace(applied, domain=domain, boot=world.boot)
+
+
+def _told_to_end(applied: AppInstanceApplied) -> AppInstanceApplied:
+    assert applied.domain is not None
+    return replace(applied, domain=replace(applied.domain, activate=False))

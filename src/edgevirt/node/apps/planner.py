@@ -1,0 +1,191 @@
+"""All apps of the node at once: the planner of the apps service."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from msgspec.structs import replace
+
+from edgevirt.model.app import AppInstance, AppInstanceApplied, VolumeUse
+from edgevirt.model.ids import AppId
+from edgevirt.model.kinds import (
+    APP_INSTANCE,
+    APP_INSTANCE_APPLIED,
+    APP_INSTANCE_STATUS,
+    APP_NETWORK,
+    APP_NETWORK_STATUS,
+    DOMAIN,
+    DOMAIN_STATUS,
+    HOST_CAPACITY,
+    NETWORK_INSTANCE_STATUS,
+    PROPERTY,
+    VOLUME_STATUS,
+    VOLUME_USE,
+)
+from edgevirt.model.network import AppNetwork
+from edgevirt.model.volume import volume_key
+from edgevirt.node.apps.life import (
+    Facts,
+    Memory,
+    Step,
+    World,
+    advance,
+    is_down,
+    is_live,
+    memory_held,
+)
+from edgevirt.node.apps.status import make_leaving_status, make_status
+from edgevirt.runtime import Again, Inputs, Kind, Output
+
+_MIB = 1 << 20
+_RESERVE_MAX = 800 * _MIB
+"""Of the node itself, where no property says otherwise; on a small machine a third of it."""
+
+
+class AppsPlanner:
+    """`boot` names this run of the node; `started` is the monotonic time of the service's start."""
+
+    name = "apps"
+    reads: tuple[Kind[Any], ...] = (
+        APP_INSTANCE,
+        VOLUME_STATUS,
+        NETWORK_INSTANCE_STATUS,
+        APP_NETWORK_STATUS,
+        DOMAIN_STATUS,
+        HOST_CAPACITY,
+        PROPERTY,
+    )
+    owns: tuple[Kind[Any], ...] = (
+        APP_INSTANCE_APPLIED,
+        VOLUME_USE,
+        APP_NETWORK,
+        DOMAIN,
+        APP_INSTANCE_STATUS,
+    )
+
+    def __init__(self, boot: str, started: float) -> None:
+        self._boot = boot
+        self._started = started
+
+    def plan(self, inputs: Inputs) -> Iterable[Output | Again]:
+        world = World(
+            boot=self._boot,
+            since_start=inputs.monotonic - self._started,
+            now=inputs.now,
+            capacity=inputs.get(HOST_CAPACITY, "node"),
+            volumes=inputs.all(VOLUME_STATUS),
+            instances=inputs.all(NETWORK_INSTANCE_STATUS),
+        )
+        wanted = inputs.all(APP_INSTANCE)
+        applied = inputs.all(APP_INSTANCE_APPLIED)
+        statuses = inputs.all(APP_INSTANCE_STATUS)
+        memory = self._memory(inputs, applied.values())
+        numbers = assign_numbers(wanted, {key: known.app_num for key, known in statuses.items()})
+        users: dict[str, list[AppId]] = {}
+        for key in sorted({*applied, *statuses} - set(wanted)):
+            yield from self._leave(key, inputs, users)
+        for key in sorted(wanted, key=lambda key: numbers[key]):
+            facts = Facts(
+                wanted=wanted[key],
+                number=numbers[key],
+                applied=applied.get(key),
+                before=statuses.get(key),
+                domain=inputs.get(DOMAIN_STATUS, key),
+                network=inputs.get(APP_NETWORK_STATUS, key),
+            )
+            step = advance(facts, world, memory)
+            memory.held[key] = memory_held(step.applied, facts.domain, self._boot)
+            use_volumes(users, step.applied.app)
+            yield from self._outputs(facts, step, world)
+        for volume, apps in users.items():
+            yield Output(VOLUME_USE, volume, VolumeUse(apps=tuple(apps)))
+
+    def _outputs(self, facts: Facts, step: Step, world: World) -> Iterator[Output | Again]:
+        applied, key = step.applied, facts.wanted.id
+        yield Output(APP_INSTANCE_APPLIED, key, applied)
+        live = is_live(applied, self._boot)
+        if applied.app.interfaces and (live or step.connect):
+            up = step.connect or not is_down(applied, facts.domain)
+            yield Output(APP_NETWORK, key, make_network(applied.app, facts.number, activate=up))
+        if live:
+            yield Output(DOMAIN, key, applied.domain)
+        yield Output(APP_INSTANCE_STATUS, key, make_status(facts, step, world))
+        if step.wait is not None and step.wait.again is not None:
+            yield Again(step.wait.again)
+
+    def _leave(
+        self, key: str, inputs: Inputs, users: dict[str, list[AppId]]
+    ) -> Iterator[Output | Again]:
+        """First the domain goes, then what it stands on, then the word of it."""
+        domain = inputs.get(DOMAIN_STATUS, key)
+        applied = inputs.get(APP_INSTANCE_APPLIED, key)
+        before = inputs.get(APP_INSTANCE_STATUS, key)
+        if domain is None and inputs.get(APP_NETWORK_STATUS, key) is None:
+            return
+        number = 0 if before is None else before.app_num
+        if applied is not None:
+            if applied.domain is not None:
+                generation = applied.generation + 1  # if it comes back, it is another one
+                applied = replace(applied, domain=None, generation=generation)
+            yield Output(APP_INSTANCE_APPLIED, key, applied)
+            if domain is not None:
+                use_volumes(users, applied.app)
+                if applied.app.interfaces:
+                    yield Output(APP_NETWORK, key, make_network(applied.app, number, activate=True))
+        if before is not None:
+            yield Output(APP_INSTANCE_STATUS, key, make_leaving_status(before, inputs.now))
+
+    def _memory(self, inputs: Inputs, applied: Iterable[AppInstanceApplied]) -> Memory:
+        held: dict[str, int] = {
+            known.app.id: memory_held(known, inputs.get(DOMAIN_STATUS, known.app.id), self._boot)
+            for known in applied
+        }
+        return Memory(memory_for_apps(inputs), held)
+
+
+def memory_for_apps(inputs: Inputs) -> int:
+    """Bytes."""
+    capacity = inputs.get(HOST_CAPACITY, "node")
+    if capacity is None:
+        return 0
+    ignore = inputs.get(PROPERTY, "memory.apps.ignore.check")
+    if ignore is not None and ignore.value == "true":
+        return 1 << 62
+    total = capacity.memory_kib * 1024
+    reserve = min(_RESERVE_MAX, total // 3)
+    wanted = inputs.get(PROPERTY, "memory.eve.limit.MiB")
+    if wanted is not None and wanted.value.isdecimal() and int(wanted.value) > 0:
+        reserve = int(wanted.value) * _MIB
+    return total - reserve
+
+
+def assign_numbers(wanted: Iterable[str], known: dict[str, int]) -> dict[str, int]:
+    """App numbers: those given stay, also of apps that are leaving; a new one is the smallest free.
+
+    From 1, as EVE counts.
+    """
+    numbers = {key: number for key, number in known.items() if number > 0}
+    taken = set(numbers.values())
+    for key in sorted(set(wanted) - set(numbers)):
+        number = next(free for free in range(1, len(taken) + 2) if free not in taken)
+        numbers[key] = number
+        taken.add(number)
+    return numbers
+
+
+def make_network(app: AppInstance, number: int, *, activate: bool) -> AppNetwork:
+    return AppNetwork(
+        app=app.id,
+        name=app.name,
+        app_num=number,
+        interfaces=app.interfaces,
+        activate=activate,
+    )
+
+
+def use_volumes(users: dict[str, list[AppId]], app: AppInstance) -> None:
+    for ref in app.volumes:
+        apps = users.setdefault(volume_key(ref.volume, ref.generation), [])
+        if app.id not in apps:
+            apps.append(app.id)

@@ -1,0 +1,708 @@
+"""An app's life, decided purely: what it waits for, when it runs, restarts, is purged, and goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from msgspec.structs import replace
+
+from edgevirt.model.app import (
+    AppInstance,
+    AppInstanceStatus,
+    Domain,
+    DomainStatus,
+    HostCapacity,
+    Resources,
+    VirtualizationMode,
+    VolumeRef,
+)
+from edgevirt.model.base import SwState, Trouble
+from edgevirt.model.content import CipherBlock, ContentFormat, ImageConfig
+from edgevirt.model.ids import AppId, NetworkInstanceId, VolumeId
+from edgevirt.model.kinds import (
+    APP_INSTANCE,
+    APP_INSTANCE_APPLIED,
+    APP_INSTANCE_STATUS,
+    APP_NETWORK,
+    APP_NETWORK_STATUS,
+    DOMAIN,
+    DOMAIN_STATUS,
+    HOST_CAPACITY,
+    NETWORK_INSTANCE_STATUS,
+    PROPERTY,
+    VOLUME_STATUS,
+    VOLUME_USE,
+)
+from edgevirt.model.network import (
+    Acl,
+    AclAction,
+    AppInterface,
+    AppNetwork,
+    AppNetworkStatus,
+    NetworkInstanceState,
+    NetworkInstanceStatus,
+    Vif,
+)
+from edgevirt.model.node import Property
+from edgevirt.model.volume import VolumeStatus, volume_key
+from edgevirt.node.apps.planner import AppsPlanner, assign_numbers
+from edgevirt.runtime import Kind
+from edgevirt.runtime.engine import Plan, plan_once
+
+APP = AppId("a0000000-0000-4000-8000-000000000001")
+OTHER = AppId("a0000000-0000-4000-8000-000000000002")
+VOLUME = VolumeId("b0000000-0000-4000-8000-000000000001")
+NETWORK = NetworkInstanceId("c0000000-0000-4000-8000-000000000001")
+GIB_KIB = 1 << 20
+
+
+def app(**fields: Any) -> AppInstance:
+    base = AppInstance(
+        id=APP,
+        name="web",
+        version="1",
+        resources=Resources(memory_kib=65_536, vcpus=2, mode=VirtualizationMode.NOHYPER),
+        volumes=(VolumeRef(volume=VOLUME, generation=0),),
+        interfaces=(AppInterface(name="inside", network=NETWORK),),
+    )
+    return replace(base, **fields)
+
+
+@dataclass
+class Node:
+    """The planner's inputs, and what the other services would make of its outputs."""
+
+    now: float = 1000.0
+    boot: str = "boot 1"
+    inputs: dict[Kind[Any], dict[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.put(HOST_CAPACITY, "node", capacity(4 * GIB_KIB))
+        self.last = Plan({}, None)
+        self.started = self.now
+
+    def put(self, kind: Kind[Any], key: str, value: Any) -> None:
+        self.inputs.setdefault(kind, {})[key] = value
+
+    def drop(self, kind: Kind[Any], key: str) -> None:
+        self.inputs.get(kind, {}).pop(key, None)
+
+    def want(self, *apps: AppInstance) -> None:
+        self.inputs[APP_INSTANCE] = {wanted.id: wanted for wanted in apps}
+
+    def plan(self) -> AppInstanceStatus:
+        """Plans, feeds the outputs back; the status of APP."""
+        status = self.plan_any()
+        assert status is not None
+        return status
+
+    def plan_any(self, key: AppId = APP) -> AppInstanceStatus | None:
+        planner = AppsPlanner(self.boot, self.started)
+        self.last = plan_once(planner, self.inputs, now=self.now, monotonic=self.now)
+        for kind in planner.owns:
+            self.inputs[kind] = dict(self.last.all(kind))
+        again = plan_once(planner, self.inputs, now=self.now, monotonic=self.now)
+        assert again.outputs == self.last.outputs, "planning again changes its mind"
+        return self.last.get(APP_INSTANCE_STATUS, key)
+
+    def domain(self, key: AppId = APP) -> Domain:
+        found = self.last.get(DOMAIN, key)
+        assert found is not None
+        return found
+
+    def network(self) -> AppNetwork | None:
+        return self.last.get(APP_NETWORK, APP)
+
+    # -- what the others do --
+
+    def volume_is(
+        self, state: SwState, *, volume: VolumeId = VOLUME, generation: int = 0, **fields: Any
+    ) -> None:
+        status = VolumeStatus(
+            id=volume,
+            generation=generation,
+            state=state,
+            since=self.now,
+            name="root",
+            format=ContentFormat.CONTAINER,
+            path=f"/volumes/{volume}#{generation}",
+            layers=("/layers/1", "/layers/2"),
+            image=ImageConfig(cmd=("serve",)),
+        )
+        self.put(VOLUME_STATUS, volume_key(volume, generation), replace(status, **fields))
+
+    def network_instance_is(self, state: NetworkInstanceState, **fields: Any) -> None:
+        status = NetworkInstanceStatus(id=NETWORK, state=state, since=self.now, name="local")
+        self.put(NETWORK_INSTANCE_STATUS, NETWORK, replace(status, **fields))
+
+    def connect(self) -> None:
+        """networks makes what the present AppNetwork asks for."""
+        wanted = self.network()
+        assert wanted is not None
+        vifs = tuple(
+            Vif(
+                name=f"eth{index}",
+                host_name=f"nbu{index}x1",
+                bridge="bn1",
+                network=interface.network,
+                mac=interface.mac or "00:16:3e:00:00:01",
+                ip=interface.ip or "10.1.0.5",
+                prefix=24,
+                gateway="10.1.0.1",
+            )
+            for index, interface in enumerate(wanted.interfaces)
+        )
+        status = AppNetworkStatus(
+            app=APP, ready=True, since=self.now, netns="/run/netns/a", vifs=vifs, dns=("10.1.0.1",)
+        )
+        self.put(APP_NETWORK_STATUS, APP, status)
+
+    def domain_is(self, state: SwState, key: AppId = APP, **fields: Any) -> None:
+        """domains says so of the generation that it was told last."""
+        told = self.domain(key)
+        status = DomainStatus(
+            app=key, name=told.name, state=state, since=self.now, generation=told.generation
+        )
+        if state == SwState.RUNNING:
+            status = replace(status, pid=7, boot_time=self.now)
+        self.put(DOMAIN_STATUS, key, replace(status, **fields))
+
+    def run(self, wanted: AppInstance | None = None) -> AppInstanceStatus:
+        """All the way to running."""
+        self.want(wanted or app())
+        self.volume_is(SwState.CREATED_VOLUME)
+        self.network_instance_is(NetworkInstanceState.ONLINE)
+        self.plan()
+        if (wanted or app()).interfaces:
+            self.connect()
+        self.plan()
+        self.domain_is(SwState.RUNNING)
+        return self.plan()
+
+
+def capacity(memory_kib: int) -> HostCapacity:
+    return HostCapacity(memory_kib=memory_kib, cpus=2, modes=(VirtualizationMode.NOHYPER,))
+
+
+def why(status: AppInstanceStatus) -> str:
+    return "" if status.trouble is None else status.trouble.why
+
+
+# -- the way up ---------------------------------------------------------------------------------
+
+
+def test_each_wait_on_the_way_up_is_told_in_order() -> None:
+    node = Node()
+    node.want(app())
+    status = node.plan()
+    assert (status.state, status.what) == (SwState.INITIAL, f"waiting for volume {VOLUME}")
+    node.volume_is(SwState.DOWNLOADING, progress=43)
+    status = node.plan()
+    assert (status.state, status.what) == (SwState.DOWNLOADING, "downloading 43% of volume root")
+    assert status.progress == 43
+    assert node.network() is None
+
+    node.volume_is(SwState.CREATED_VOLUME)
+    status = node.plan()
+    assert status.state == SwState.AWAITNETWORKINSTANCE
+    assert status.what == f"waiting for network instance {NETWORK}"
+
+    node.network_instance_is(NetworkInstanceState.ONLINE)
+    status = node.plan()
+    assert (status.state, status.what) == (SwState.AWAITNETWORKINSTANCE, "waiting for its network")
+    assert node.network() == AppNetwork(app=APP, name="web", app_num=1, interfaces=app().interfaces)
+    assert node.last.get(DOMAIN, APP) is None
+
+    node.connect()
+    status = node.plan()
+    assert (status.state, status.what) == (SwState.BOOTING, "starting")
+    node.domain_is(SwState.RUNNING)
+    node.now += 5
+    status = node.plan()
+    assert (status.state, status.what, status.activated) == (SwState.RUNNING, "running", True)
+    assert status.since == node.now
+    assert status.boot_time == node.now - 5
+    assert status.ips == (("eth0", "10.1.0.5"),)
+
+
+def test_domain_is_made_of_app_volumes_and_network() -> None:
+    node = Node()
+    cipher = CipherBlock(context_id="c", initial_value=b"i", data=b"d", clear_sha256=b"s")
+    node.run(app(user_data="QT0x", cipher=cipher))
+    domain = node.domain()
+    assert domain.name == f"{APP}.1.1"
+    assert (domain.memory_kib, domain.vcpus) == (65_536, 2)
+    assert domain.volumes[0].path == f"/volumes/{VOLUME}#0"
+    assert domain.volumes[0].layers == ("/layers/1", "/layers/2")
+    assert domain.image == ImageConfig(cmd=("serve",))
+    assert (domain.netns, domain.dns) == ("/run/netns/a", ("10.1.0.1",))
+    assert (domain.user_data, domain.has_secret) == ("QT0x", True)
+
+
+def test_app_without_interfaces_waits_for_no_network() -> None:
+    node = Node()
+    status = node.run(app(interfaces=()))
+    assert status.state == SwState.RUNNING
+    assert node.network() is None
+    assert node.domain().netns == ""
+
+
+def test_volume_furthest_behind_tells_and_progress_is_of_all() -> None:
+    second = VolumeId("b0000000-0000-4000-8000-000000000002")
+    node = Node()
+    node.want(app(volumes=(VolumeRef(volume=VOLUME), VolumeRef(volume=second, mount_dir="/d"))))
+    node.volume_is(SwState.CREATED_VOLUME)
+    node.volume_is(SwState.DOWNLOADING, volume=second, name="data", progress=20)
+    status = node.plan()
+    assert (status.what, status.progress) == ("downloading 20% of volume data", 60)
+
+
+def test_trouble_of_a_volume_is_the_app_s_with_its_next_try() -> None:
+    node = Node()
+    node.want(app())
+    trouble = Trouble(why="cannot download: 404", since=900.0, retry_at=1600.0)
+    node.volume_is(SwState.DOWNLOADING, trouble=trouble)
+    status = node.plan()
+    assert status.trouble == trouble
+    node.volume_is(SwState.LOADED)
+    assert node.plan().trouble is None
+
+
+def test_trouble_of_a_network_instance_is_the_app_s() -> None:
+    node = Node()
+    node.want(app())
+    node.volume_is(SwState.CREATED_VOLUME)
+    trouble = Trouble(why="cannot use subnet: overlap", since=900.0)
+    node.network_instance_is(NetworkInstanceState.ERROR, trouble=trouble)
+    status = node.plan()
+    assert (status.state, status.trouble) == (SwState.AWAITNETWORKINSTANCE, trouble)
+    assert status.what == "waiting for network instance local"
+
+
+def test_mode_that_the_node_lacks_is_told_at_once_and_the_images_still_come() -> None:
+    node = Node()
+    node.want(app(resources=Resources(memory_kib=1, mode=VirtualizationMode.HVM)))
+    node.volume_is(SwState.DOWNLOADING, progress=1)
+    status = node.plan()
+    assert status.state == SwState.DOWNLOADING
+    assert why(status) == "cannot run: this node has no hypervisor for virtualization mode HVM"
+    node.volume_is(SwState.CREATED_VOLUME)
+    assert node.plan().state == SwState.INSTALLED
+    assert node.last.get(DOMAIN, APP) is None
+
+
+def test_inactive_app_is_installed_and_nothing_of_it_runs() -> None:
+    node = Node()
+    node.want(app(activate=False))
+    node.volume_is(SwState.CREATED_VOLUME)
+    status = node.plan()
+    assert (status.state, status.what, status.activated) == (SwState.INSTALLED, "stopped", False)
+    assert node.last.get(DOMAIN, APP) is None
+    assert node.network() is None
+
+
+def test_delayed_app_waits_from_the_service_s_start_and_asks_to_be_planned_again() -> None:
+    node = Node()
+    node.want(app(delay=60))
+    node.volume_is(SwState.CREATED_VOLUME)
+    node.network_instance_is(NetworkInstanceState.ONLINE)
+    node.now += 20
+    status = node.plan()
+    assert status.state == SwState.START_DELAYED
+    assert node.last.again == 40.0
+    node.now += 40
+    assert node.plan().state == SwState.AWAITNETWORKINSTANCE
+    assert node.last.again is None
+
+
+def test_delay_does_not_hold_up_a_later_start() -> None:
+    node = Node()
+    node.run(app(delay=0))
+    node.want(app(delay=3600, activate=False))
+    node.plan()
+    node.domain_is(SwState.HALTED)
+    node.plan()
+    node.want(app(delay=3600))
+    assert node.plan().state == SwState.BOOTING
+
+
+# -- memory -------------------------------------------------------------------------------------
+
+
+def test_app_that_does_not_fit_waits_with_eve_s_words_until_memory_is_freed() -> None:
+    node = Node()
+    node.put(HOST_CAPACITY, "node", capacity(3 * 102_400))
+    big = Resources(memory_kib=150_000, mode=VirtualizationMode.NOHYPER)
+    first, second = app(resources=big, interfaces=()), app(id=OTHER, resources=big, interfaces=())
+    node.want(first, second)
+    node.volume_is(SwState.CREATED_VOLUME)
+    node.plan()
+    node.domain_is(SwState.RUNNING)
+    status = node.plan_any(OTHER)
+    assert status is not None
+    assert status.state == SwState.INSTALLED
+    free = (2 * 102_400 - 150_000) * 1024
+    assert why(status) == f"App instance needs {150_000 * 1024} bytes but only have {free}"
+
+    node.want(replace(first, activate=False), second)
+    assert (node.plan_any(OTHER) or status).state == SwState.INSTALLED
+    node.domain_is(SwState.HALTED)
+    node.plan()
+    status = node.plan_any(OTHER)
+    assert status is not None
+    assert (status.state, status.trouble) == (SwState.BOOTING, None)
+
+
+def test_reserve_of_the_node_is_a_property_and_the_check_can_be_off() -> None:
+    node = Node()
+    node.put(HOST_CAPACITY, "node", capacity(GIB_KIB))
+    node.put(PROPERTY, "memory.eve.limit.MiB", Property(value="1000"))
+    node.want(app(interfaces=()))
+    node.volume_is(SwState.CREATED_VOLUME)
+    assert why(node.plan()) == f"App instance needs {65_536 * 1024} bytes but only have {24 << 20}"
+    node.put(PROPERTY, "memory.apps.ignore.check", Property(value="true"))
+    assert node.plan().state == SwState.BOOTING
+
+
+# -- stop, start, crash -------------------------------------------------------------------------
+
+
+def test_deactivated_app_stops_and_stays_stopped_with_its_state_kept() -> None:
+    node = Node()
+    node.run()
+    node.want(app(activate=False))
+    status = node.plan()
+    assert (status.state, status.activated) == (SwState.HALTING, False)
+    assert not node.domain().activate
+    network = node.network()
+    assert network is not None
+    assert network.activate
+
+    node.domain_is(SwState.HALTING)
+    assert node.plan().state == SwState.HALTING
+    node.domain_is(SwState.HALTED)
+    status = node.plan()
+    assert (status.state, status.what) == (SwState.HALTED, "stopped")
+    network = node.network()
+    assert network is not None
+    assert not network.activate
+
+    node.want(app())
+    node.plan()
+    assert node.domain().activate
+    assert node.domain().generation == 1
+
+
+def test_crashing_app_tells_state_trouble_and_restarts_of_its_domain() -> None:
+    node = Node()
+    node.run()
+    trouble = Trouble(why="cannot keep running: exit code 1", since=990.0, retry_at=1004.0)
+    node.domain_is(SwState.HALTED, crashes=3, trouble=trouble)
+    status = node.plan()
+    assert (status.state, status.restarts) == (SwState.HALTED, 3)
+    assert status.what == "waiting to be started again"
+    assert status.trouble == trouble
+    assert node.domain().activate
+
+
+def test_running_app_is_told_of_unchanged_when_other_services_restart() -> None:
+    node = Node()
+    node.run()
+    domain, network = node.domain(), node.network()
+    for kind in (VOLUME_STATUS, NETWORK_INSTANCE_STATUS, APP_NETWORK_STATUS, DOMAIN_STATUS):
+        node.inputs[kind] = {}
+    node.drop(HOST_CAPACITY, "node")
+    node.plan()
+    assert (node.domain(), node.network()) == (domain, network)
+
+
+def test_restarted_apps_service_wants_the_very_same_domain() -> None:
+    node = Node()
+    node.run()
+    domain, network = node.domain(), node.network()
+    node.inputs[DOMAIN] = node.inputs[APP_NETWORK] = {}
+    node.inputs[VOLUME_STATUS] = node.inputs[APP_NETWORK_STATUS] = {}
+    status = node.plan()
+    assert (node.domain(), node.network()) == (domain, network)
+    assert status.state == SwState.RUNNING
+
+
+def test_after_a_restart_of_the_node_every_gate_is_passed_anew() -> None:
+    node = Node()
+    node.run()
+    node.boot = "boot 2"
+    for kind in (VOLUME_STATUS, NETWORK_INSTANCE_STATUS, APP_NETWORK_STATUS, DOMAIN_STATUS):
+        node.inputs[kind] = {}
+    assert node.plan().state == SwState.INITIAL
+    assert node.last.get(DOMAIN, APP) is None
+    assert node.run().state == SwState.RUNNING
+
+
+# -- restart ------------------------------------------------------------------------------------
+
+
+def test_restart_counter_restarts_and_is_done_when_it_runs_again() -> None:
+    node = Node()
+    assert node.run().restart_counter == 0
+    node.want(app(restart_counter=1))
+    status = node.plan()
+    assert node.domain().generation == 2
+    assert node.domain().activate
+    assert (status.state, status.restart_counter) == (SwState.BOOTING, 0)
+    node.domain_is(SwState.RUNNING)
+    status = node.plan()
+    assert (status.state, status.restart_counter) == (SwState.RUNNING, 1)
+
+
+def test_restart_of_an_inactive_app_is_ignored() -> None:
+    node = Node()
+    node.run()
+    node.want(app(activate=False))
+    node.plan()
+    node.domain_is(SwState.HALTED)
+    node.plan()
+    node.want(app(activate=False, restart_counter=5))
+    status = node.plan()
+    assert (status.state, status.restart_counter) == (SwState.HALTED, 5)
+    assert not node.domain().activate
+
+
+def test_changed_resources_without_a_restart_are_refused_and_the_app_runs_on() -> None:
+    node = Node()
+    node.run()
+    domain = node.domain()
+    bigger = Resources(memory_kib=131_072, vcpus=2, mode=VirtualizationMode.NOHYPER)
+    node.want(app(resources=bigger, version="2"))
+    status = node.plan()
+    assert status.state == SwState.RUNNING
+    assert why(status) == "Need restart due to changed resources but not a restartCmd"
+    assert status.version == "1"
+    assert node.domain() == domain
+    since = status.trouble.since if status.trouble is not None else None
+    node.now += 100
+    status = node.plan()
+    assert status.trouble is not None
+    assert status.trouble.since == since
+
+    node.want(app(resources=bigger, version="2", restart_counter=1))
+    status = node.plan()
+    assert status.trouble is None
+    assert status.version == "2"
+    assert (node.domain().memory_kib, node.domain().generation) == (131_072, 2)
+
+
+def test_restart_that_no_longer_fits_leaves_the_app_running() -> None:
+    node = Node()
+    node.run()
+    huge = Resources(memory_kib=64 * GIB_KIB, mode=VirtualizationMode.NOHYPER)
+    node.want(app(resources=huge, restart_counter=1))
+    status = node.plan()
+    assert status.state == SwState.RUNNING
+    assert status.what == "running; restarting: waiting for memory"
+    assert "App instance needs" in why(status)
+    assert node.domain().generation == 1
+
+
+def test_changed_access_rules_apply_at_once_and_restart_nothing() -> None:
+    node = Node()
+    node.run()
+    domain = node.domain()
+    rule = Acl(id=1, matches=(("host", "example.org"),), action=AclAction.ALLOW)
+    node.want(app(interfaces=(AppInterface(name="inside", network=NETWORK, acls=(rule,)),)))
+    status = node.plan()
+    network = node.network()
+    assert network is not None
+    assert network.interfaces[0].acls == (rule,)
+    assert node.domain() == domain
+    assert (status.what, status.trouble) == ("running", None)
+
+
+def test_changed_addresses_wait_silently_for_a_restart_that_reconnects() -> None:
+    node = Node()
+    node.run()
+    moved = (AppInterface(name="inside", network=NETWORK, mac="02:00:00:00:00:09", ip="10.1.0.9"),)
+    node.want(app(interfaces=moved))
+    status = node.plan()
+    assert (status.what, status.trouble) == ("running; changes wait for a restart", None)
+    network = node.network()
+    assert network is not None
+    assert network.interfaces[0].ip == ""
+
+    node.want(app(interfaces=moved, restart_counter=1))
+    node.plan()
+    assert not node.domain().activate
+    node.domain_is(SwState.HALTED)
+    assert node.plan().what == "waiting for its network"
+    network = node.network()
+    assert network is not None
+    assert network.interfaces == moved
+    node.connect()
+    node.plan()
+    assert (node.domain().activate, node.domain().generation) == (True, 2)
+
+
+# -- purge --------------------------------------------------------------------------------------
+
+NEW = (VolumeRef(volume=VOLUME, generation=1),)
+
+
+def test_changed_volumes_without_a_purge_are_refused_and_the_app_runs_on() -> None:
+    node = Node()
+    node.run()
+    domain = node.domain()
+    node.want(app(volumes=NEW, adapters=("gpu",)))
+    status = node.plan()
+    assert why(status) == (
+        "Need purge due to changed volumes but not a purgeCmd; "
+        "Need purge due to changed adapters but not a purgeCmd"
+    )
+    assert node.domain() == domain
+
+
+def test_restart_without_a_purge_keeps_the_old_volumes() -> None:
+    node = Node()
+    node.run()
+    node.want(app(volumes=NEW, restart_counter=1))
+    node.plan()
+    assert node.domain().generation == 2
+    assert node.domain().volumes[0].path == f"/volumes/{VOLUME}#0"
+    node.domain_is(SwState.RUNNING)
+    assert why(node.plan()) == "Need purge due to changed volumes but not a purgeCmd"
+
+
+def test_purge_fetches_the_new_while_the_old_runs_then_changes_over() -> None:
+    node = Node()
+    node.run()
+    old = node.domain()
+    node.want(app(volumes=NEW, purge_counter=1, version="2"))
+    node.volume_is(SwState.DOWNLOADING, generation=1, progress=30)
+    status = node.plan()
+    assert node.domain() == old
+    assert status.state == SwState.RUNNING
+    assert status.what == "running; purging: downloading 30% of volume root"
+    assert status.progress == 30
+    assert set(node.last.all(VOLUME_USE)) == {f"{VOLUME}#0"}
+
+    node.volume_is(SwState.CREATED_VOLUME, generation=1)
+    assert node.plan().state == SwState.HALTING
+    assert node.domain() == replace(old, activate=False)
+    assert set(node.last.all(VOLUME_USE)) == {f"{VOLUME}#0"}
+
+    node.domain_is(SwState.HALTED)
+    status = node.plan()
+    assert set(node.last.all(VOLUME_USE)) == {f"{VOLUME}#1"}
+    assert (node.domain().activate, node.domain().generation) == (True, 2)
+    assert node.domain().volumes[0].path == f"/volumes/{VOLUME}#1"
+    assert status.purge_counter == 0
+    node.domain_is(SwState.RUNNING)
+    status = node.plan()
+    assert (status.purge_counter, status.version) == (1, "2")
+
+
+def test_purge_that_cannot_fetch_tells_why_and_the_old_runs_on() -> None:
+    node = Node()
+    node.run()
+    node.want(app(volumes=NEW, purge_counter=1))
+    trouble = Trouble(why="cannot download: 404", since=999.0, retry_at=1600.0)
+    node.volume_is(SwState.DOWNLOADING, generation=1, trouble=trouble)
+    status = node.plan()
+    assert (status.state, status.trouble) == (SwState.RUNNING, trouble)
+    node.want(app())
+    status = node.plan()
+    assert (status.what, status.trouble) == ("running", None)
+
+
+def test_purge_interrupted_by_a_restart_of_the_node_runs_the_old_until_the_new_is_there() -> None:
+    node = Node()
+    node.run()
+    node.want(app(volumes=NEW, purge_counter=1))
+    node.volume_is(SwState.DOWNLOADING, generation=1)
+    node.plan()
+    node.boot = "boot 2"
+    node.drop(DOMAIN_STATUS, APP)
+    node.plan()
+    assert node.domain().volumes[0].path == f"/volumes/{VOLUME}#0"
+    node.domain_is(SwState.RUNNING)
+    status = node.plan()
+    assert (status.state, status.purge_counter) == (SwState.RUNNING, 0)
+    node.volume_is(SwState.CREATED_VOLUME, generation=1)
+    node.plan()
+    node.domain_is(SwState.HALTED)
+    node.plan()
+    assert node.domain().volumes[0].path == f"/volumes/{VOLUME}#1"
+
+
+def test_purge_interrupted_when_the_old_volumes_are_lost_goes_on_to_the_new() -> None:
+    node = Node()
+    node.run()
+    node.want(app(volumes=NEW, purge_counter=1))
+    node.plan()
+    node.boot = "boot 2"
+    node.drop(DOMAIN_STATUS, APP)
+    node.drop(VOLUME_STATUS, f"{VOLUME}#0")
+    node.volume_is(SwState.CREATED_VOLUME, generation=1)
+    node.plan()
+    assert node.domain().volumes[0].path == f"/volumes/{VOLUME}#1"
+
+
+# -- the way out --------------------------------------------------------------------------------
+
+
+def test_deleted_app_halts_then_its_network_goes_then_all_of_it() -> None:
+    node = Node()
+    node.run()
+    node.want()
+    status = node.plan()
+    assert (status.state, status.what) == (SwState.HALTING, "being removed")
+    assert node.last.get(DOMAIN, APP) is None
+    assert node.network() is not None
+    assert set(node.last.all(VOLUME_USE)) == {f"{VOLUME}#0"}
+
+    node.drop(DOMAIN_STATUS, APP)
+    assert node.plan().state == SwState.HALTING
+    assert node.network() is None
+    assert node.last.all(VOLUME_USE) == {}
+    node.drop(APP_NETWORK_STATUS, APP)
+    assert node.plan_any() is None
+    assert all(not values for values in node.last.outputs.values())
+
+
+def test_app_deleted_while_it_downloads_leaves_nothing() -> None:
+    node = Node()
+    node.want(app())
+    node.volume_is(SwState.DOWNLOADING)
+    node.plan()
+    node.want()
+    assert node.plan_any() is None
+    assert all(not values for values in node.last.outputs.values())
+
+
+def test_app_that_comes_back_while_it_leaves_is_another_generation() -> None:
+    node = Node()
+    node.run()
+    node.want()
+    node.plan()
+    node.want(app())
+    node.plan()
+    assert node.domain().generation == 2
+
+
+def test_numbers_are_the_smallest_free_and_stay() -> None:
+    assert assign_numbers(["b", "a"], {}) == {"a": 1, "b": 2}
+    assert assign_numbers(["c", "b"], {"b": 2}) == {"b": 2, "c": 1}
+    assert assign_numbers(["c"], {"a": 1, "b": 2}) == {"a": 1, "b": 2, "c": 3}
+
+
+def test_number_of_a_leaving_app_is_not_given_away() -> None:
+    node = Node()
+    node.run()
+    node.want(app(id=OTHER, interfaces=()))
+    status = node.plan_any(OTHER)
+    assert status is not None
+    assert status.app_num == 2
+
+
+def test_what_is_applied_is_not_for_others_to_read() -> None:
+    assert APP_INSTANCE_APPLIED.readers == frozenset({"apps"})
+    assert APP_INSTANCE_APPLIED.persistent
