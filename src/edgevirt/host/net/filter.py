@@ -16,10 +16,10 @@ The order of statements is fixed by the input alone.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv4Network
 
+from edgevirt.host.net.canonical import interface_name, mac_address
 from edgevirt.host.net.nft import Count
 from edgevirt.host.net.spec import Filter, FilterLink, Rule, Zone
 from edgevirt.model.network import AclAction
@@ -28,8 +28,6 @@ TABLE = "edgevirt"
 VIF_PREFIX = "nbu"
 METADATA_SERVER = IPv4Address("169.254.169.254")
 _PROTOCOLS_WITH_PORTS = {6: "tcp", 17: "udp", 132: "sctp"}
-_INTERFACE = re.compile(r"[a-zA-Z0-9_.-]{1,15}")
-_MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
 _ROUTER = f"inet {TABLE}"
 _BRIDGE = f"bridge {TABLE}"
 
@@ -50,7 +48,7 @@ def _bridge_table(links: list[FilterLink]) -> Iterator[str]:
     yield from _replace(_BRIDGE)
     yield f"add set {_BRIDGE} macs {{ type ifname . ether_addr; }}"
     yield f"add set {_BRIDGE} addresses {{ type ifname . ipv4_addr; }}"
-    yield from _elements(_BRIDGE, "macs", (f"{_vif(k)} . {_mac(k)}" for k in links))
+    yield from _elements(_BRIDGE, "macs", (f"{_vif(k)} . {mac_address(k.mac)}" for k in links))
     yield from _elements(_BRIDGE, "addresses", (f"{_vif(k)} . {_ip(k.ip)}" for k in links))
     arp = "iifname . arp saddr ether @macs"
     guard = f"add rule {_BRIDGE} prerouting"
@@ -102,7 +100,7 @@ def _sets(zones: list[Zone], links: list[FilterLink]) -> Iterator[str]:
 
 def _chains(link: FilterLink, dropped: Count) -> Iterator[str]:
     """A guest's rules for what it opens and for what is opened to it; `return` means allowed."""
-    vif = _interface(link.host_name).strip('"')
+    vif = interface_name(link.host_name)
     refuse = f'counter name "{vif}" drop'
     verdict = {AclAction.ALLOW: "return", AclAction.PORTMAP: "return", AclAction.DROP: refuse}
     state = f"packets {int(dropped.packets)} bytes {int(dropped.bytes)}"
@@ -247,15 +245,7 @@ def _vif(link: FilterLink) -> str:
 
 
 def _interface(name: str) -> str:
-    if not _INTERFACE.fullmatch(name):
-        raise ValueError(f"{name!r} is not the name of an interface")
-    return f'"{name}"'
-
-
-def _mac(link: FilterLink) -> str:
-    if not _MAC.fullmatch(link.mac):
-        raise ValueError(f"{link.mac!r} is not a MAC address")
-    return link.mac
+    return f'"{interface_name(name)}"'
 
 
 def _ip(text: str) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import re
 import select
 import shutil
 import signal
@@ -16,6 +15,7 @@ import subprocess
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
+from edgevirt.host.net.canonical import dns_name, interface_name, mac_address
 from edgevirt.host.net.filter import METADATA_SERVER
 from edgevirt.host.net.spec import NameServerSpec
 
@@ -24,8 +24,6 @@ USER = "dnsmasq"
 RESOLV_CONF = Path("/etc/resolv.conf")
 _CAPABILITIES = "-all,+net_admin,+net_bind_service,+net_raw"
 _LEASE = "60m"
-_LABEL = "[a-zA-Z0-9_]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9_])?"
-_DNS_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 _START_TIMEOUT = 10.0
 _STOP_TIMEOUT_MS = 2000
 
@@ -79,7 +77,7 @@ def configuration(spec: NameServerSpec, folder: Path) -> str:
     """dnsmasq.conf(5). Names and leases are in files of their own: they change while it runs."""
     subnet = IPv4Network(spec.subnet)
     lines = [
-        f"interface={spec.bridge}",
+        f"interface={interface_name(spec.bridge)}",
         "except-interface=lo",
         "bind-interfaces",
         f"listen-address={IPv4Address(spec.gateway)}",
@@ -100,7 +98,7 @@ def configuration(spec: NameServerSpec, folder: Path) -> str:
         *_upstream(spec),
     ]
     if spec.domain:
-        domain = _dns_name(spec.domain)
+        domain = dns_name(spec.domain)
         lines += [f"domain={domain}", f"local=/{domain}/", "expand-hosts"]
     if spec.ntp:
         servers = ",".join(str(IPv4Address(server)) for server in spec.ntp)
@@ -110,13 +108,13 @@ def configuration(spec: NameServerSpec, folder: Path) -> str:
 
 def hosts(spec: NameServerSpec) -> str:
     """hosts(5)."""
-    pairs = [(str(IPv4Address(ip)), _dns_name(name)) for name, ips in spec.names for ip in ips]
+    pairs = [(str(IPv4Address(ip)), dns_name(name)) for name, ips in spec.names for ip in ips]
     return "".join(f"{ip} {name}\n" for ip, name in sorted(pairs))
 
 
 def leases(spec: NameServerSpec) -> str:
     """Lines of `--dhcp-host`: who else asks gets no address."""
-    entries = sorted((IPv4Address(k.ip), k.mac, _dns_name(k.host)) for k in spec.leases)
+    entries = sorted((IPv4Address(k.ip), mac_address(k.mac), dns_name(k.host)) for k in spec.leases)
     return "".join(f"{mac},{ip},{host},{_LEASE}\n" for ip, mac, host in entries)
 
 
@@ -137,12 +135,6 @@ def _upstream(spec: NameServerSpec) -> list[str]:
         return [f"resolv-file={RESOLV_CONF}"]
     servers = spec.upstream if spec.routed else ()
     return ["no-resolv", *(f"server={IPv4Address(server)}" for server in servers)]
-
-
-def _dns_name(text: str) -> str:
-    if len(text) > 253 or not _DNS_NAME.fullmatch(text):
-        raise ValueError(f"{text!r} is not a DNS name")
-    return text
 
 
 def _write(path: Path, text: str) -> bool:

@@ -6,14 +6,12 @@ Whoever has one keeps it for as long as it wants it.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Hashable, Iterable
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
 
+from edgevirt.host.net.canonical import mac_address
 from edgevirt.model.ids import AppId
 from edgevirt.model.network import AppInterface, NetworkInstance
-
-_MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
 
 
 class AddressError(Exception):
@@ -46,8 +44,12 @@ def assign_mac(app: AppId, app_num: int, index: int, interface: AppInterface) ->
     """What is wanted, or a locally administered one that follows from who asks."""
     if interface.mac:
         mac = interface.mac.lower().replace("-", ":")
-        if not _MAC.fullmatch(mac) or int(mac[:2], 16) & 1 or not int(mac.replace(":", ""), 16):
-            raise AddressError(f"{interface.mac!r} is not the MAC address of an interface")
+        try:
+            octets = bytes.fromhex(mac_address(mac).replace(":", ""))
+        except ValueError as error:
+            raise AddressError(str(error)) from None
+        if octets[0] & 1 or not any(octets):
+            raise AddressError(f"{mac} is not the MAC address of one interface")
         return mac
     seed = f"{app}|{interface.network}|{index}|{app_num}"
     return "02:" + hashlib.sha256(seed.encode()).digest()[:5].hex(":")

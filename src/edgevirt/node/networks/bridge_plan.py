@@ -5,11 +5,11 @@ What was valid once stays as it is while its present config is not: a typing err
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, NetmaskValueError
 from typing import Any
 
+from edgevirt.host.net.canonical import dns_name
 from edgevirt.host.net.spec import BridgeSpec
 from edgevirt.model.kinds import NETWORK_INSTANCE, PORT
 from edgevirt.model.network import NetworkInstance, NetworkInstanceType
@@ -18,7 +18,6 @@ from edgevirt.node.networks.kinds import BRIDGE, Bridge
 from edgevirt.runtime import Inputs, Kind, Output
 
 _MTU_MIN, _MTU_MAX = 1280, 65535
-_DOMAIN = re.compile(r"[a-zA-Z0-9_]([a-zA-Z0-9_.-]*[a-zA-Z0-9_])?")
 
 
 class _Invalid(Exception):
@@ -140,8 +139,10 @@ def _address(text: str, what: str, subnet: IPv4Network) -> IPv4Address:
 def _check_names(instance: NetworkInstance) -> None:
     named = [name for name, _ in instance.static_names]
     for name in [*named, *([instance.domain] if instance.domain else [])]:
-        if len(name) > 253 or not _DOMAIN.fullmatch(name) or ".." in name:
-            raise _Invalid(f"{name!r} is not a DNS name")
+        try:
+            dns_name(name)
+        except ValueError as error:
+            raise _Invalid(str(error)) from None
     served = [ip for _, ips in instance.static_names for ip in ips]
     for address in (*instance.dns, *served):
         try:
