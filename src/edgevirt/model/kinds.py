@@ -43,6 +43,7 @@ SIGN_REQUEST = Kind("SignRequest", node.SignRequest, readers=frozenset({"trust"}
 SIGNATURE = Kind("Signature", node.Signature, readers=frozenset({"agent"}))
 CONTROLLER_CERTIFICATES = Kind("ControllerCertificates", node.ControllerCertificates)
 CIPHER_CONTEXT = Kind("CipherContext", node.CipherContext)
+DEVICE_CONFIG = Kind("DeviceConfig", node.DeviceConfig, readers=frozenset({"agent"}))
 PORT = Kind("Port", node.Port)
 AGENT_STATUS = Kind("AgentStatus", node.AgentStatus)
 PROPERTY = Kind("Property", node.Property)

@@ -1,0 +1,141 @@
+"""What this machine is and how busy it is, read from the kernel's own files."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import socket
+import struct
+from pathlib import Path
+
+from edgevirt.model.machine import DiskUse, Inventory, Measures, PortState
+from edgevirt.model.network import InterfaceCounters
+
+_DMI = Path("/sys/class/dmi/id")
+_NET = Path("/sys/class/net")
+_TICKS = os.sysconf("SC_CLK_TCK")
+_SECTOR = 512
+
+
+def inventory(state: Path, serial: str) -> Inventory:
+    """`state`: a directory on the file system that the node keeps its data on."""
+    return Inventory(
+        architecture=platform.machine(),
+        cpus=len(os.sched_getaffinity(0)),
+        memory=_memory()["MemTotal"],
+        storage=shutil.disk_usage(state).total,
+        hostname=platform.node(),
+        kernel=platform.release(),
+        manufacturer=_dmi("sys_vendor"),
+        product=_dmi("product_name"),
+        product_version=_dmi("product_version"),
+        serial=serial,
+        uuid=_dmi("product_uuid"),
+        bios_vendor=_dmi("bios_vendor"),
+        bios_version=_dmi("bios_version"),
+        bios_date=_dmi("bios_date"),
+    )
+
+
+def measures(state: Path, at: float) -> Measures:
+    """`at`: wall clock to stamp it with."""
+    memory = _memory()
+    usage = shutil.disk_usage(state)
+    return Measures(
+        at=at,
+        uptime=float(Path("/proc/uptime").read_text().split()[0]),
+        cpu_ns=_cpu_ns(),
+        memory_total=memory["MemTotal"],
+        memory_available=memory["MemAvailable"],
+        disks=(
+            DiskUse(
+                device="", mount="/persist", total=usage.total, used=usage.used, free=usage.free
+            ),
+        ),
+        counters=tuple(_counters(name) for name in ports()),
+    )
+
+
+def ports() -> tuple[str, ...]:
+    """Names of this network namespace's physical or uplink interfaces: no bridge, no app's end."""
+    names = sorted(path.name for path in _NET.iterdir())
+    return tuple(name for name in names if name.startswith(("eth", "en", "wl")))
+
+
+def port_states(uplinks: frozenset[str]) -> tuple[PortState, ...]:
+    """The ports as they are. `uplinks`: names of those that lead to the controller."""
+    routers = _default_routers()
+    return tuple(
+        PortState(
+            name=name,
+            ifname=name,
+            uplink=name in uplinks,
+            mac=_text(_NET / name / "address"),
+            up=_text(_NET / name / "operstate") == "up",
+            mtu=int(_text(_NET / name / "mtu") or 0),
+            addresses=_addresses(name),
+            routers=tuple(router for port, router in routers if port == name),
+        )
+        for name in ports()
+    )
+
+
+def _memory() -> dict[str, int]:
+    """/proc/meminfo in bytes."""
+    found = {}
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        name, _, rest = line.partition(":")
+        found[name] = int(rest.split()[0]) * 1024
+    return found
+
+
+def _cpu_ns() -> int:
+    fields = [int(x) for x in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    idle = fields[3] + fields[4]
+    return (sum(fields) - idle) * 1_000_000_000 // _TICKS
+
+
+def _counters(name: str) -> InterfaceCounters:
+    def count(what: str) -> int:
+        return int(_text(_NET / name / "statistics" / what) or 0)
+
+    return InterfaceCounters(
+        name=name,
+        rx_bytes=count("rx_bytes"),
+        tx_bytes=count("tx_bytes"),
+        rx_packets=count("rx_packets"),
+        tx_packets=count("tx_packets"),
+        rx_drops=count("rx_dropped"),
+        tx_drops=count("tx_dropped"),
+    )
+
+
+def _default_routers() -> list[tuple[str, str]]:
+    """(interface, address) of IPv4 default routes, from /proc/net/route (hex, host byte order)."""
+    found = []
+    for line in Path("/proc/net/route").read_text().splitlines()[1:]:
+        name, destination, gateway = line.split()[:3]
+        if destination == "00000000" and gateway != "00000000":
+            found.append((name, socket.inet_ntoa(struct.pack("=I", int(gateway, 16)))))
+    return found
+
+
+def _addresses(name: str) -> tuple[str, ...]:
+    from pyroute2 import IPRoute
+
+    with IPRoute() as netlink:
+        found = netlink.get_addr(index=socket.if_nametoindex(name))
+    return tuple(f"{entry.get_attr('IFA_ADDRESS')}" for entry in found)
+
+
+def _dmi(name: str) -> str:
+    return _text(_DMI / name)
+
+
+def _text(path: Path) -> str:
+    """Empty where the machine doesn't tell, or doesn't tell us."""
+    try:
+        return path.read_text(errors="replace").strip()
+    except OSError:
+        return ""

@@ -1,0 +1,237 @@
+"""Polling the config, judging it, keeping it, publishing it (wire.md section 7)."""
+
+from __future__ import annotations
+
+import logging
+
+from google.protobuf.message import DecodeError
+
+from edgevirt.model import kinds
+from edgevirt.model.ids import NodeId
+from edgevirt.model.node import AgentState, DeviceConfig, Operation
+from edgevirt.node.agent.checkpoint import SavedConfig
+from edgevirt.node.agent.link import Link, Reply, open_verified
+from edgevirt.node.agent.onboarding import ASK_AGAIN, ask_again
+from edgevirt.node.agent.outcome import Failure, Unverified, in_words
+from edgevirt.node.agent.state import Line
+from edgevirt.runtime import release
+from edgevirt.wire.controller_certs import ControllerCerts
+from edgevirt.wire.convert import device
+from edgevirt.wire.errors import WireError
+from edgevirt.wire.messages import config
+
+_log = logging.getLogger(__name__)
+
+TIMER = "timer.config.interval"
+LEAST_PAUSE = 5.0
+
+
+class Rejected(Exception):
+    """«cannot use the config: why». The one in force stays in force."""
+
+
+async def load_checkpoint(line: Line) -> None:
+    """At start: the last good config, so that apps run before, or without, the controller."""
+    facts = line.checkpoint.facts
+    if facts.certificates:
+        try:
+            line.link.trust(facts.certificates, line.context.clock.now())
+            await line.tell_certificates(facts.certificates)
+        except Failure as failure:
+            _log.warning("%s; they are fetched anew", failure)
+    for name, saved in line.checkpoint.configs():
+        try:
+            wanted = _verified_again(line, saved)
+        except (Failure, Rejected, WireError, DecodeError) as error:
+            _log.error("cannot use the saved %s: %s", name, error)
+            continue
+        line.node = line.node or wanted.id
+        await _publish(line, wanted)
+        await line.tell(config_from="checkpoint")
+        _log.info("started from the saved %s of version %s", name, wanted.version)
+        return
+
+
+def _verified_again(line: Line, saved: SavedConfig) -> DeviceConfig:
+    """The disk is not believed: the envelope must verify, by certificates that lead to our root."""
+    link = line.link
+    before = link.trusted
+    try:
+        trusted = link.trust(saved.certificates, saved.at)
+    finally:
+        link.trusted = before
+    response = config.ConfigResponse.FromString(open_verified(saved.envelope, trusted))
+    return _parsed(response, line.node)
+
+
+async def poll(line: Line) -> None:
+    """Never returns."""
+    asked_again = -ASK_AGAIN
+    while True:
+        try:
+            status = await _poll_once(line)
+        except Failure as failure:
+            if isinstance(failure, Unverified):
+                line.link.counts.unverified += 1
+            status = failure.status
+            delay = await _pause(line)
+            _log.warning("%s; again in %.0f s", failure, delay)
+            await line.tell(AgentState.OFFLINE, trouble=line.worse(failure, delay))
+        else:
+            delay = await _pause(line)
+            await _tell_contact(line, status)
+        now = line.context.clock.monotonic()
+        if status in {400, 404} and now - asked_again >= ASK_AGAIN:
+            asked_again = now
+            await ask_again(line)
+        await line.pause(delay, line.config_bell)
+
+
+async def _pause(line: Line) -> float:
+    return max(LEAST_PAUSE * line.jitter(), await line.interval(TIMER, 0.3, 1.0))
+
+
+async def _tell_contact(line: Line, status: int) -> None:
+    refused = status == 403
+    if refused:
+        _log.info("the controller wants this node attested")
+        line.attested = False
+        line.integrity_token = b""
+        line.attest_bell.ring()
+    await line.tell(AgentState.ONLINE, trouble=None if not _bad_config(line) else line.trouble)
+
+
+def _bad_config(line: Line) -> bool:
+    return line.trouble is not None and line.trouble.why.startswith("cannot use the config")
+
+
+async def _poll_once(line: Line) -> int:
+    """The status; 304 also for an unchanged config that came with 200. Raises Failure."""
+    reply = await _ask(line)
+    if reply.status in {304, 403}:
+        return reply.status
+    if reply.status != 200:
+        raise Failure(f"cannot get the config: {in_words(reply.status)}", reply.status)
+    opened = open_verified(reply.body, _require_trust(line.link))
+    try:
+        response = config.ConfigResponse.FromString(opened)
+    except DecodeError as error:
+        raise Failure(f"cannot read the config: {error}") from error
+    if response.configHash == line.config_hash:
+        return 304
+    line.config_hash = response.configHash
+    try:
+        await _accept(line, response, reply.body)
+    except Rejected as error:
+        _log.error("%s", error)
+        await line.tell(trouble=line.worse(Failure(str(error)), 0.0))
+        line.info_bell.ring()
+    return 200
+
+
+async def _ask(line: Line) -> Reply:
+    """The answer with its envelope still closed: that is what is kept."""
+    request = config.ConfigRequest(
+        configHash=line.config_hash, integrity_token=line.integrity_token
+    ).SerializeToString()
+    for fresh in (False, True):
+        reply = await line.link.post(f"/id/{line.node}/config", request)
+        if reply.status != 200:
+            return Reply(reply.status, b"")
+        try:
+            open_verified(reply.body, _require_trust(line.link))
+        except Unverified as error:
+            if fresh or not error.stale:
+                raise
+            _log.info("the controller signs with another certificate: fetching the list")
+            await line.refresh_certificates()
+        else:
+            return reply
+    raise Failure("cannot get the config: the controller's certificates keep changing")
+
+
+def _require_trust(link: Link) -> ControllerCerts:
+    if link.trusted is None:
+        raise Unverified("cannot verify the config: no certificates of the controller", stale=True)
+    return link.trusted
+
+
+async def _accept(line: Line, response: config.ConfigResponse, raw: bytes) -> None:
+    """Judges, keeps, publishes, in this order. Raises Rejected; then nothing has changed."""
+    wanted = _parsed(response, line.node)
+    if wanted.timestamp and wanted.timestamp < line.received_config:
+        raise Rejected(
+            f"cannot use the config: it is older ({wanted.timestamp:.0f}) than the one in force "
+            f"({line.received_config:.0f})"
+        )
+    saved = SavedConfig(
+        envelope=raw,
+        certificates=line.checkpoint.facts.certificates,
+        at=line.context.clock.now(),
+    )
+    try:
+        line.checkpoint.save_config(saved)
+    except OSError as error:
+        raise Rejected(f"cannot use the config: it can't be kept: {error}") from error
+    await _publish(line, wanted)
+    await line.tell(config_from="controller", trouble=None)
+    _log.info("config version %s accepted", wanted.version)
+
+
+def _parsed(response: config.ConfigResponse, node: NodeId | None) -> DeviceConfig:
+    try:
+        wanted = device.from_message(response.config)
+    except WireError as error:
+        raise Rejected(f"cannot use the config: {error}") from error
+    if node is not None and wanted.id != node:
+        raise Rejected(f"cannot use the config: it is another node's ({wanted.id})")
+    return wanted
+
+
+async def _publish(line: Line, wanted: DeviceConfig) -> None:
+    await line.context.store.put(kinds.DEVICE_CONFIG, "node", wanted)
+    await release(line.context.store, [kinds.DEVICE_CONFIG])
+    _heed_counters(line, wanted)
+    line.received_config = line.processed_config = wanted.timestamp
+    if line.epoch != wanted.epoch:
+        line.epoch = wanted.epoch
+        line.resend()
+    if wanted.controller_cert_hash:
+        known = line.checkpoint.facts.certificates_hash
+        if known != wanted.controller_cert_hash:
+            line.certs_bell.ring()
+            line.checkpoint.remember(certificates_hash=wanted.controller_cert_hash)
+    line.info_bell.ring()
+
+
+def _heed_counters(line: Line, wanted: DeviceConfig) -> None:
+    """The first counter ever seen is only recorded; any other value later triggers once."""
+    facts = line.checkpoint.facts
+    for what, counter, known in (
+        ("reboot", wanted.reboot_counter, facts.reboot_counter),
+        ("shutdown", wanted.shutdown_counter, facts.shutdown_counter),
+    ):
+        if counter == known:
+            continue
+        line.checkpoint.remember(**{f"{what}_counter": counter})
+        if counter is not None and known is not None:
+            line.operation = Operation(
+                what=what,
+                counter=counter,
+                why=f"{what} asked for by the controller (counter {counter})",
+                at=line.context.clock.now(),
+            )
+
+
+async def watch_certificates(line: Line) -> None:
+    """Never returns: fetches the list when it is due or known to have changed."""
+    while True:
+        delay = await line.interval("timer.cert.interval", 0.3, 1.0)
+        await line.pause(delay, line.certs_bell)
+        while True:
+            try:
+                await line.refresh_certificates()
+                break
+            except Failure as failure:
+                _log.warning("%s; again in 120 s", failure)
+                await line.pause(120.0, line.certs_bell)

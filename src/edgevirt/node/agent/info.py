@@ -1,0 +1,240 @@
+"""Statuses → info messages, delivered until they are accepted (wire-messages.md section 2)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from edgevirt import __version__
+from edgevirt.host import machine
+from edgevirt.model import kinds
+from edgevirt.model.app import AppInstanceStatus
+from edgevirt.model.content import BlobStatus, ContentTreeStatus
+from edgevirt.model.ids import AppId, ContentTreeId, Digest, NetworkInstanceId, VolumeId
+from edgevirt.model.machine import Boot
+from edgevirt.model.network import AppNetworkStatus, NetworkInstanceStatus
+from edgevirt.model.node import Property
+from edgevirt.model.volume import VolumeStatus
+from edgevirt.node.agent.outbox import Outbox
+from edgevirt.node.agent.outcome import Delivery, Failure, in_words
+from edgevirt.node.agent.properties import RULES
+from edgevirt.node.agent.state import Line, root_hash
+from edgevirt.runtime import Gone, InStep, Kind, Put
+from edgevirt.wire.convert import reports
+from edgevirt.wire.convert.node import NodeReport, device, hardware
+from edgevirt.wire.messages import info
+
+_log = logging.getLogger(__name__)
+
+UNREACHABLE = 60.0
+"""Seconds without a try after no answer at all."""
+DEVICE = "device"
+CALM = 0.2
+"""Seconds between two looks at the outbox, so that a burst of changes is one message."""
+
+
+class News:
+    """What the controller is told. Tables of the present statuses, and an outbox."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._store = line.context.store
+        self.outbox = Outbox()
+        self._bell = line.info_bell
+        self._tables: dict[str, dict[str, Any]] = {}
+        self._composers: dict[str, Callable[[str, Any], info.ZInfoMsg]] = {
+            kinds.APP_INSTANCE_STATUS.name: self._app,
+            kinds.NETWORK_INSTANCE_STATUS.name: self._network_instance,
+            kinds.VOLUME_STATUS.name: self._volume,
+            kinds.CONTENT_TREE_STATUS.name: self._content_tree,
+            kinds.BLOB_STATUS.name: self._blob,
+        }
+        line.resend = self.resend
+
+    async def run(self) -> None:
+        """Never returns."""
+        followed = (
+            kinds.APP_INSTANCE_STATUS,
+            kinds.NETWORK_INSTANCE_STATUS,
+            kinds.VOLUME_STATUS,
+            kinds.CONTENT_TREE_STATUS,
+            kinds.BLOB_STATUS,
+            kinds.APP_INSTANCE,
+            kinds.APP_NETWORK_STATUS,
+            kinds.PROPERTY,
+            kinds.DOMAIN_STATUS,
+        )
+        async with asyncio.TaskGroup() as group:
+            for kind in followed:
+                self._tables[kind.name] = {}
+                group.create_task(self._follow(kind))
+            group.create_task(self._repeat_device())
+            group.create_task(self._deliver())
+
+    def resend(self) -> None:
+        """All of it again: the controller may have forgotten."""
+        for name in self._composers:
+            for key in self._tables.get(name, {}):
+                self._enqueue(name, key)
+        self._enqueue_device()
+
+    # -- from changes to the outbox --
+
+    async def _follow(self, kind: Kind[Any]) -> None:
+        table = self._tables[kind.name]
+        async for event in self._store.watch(kind):
+            if isinstance(event, InStep):
+                continue
+            key = event.resource.key
+            if isinstance(event, Put):
+                table[key] = event.resource.value
+            elif isinstance(event, Gone):
+                table.pop(key, None)
+            self._changed(kind, key)
+
+    def _changed(self, kind: Kind[Any], key: str) -> None:
+        if kind.name in self._composers:
+            self._enqueue(kind.name, key)
+        elif kind is kinds.APP_NETWORK_STATUS:
+            if key in self._tables[kinds.APP_INSTANCE_STATUS.name]:
+                self._enqueue(kinds.APP_INSTANCE_STATUS.name, key)
+            for vif in self._vifs(key):
+                self._enqueue(kinds.NETWORK_INSTANCE_STATUS.name, vif)
+        elif kind is kinds.PROPERTY:
+            self._enqueue_device()
+
+    def _vifs(self, app: str) -> set[str]:
+        status: AppNetworkStatus | None = self._tables[kinds.APP_NETWORK_STATUS.name].get(app)
+        known = self._tables[kinds.NETWORK_INSTANCE_STATUS.name]
+        return {vif.network for vif in status.vifs if vif.network in known} if status else set()
+
+    def _enqueue(self, name: str, key: str) -> None:
+        compose = self._composers[name]
+        self._put(f"{name}/{key}", lambda: compose(key, self._tables[name].get(key)))
+
+    def _enqueue_device(self) -> None:
+        self._put(DEVICE, self._device)
+
+    def _put(self, key: str, message: Callable[[], info.ZInfoMsg]) -> None:
+        def compose() -> bytes:
+            node = self._line.node
+            if node is None:
+                raise RuntimeError("info is composed after onboarding")
+            at = self._line.context.clock.now()
+            return reports.address(message(), node, at).SerializeToString()
+
+        self.outbox.put(key, compose)
+        self._bell.ring()
+
+    async def _repeat_device(self) -> None:
+        self._put("hardware", lambda: hardware(self._report()))
+        while True:
+            self._enqueue_device()
+            await self._line.pause(await self._line.interval("timer.deviceinfo.interval", 0.8, 1.2))
+
+    # -- messages --
+
+    def _app(self, key: str, status: AppInstanceStatus | None) -> info.ZInfoMsg:
+        if status is None:
+            return reports.app_gone(AppId(key))
+        wanted = self._tables[kinds.APP_INSTANCE.name].get(key)
+        network = self._tables[kinds.APP_NETWORK_STATUS.name].get(key)
+        return reports.app(status, wanted, network)
+
+    def _network_instance(self, key: str, status: NetworkInstanceStatus | None) -> info.ZInfoMsg:
+        if status is None:
+            return reports.network_instance_gone(NetworkInstanceId(key))
+        return reports.network_instance(
+            status, self._tables[kinds.APP_NETWORK_STATUS.name].values()
+        )
+
+    def _volume(self, key: str, status: VolumeStatus | None) -> info.ZInfoMsg:
+        if status is None:
+            volume, _, generation = key.partition("#")
+            return reports.volume_gone(VolumeId(volume), int(generation or 0))
+        return reports.volume(status)
+
+    def _content_tree(self, key: str, status: ContentTreeStatus | None) -> info.ZInfoMsg:
+        if status is None:
+            return reports.content_tree_gone(ContentTreeId(key))
+        return reports.content_tree(status)
+
+    def _blob(self, key: str, status: BlobStatus | None) -> info.ZInfoMsg:
+        if status is None:
+            return reports.blob_gone(Digest(key))
+        return reports.blob(status)
+
+    def _device(self) -> info.ZInfoMsg:
+        return device(self._report())
+
+    def _report(self) -> NodeReport:
+        line = self._line
+        context = line.context
+        uplink = context.settings.uplink
+        properties: dict[str, Property] = self._tables[kinds.PROPERTY.name]
+        known = {name: value for name, value in properties.items() if name in RULES}
+        unknown = {name: value for name, value in properties.items() if name not in RULES}
+        facts = line.checkpoint.facts
+        return NodeReport(
+            inventory=machine.inventory(context.paths.checkpoint, line.identity.serial),
+            boot=self._boot(),
+            version=__version__,
+            ports=machine.port_states(frozenset({uplink})),
+            properties=known,
+            unknown_properties=unknown,
+            apps=tuple(
+                (key, status.name, self._domain_name(key))
+                for key, status in self._tables[kinds.APP_INSTANCE_STATUS.name].items()
+            ),
+            reboot_counter=facts.reboot_counter or 0,
+            shutdown_counter=facts.shutdown_counter or 0,
+            root_hash=root_hash(context),
+            attestation=(
+                info.ATTESTATION_STATE_COMPLETE
+                if line.attested
+                else info.ATTESTATION_STATE_NONCE_WAIT
+            ),
+        )
+
+    def _domain_name(self, key: str) -> str:
+        status = self._tables[kinds.DOMAIN_STATUS.name].get(key)
+        return status.name if status else ""
+
+    def _boot(self) -> Boot:
+        try:
+            return msgspec.json.decode(self._line.context.paths.boot_record.read_bytes(), type=Boot)
+        except (OSError, msgspec.DecodeError):
+            return Boot(at=self._line.status.since if self._line.status else 0.0)
+
+    # -- delivery --
+
+    async def _deliver(self) -> None:
+        clock = self._line.context.clock
+        while True:
+            waiting = self.outbox.wait(clock.monotonic())
+            if waiting is None or waiting > 0:
+                await self._line.pause(waiting if waiting is not None else 3600.0, self._bell)
+                await clock.sleep(CALM)
+                continue
+            await self._deliver_one()
+
+    async def _deliver_one(self) -> None:
+        clock = self._line.context.clock
+        found = self.outbox.next(clock.monotonic())
+        if found is None:
+            return
+        key, turn, message = found
+        try:
+            reply = await self._line.link.post(f"/id/{self._line.node}/info", message)
+        except Failure as failure:
+            _log.info("info waits: %s", failure)
+            self.outbox.unreachable(clock.monotonic(), UNREACHABLE)
+            return
+        self.outbox.reachable()
+        outcome = self.outbox.answered(key, turn, reply.status, clock.monotonic())
+        if outcome is Delivery.DROP:
+            _log.error("info of %s is dropped: %s", key, in_words(reply.status))

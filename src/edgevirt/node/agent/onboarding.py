@@ -1,0 +1,84 @@
+"""How a node becomes known: certificates, registration, its UUID (wire.md section 6)."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import uuid
+
+from edgevirt.model.ids import NodeId
+from edgevirt.model.node import AgentState, SigningKey
+from edgevirt.node.agent.outcome import Failure, in_words, onboarding_delay
+from edgevirt.node.agent.state import Line
+from edgevirt.wire.messages import register
+
+_log = logging.getLogger(__name__)
+ASK_AGAIN = 600.0
+"""Seconds at least between two questions for the UUID once there is one."""
+
+
+async def onboard(line: Line) -> None:
+    """Returns when the node has a UUID; asks for as long as it takes."""
+    attempts = 0
+    while line.node is None:
+        try:
+            await line.refresh_certificates()
+            refusal = await _register(line)
+            await _learn_uuid(line, refusal)
+        except Failure as failure:
+            attempts += 1
+            delay = onboarding_delay(attempts)
+            _log.warning("%s; again in %.0f s", failure, delay)
+            await line.tell(AgentState.ONBOARDING, trouble=line.worse(failure, delay))
+            await line.pause(delay, line.onboarding_bell)
+    await line.tell(AgentState.ONLINE, trouble=None)
+    _log.info("onboarded as %s", line.node)
+
+
+async def _register(line: Line) -> str:
+    """The controller's refusal in words, empty when there was none.
+
+    A refusal is not the end: only the UUID's request tells whether the node is known.
+    """
+    if not line.identity.onboarding_cert:
+        return ""
+    message = register.ZRegisterMsg(
+        pemCert=base64.b64encode(line.identity.device_cert.encode()),
+        serial=line.identity.serial,
+        softSerial=line.identity.soft_serial,
+    )
+    reply = await line.link.post(
+        "/register", message.SerializeToString(), key=SigningKey.ONBOARDING
+    )
+    return "" if reply.status in {200, 201} else in_words(reply.status)
+
+
+async def _learn_uuid(line: Line, refusal: str) -> None:
+    reply = await line.link.post("/uuid", b"", sealed=True)
+    if reply.status != 200:
+        why = refusal or in_words(reply.status)
+        raise Failure(f"cannot onboard: {why}", reply.status)
+    answer = register_uuid(reply.body)
+    if answer != line.node:
+        line.checkpoint.remember(node=answer)
+    line.node = answer
+
+
+def register_uuid(body: bytes) -> NodeId:
+    """Raises Failure for an answer without a UUID."""
+    from edgevirt.wire.messages import identity
+
+    try:
+        return NodeId(str(uuid.UUID(identity.UuidResponse.FromString(body).uuid)))
+    except ValueError as error:
+        raise Failure(f"cannot onboard: the controller's answer holds no UUID: {error}") from error
+
+
+async def ask_again(line: Line) -> None:
+    """When the controller seems to have forgotten the node: it may have been given another UUID."""
+    try:
+        await line.refresh_certificates()
+        refusal = await _register(line)
+        await _learn_uuid(line, refusal)
+    except Failure as failure:
+        _log.warning("%s", failure)

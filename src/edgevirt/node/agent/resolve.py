@@ -1,0 +1,68 @@
+"""The config → every kind that the other services read. Missing means: delete."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from edgevirt.model import kinds
+from edgevirt.model.node import DeviceConfig, Property
+from edgevirt.node.agent.properties import resolve
+from edgevirt.runtime import Again, Inputs, Kind, Output
+
+MAINTENANCE = "maintenance.mode"
+
+
+class Resolve:
+    """In maintenance mode only properties are followed; all else stays as it was."""
+
+    name = "resolve"
+    reads: tuple[Kind[Any], ...] = (kinds.DEVICE_CONFIG,)
+    owns: tuple[Kind[Any], ...] = (
+        kinds.DATASTORE,
+        kinds.CONTENT_TREE,
+        kinds.VOLUME,
+        kinds.NETWORK_INSTANCE,
+        kinds.APP_INSTANCE,
+        kinds.CIPHER_CONTEXT,
+        kinds.PORT,
+        kinds.PROPERTY,
+    )
+
+    def plan(self, inputs: Inputs) -> Iterable[Output | Again]:
+        config = inputs.get(kinds.DEVICE_CONFIG, "node")
+        before = inputs.all(kinds.PROPERTY)
+        properties = resolve(config.properties if config else (), before)
+        for name, value in properties.items():
+            yield Output(kinds.PROPERTY, name, value)
+        if config is None or _in_maintenance(properties):
+            yield from self._as_before(inputs)
+        else:
+            yield from _things(config)
+
+    def _as_before(self, inputs: Inputs) -> Iterable[Output]:
+        for kind in self.owns:
+            if kind is not kinds.PROPERTY:
+                for key, value in inputs.all(kind).items():
+                    yield Output(kind, key, value)
+
+
+def _things(config: DeviceConfig) -> Iterable[Output]:
+    for store in config.datastores:
+        yield Output(kinds.DATASTORE, store.id, store)
+    for tree in config.content_trees:
+        yield Output(kinds.CONTENT_TREE, tree.id, tree)
+    for volume in config.volumes:
+        yield Output(kinds.VOLUME, volume.key, volume)
+    for instance in config.network_instances:
+        yield Output(kinds.NETWORK_INSTANCE, instance.id, instance)
+    for app in config.apps:
+        yield Output(kinds.APP_INSTANCE, app.id, app)
+    for context in config.cipher_contexts:
+        yield Output(kinds.CIPHER_CONTEXT, context.id, context)
+    for port in config.ports:
+        yield Output(kinds.PORT, port.name, port)
+
+
+def _in_maintenance(properties: Mapping[str, Property]) -> bool:
+    return properties[MAINTENANCE].value == "enabled"

@@ -1,0 +1,94 @@
+"""The service: starts from the checkpoint, onboards, then polls, attests and reports."""
+
+from __future__ import annotations
+
+import asyncio
+
+from edgevirt.model import kinds
+from edgevirt.model.node import AgentState, Identity
+from edgevirt.node.agent import attestation, config, metrics, onboarding
+from edgevirt.node.agent.checkpoint import Checkpoint
+from edgevirt.node.agent.info import News
+from edgevirt.node.agent.link import Link
+from edgevirt.node.agent.resolve import Resolve
+from edgevirt.node.agent.state import Line
+from edgevirt.node.agent.uploads import Uploads
+from edgevirt.node.service import Context, Service
+from edgevirt.runtime import Put, engine, release
+
+
+async def run(context: Context) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(engine.run(context.store, context.clock, [Resolve()]))
+        identity = await _identity(context)
+        checkpoint = Checkpoint(context.paths.checkpoint)
+        link = Link(context, identity)
+        line = Line(context, identity, link, checkpoint, node=checkpoint.facts.node)
+        await _take_over(line)
+        await config.load_checkpoint(line)
+        group.create_task(link.follow_signatures())
+        await onboarding.onboard(line)
+        for task in (
+            config.poll(line),
+            config.watch_certificates(line),
+            attestation.attest_always(line),
+            News(line).run(),
+            Uploads(line).run(),
+            metrics.report_metrics(line),
+            metrics.report_health(line),
+        ):
+            group.create_task(task)
+
+
+async def _take_over(line: Line) -> None:
+    """What the agent says by hand is whole from now on; old questions are withdrawn.
+
+    The config is not: until there is one, nobody may take its absence for a wish to delete.
+    """
+    store = line.context.store
+    for key in await store.list(kinds.SIGN_REQUEST):
+        await store.delete(kinds.SIGN_REQUEST, key)
+    await line.tell(AgentState.STARTING)
+    by_hand = (
+        kinds.AGENT_STATUS,
+        kinds.CONTROLLER_CERTIFICATES,
+        kinds.SIGN_REQUEST,
+        kinds.LOG_UPLOAD,
+    )
+    await release(store, by_hand)
+
+
+async def _identity(context: Context) -> Identity:
+    async for event in context.store.watch(kinds.IDENTITY):
+        if isinstance(event, Put):
+            return event.resource.value
+    raise RuntimeError("the store ended")
+
+
+SERVICE = Service(
+    name="agent",
+    reads=(
+        kinds.IDENTITY,
+        kinds.SIGNATURE,
+        kinds.APP_INSTANCE_STATUS,
+        kinds.APP_NETWORK_STATUS,
+        kinds.NETWORK_INSTANCE_STATUS,
+        kinds.VOLUME_STATUS,
+        kinds.CONTENT_TREE_STATUS,
+        kinds.BLOB_STATUS,
+        kinds.DOMAIN_STATUS,
+        kinds.DOMAIN_METRIC,
+        kinds.NETWORK_METRIC,
+        kinds.SERVICE_STATUS,
+        kinds.LOG_BUNDLE,
+    ),
+    owns=(
+        kinds.DEVICE_CONFIG,
+        *Resolve.owns,
+        kinds.CONTROLLER_CERTIFICATES,
+        kinds.SIGN_REQUEST,
+        kinds.AGENT_STATUS,
+        kinds.LOG_UPLOAD,
+    ),
+    run=run,
+)
