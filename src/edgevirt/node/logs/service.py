@@ -13,7 +13,7 @@ from edgevirt.node.logs.collector import AppNames, Collector
 from edgevirt.node.logs.lines import Dedup
 from edgevirt.node.logs.shelf import Shelf, Shelved
 from edgevirt.node.service import Context, Service
-from edgevirt.runtime import Put, release
+from edgevirt.runtime import Put
 from edgevirt.runtime.store import release
 from edgevirt.wire.logs import NodeHeader
 
@@ -64,7 +64,6 @@ async def _collect(context: Context, collector: Collector, ready: list[Shelved])
                 ),
             )
             ready.pop(0)
-        await release(context.store, [kinds.LOG_BUNDLE])
         await release(context.store, (kinds.LOG_BUNDLE,))
         await context.clock.sleep(TURN)
 

@@ -11,7 +11,7 @@ from edgevirt.node.service import Context, Service
 from edgevirt.node.trust.keys import Keys, load_or_make, read_key
 from edgevirt.node.trust.secrets import Secrets
 from edgevirt.node.trust.signatures import Signatures
-from edgevirt.runtime import engine, release
+from edgevirt.runtime import engine
 from edgevirt.runtime.store import release
 
 
@@ -21,7 +21,6 @@ async def run(context: Context) -> None:
     signing = {SigningKey.DEVICE: keys.device, **_onboarding(context.paths)}
     await context.store.put(kinds.IDENTITY, "node", _identity(keys, context.paths, serial))
     await release(context.store, (kinds.IDENTITY,))
-    await release(context.store, [kinds.IDENTITY])
     controllers = (Signatures(signing), Secrets(keys.ecdh, keys.ecdh_cert))
     await engine.run(context.store, context.clock, controllers)
 
