@@ -124,7 +124,7 @@ class SqlStore:
         return self._audiences[kind]
 
     async def _ask(self, run: Callable[[Transaction], U]) -> U:
-        answer: asyncio.Future[U] = self._loop.create_future()
+        answer: asyncio.Future[U] = asyncio.get_running_loop().create_future()
 
         def done(result: U) -> None:
             if not answer.done():

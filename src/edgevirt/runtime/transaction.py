@@ -17,11 +17,11 @@ from edgevirt.runtime.table import check_expected
 
 T = TypeVar("T")
 
-_metadata = sa.MetaData()
+metadata = sa.MetaData()
 
 _resources = sa.Table(
     "resource",
-    _metadata,
+    metadata,
     sa.Column("kind", sa.String, primary_key=True),
     sa.Column("key", sa.String, primary_key=True),
     sa.Column("version", sa.BigInteger, nullable=False),
@@ -30,7 +30,7 @@ _resources = sa.Table(
 
 _changes = sa.Table(
     "change",
-    _metadata,
+    metadata,
     sa.Column("version", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("kind", sa.String, nullable=False),
     sa.Column("key", sa.String, nullable=False),
@@ -41,7 +41,7 @@ _changes = sa.Table(
 
 _counter = sa.Table(
     "counter",
-    _metadata,
+    metadata,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("version", sa.BigInteger, nullable=False),
 )
@@ -79,7 +79,7 @@ def open_engine(url: str) -> sa.Engine:
         sa.event.listen(engine, "connect", _set_up_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
     with engine.begin() as connection:
-        _metadata.create_all(connection)
+        metadata.create_all(connection)
         if connection.execute(_read_counter).first() is None:
             connection.execute(sa.insert(_counter), {"id": 1, "version": 0})
     return engine
