@@ -9,13 +9,16 @@ import select
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import pytest_asyncio
 
-from edgevirt.host.net.network import LinuxNetwork, Network, NetworkError
+from edgevirt.host import namespace
+from edgevirt.host.net.network import CAPABILITIES, LinuxNetwork, Network, NetworkError
 from edgevirt.host.net.spec import (
     BridgeSpec,
     Filter,
@@ -539,14 +542,8 @@ async def test_a_new_name_is_told_to_the_server_that_runs(lab: Lab, network: Net
     await two_guests(network, guarded(3))
     pid = await network.ensure_name_server(NAMES)
     names = (*NAMES.names, ("db", ("10.1.0.50",)))
-    more = NameServerSpec(
-        bridge="bn1",
-        subnet=NAMES.subnet,
-        gateway=NAMES.gateway,
-        routed=True,
-        domain=NAMES.domain,
-        ntp=NAMES.ntp,
-        upstream=NAMES.upstream,
+    more = msgspec.structs.replace(
+        NAMES,
         names=names,
         leases=(Lease(mac="02:00:00:00:00:03", ip="10.1.0.3", host="db"),),
     )
@@ -656,3 +653,78 @@ async def test_listening_sockets_are_seen(lab: Lab, network: Network) -> None:
         (6, NODE_ADDRESS, 8082),
         (17, NODE_ADDRESS, 8082),
     }
+
+
+# -- rights --
+
+_UID = 64107
+_CONFINED = """
+import asyncio, os, sys
+from pathlib import Path
+from edgevirt.host.confine import Confinement, confine
+from edgevirt.host.net.network import CAPABILITIES, LinuxNetwork
+from edgevirt.host.seccomp import Profile
+from tests.conformance import test_networks_host as laws
+
+directory, lacking = Path(sys.argv[1]), set(sys.argv[2:])
+for name in ("netns", "networks"):
+    (directory / name).mkdir()
+    os.chown(directory / name, laws._UID, laws._UID)
+
+async def main():
+    network = LinuxNetwork(directory / "netns", directory / "networks")
+    await network.prepare()
+    await laws.two_guests(network, laws.guarded(2, laws.ALLOW_ALL))
+    pid = await network.ensure_name_server(laws.NAMES)
+    assert await network.ensure_name_server(laws.OTHER_NAMES) == pid
+    await network.drops(), await network.counters(), await network.listeners()
+    await network.remove_name_server("bn1")
+    for name in await network.guests():
+        await network.remove_guest(name)
+    await network.remove_bridge("instance-1")
+    assert not await network.guests()
+
+confine(
+    Confinement(
+        uid=laws._UID,
+        gid=laws._UID,
+        capabilities=CAPABILITIES - lacking,
+        network=True,
+        profile=Profile.MOUNTING,
+        umask=0o022,
+    ),
+    os.getppid(),
+)
+asyncio.run(main())
+"""
+OTHER_NAMES = msgspec.structs.replace(NAMES, names=(("x", ("10.1.0.77",)),), leases=())
+
+
+def _confined(lab: Lab, lacking: str = "") -> subprocess.CompletedProcess[str]:
+    place = lab.directory / "confined"
+    place.mkdir(mode=0o755)
+    try:
+        return subprocess.run(
+            [sys.executable, "-c", _CONFINED, str(place), *([lacking] if lacking else [])],
+            env={**os.environ, "PYTHONPATH": "src:."},
+            capture_output=True,
+            text=True,
+        )
+    finally:
+        for pid in place.glob("networks/*/state/pid"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid.read_text()), signal.SIGKILL)
+        for guest in place.glob("netns/*"):
+            namespace.drop_network_namespace(guest)
+
+
+def test_a_user_with_these_capabilities_can_do_it_all(lab: Lab) -> None:
+    done = _confined(lab)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("lacking", sorted(CAPABILITIES))
+def test_none_of_the_capabilities_is_too_much(lab: Lab, lacking: str) -> None:
+    done = _confined(lab, lacking)
+    assert done.returncode == 1
+    assert "NetworkError" in done.stderr

@@ -170,8 +170,9 @@ def _start(bridge: str, folder: Path) -> int:
             f"cannot start the name server of {bridge}: there is no user {USER}"
         ) from None
     state = folder / "state"
-    os.chown(state, user.pw_uid, -1)
-    state.chmod(0o775)
+    if state.stat().st_uid != user.pw_uid:
+        state.chmod(0o775)
+        os.chown(state, user.pw_uid, -1)
     restricted = [
         "setpriv",
         f"--reuid={user.pw_uid}",

@@ -27,6 +27,23 @@ from edgevirt.host.net.spec import (
 
 T = TypeVar("T")
 
+CAPABILITIES = frozenset(
+    {
+        "NET_ADMIN",  # links, addresses, sysctls, packet filter
+        "SYS_ADMIN",  # namespaces and their mounts
+        # to run name servers as another user: give them their files, become it, tell it, and
+        # hand on what they need themselves
+        "CHOWN",
+        "SETUID",
+        "SETGID",
+        "KILL",
+        "NET_RAW",
+        "NET_BIND_SERVICE",
+    }
+)
+"""What a process needs for LinuxNetwork, inheritable and ambient; and it must be able to start
+programs, mount, and make and enter namespaces."""
+
 
 class NetworkError(Exception):
     """«cannot X: why». The same call may succeed later."""
