@@ -178,7 +178,7 @@ class AppInstanceApplied(Noun, frozen=True, kw_only=True):
 
     app: AppInstance
     generation: int = 1
-    """Of its domain; grows when the app restarts with, or is moved to, another config."""
+    """Of its domain; grows with each start within one run of the node."""
     domain: Domain | None = None
     """As last told to domains; None: it never ran."""
     boot: str = ""

@@ -84,11 +84,20 @@ def is_live(applied: AppInstanceApplied, boot: str) -> bool:
     return applied.domain is not None and applied.boot == boot
 
 
-def is_down(applied: AppInstanceApplied, domain: DomainStatus | None) -> bool:
-    """The domain was told to end, and did. (One that ended by itself is in trouble.)"""
-    told = applied.domain is not None and not applied.domain.activate
-    ended = domain is not None and domain.state == SwState.HALTED and domain.trouble is None
-    return told and ended
+def is_down(applied: AppInstanceApplied, status: DomainStatus | None) -> bool:
+    """The domain was told to end, and this very one did. (One that ended by itself is in trouble.)
+
+    Each start is of another generation, so word of an earlier end is not taken for it.
+    """
+    domain = applied.domain
+    return (
+        domain is not None
+        and not domain.activate
+        and status is not None
+        and status.generation == domain.generation
+        and status.state == SwState.HALTED
+        and status.trouble is None
+    )
 
 
 def memory_held(applied: AppInstanceApplied | None, domain: DomainStatus | None, boot: str) -> int:
@@ -121,7 +130,7 @@ def _from_nothing(applied: AppInstanceApplied, facts: Facts, world: World, memor
     ):
         applied = replace(applied, app=merge_live(old, wanted))
     else:
-        applied = _apply(applied, wanted)
+        applied = replace(applied, app=wanted)
     if not wanted.activate:
         wait = gates.await_volumes(applied.app.volumes, world.volumes)
         return Step(applied, compare(applied.app, wanted), wait)
@@ -131,7 +140,7 @@ def _from_nothing(applied: AppInstanceApplied, facts: Facts, world: World, memor
 def _from_down(applied: AppInstanceApplied, facts: Facts, world: World, memory: Memory) -> Step:
     wanted = facts.wanted
     purge = compare(applied.app, wanted).purge
-    applied = _apply(applied, wanted if purge else restarted(applied.app, wanted))
+    applied = replace(applied, app=wanted if purge else restarted(applied.app, wanted))
     if not wanted.activate:
         return Step(applied, compare(applied.app, wanted))
     return _bring_up(applied, facts, world, memory, first=False)
@@ -159,7 +168,7 @@ def _from_up(applied: AppInstanceApplied, facts: Facts, world: World, memory: Me
     wait = gates.await_network(target, facts.network)
     if wait is not None:
         return changed(staying, wait=wait, moving=moving)
-    applied = _told_to_run(_apply(applied, target), facts, world)
+    applied = _told_to_run(replace(applied, app=target), facts, world)
     return Step(applied, compare(applied.app, wanted))
 
 
@@ -193,21 +202,19 @@ def _ready(app: AppInstance, facts: Facts, world: World, memory: Memory) -> Wait
     )
 
 
-def _apply(applied: AppInstanceApplied, app: AppInstance) -> AppInstanceApplied:
-    """Another generation, unless only what applies to a running app is different."""
-    same = merge_live(applied.app, app) == app
-    return replace(applied, app=app, generation=applied.generation + (0 if same else 1))
-
-
 def _told_to_run(applied: AppInstanceApplied, facts: Facts, world: World) -> AppInstanceApplied:
+    """All gates are passed."""
+    generation = applied.generation
+    if is_live(applied, world.boot):
+        generation += 1
     domain = make_domain(
         applied.app,
         number=facts.number,
-        generation=applied.generation,
+        generation=generation,
         volumes=world.volumes,
         network=facts.network,
     )
-    return replace(applied, domain=domain, boot=world.boot)
+    return replace(applied, generation=generation, domain=domain, boot=world.boot)
 
 
 def _told_to_end(applied: AppInstanceApplied) -> AppInstanceApplied:

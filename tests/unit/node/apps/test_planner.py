@@ -390,8 +390,7 @@ def test_deactivated_app_stops_and_stays_stopped_with_its_state_kept() -> None:
 
     node.want(app())
     node.plan()
-    assert node.domain().activate
-    assert node.domain().generation == 1
+    assert (node.domain().activate, node.domain().generation) == (True, 2)
 
 
 def test_crashing_app_tells_state_trouble_and_restarts_of_its_domain() -> None:

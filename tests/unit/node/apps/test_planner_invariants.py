@@ -32,6 +32,8 @@ class AppsLife(RuleBasedStateMachine):
         self.wanted: AppInstance | None = None
         self.told: Domain | None = None
         self.network_instance()
+        self.create(activate=True)
+        self.all_act()
 
     def _want(self, wanted: AppInstance | None) -> None:
         self.wanted = wanted
@@ -85,21 +87,36 @@ class AppsLife(RuleBasedStateMachine):
             moved = replace(wanted.interfaces[0], ip=f"10.1.0.{number}")
             wanted = replace(wanted, interfaces=(moved,))
         else:
-            wanted = replace(wanted, name=f"name {number}", version=str(number))
-        self._want(wanted)
+            wanted = replace(wanted, name=f"name {number}")
+        self._want(replace(wanted, version=str(int(wanted.version) + 1)))
 
     # -- the other services --
 
-    @rule(generation=st.integers(0, 3), state=st.sampled_from(list(SwState)[:11]))
-    def volume(self, generation: int, state: SwState) -> None:
-        """A volume that is created stays so, unless it is neither wanted nor used."""
-        known = self.node.inputs.get(VOLUME_STATUS, {}).get(volume_key(VOLUME, generation))
-        if known is None or known.state != SwState.CREATED_VOLUME:
-            self.node.volume_is(state, generation=generation)
+    @rule()
+    def all_act(self) -> None:
+        """Each gets done what it can, as often as nobody disturbs."""
+        self.volumes_act(SwState.CREATED_VOLUME)
+        self.node.plan_any()
+        self.networks_acts()
+        self.node.plan_any()
+        self.domains_acts(SwState.RUNNING)
 
-    @rule(generation=st.integers(0, 3))
-    def volume_made(self, generation: int) -> None:
-        self.node.volume_is(SwState.CREATED_VOLUME, generation=generation)
+    @rule(state=st.sampled_from([SwState.DOWNLOADING, SwState.CREATED_VOLUME]))
+    def volumes_act(self, state: SwState) -> None:
+        """On what is in the config; what was created stays so."""
+        for ref in self.wanted.volumes if self.wanted is not None else ():
+            known = self.node.inputs.get(VOLUME_STATUS, {}).get(volume_key(VOLUME, ref.generation))
+            if known is None or known.state != SwState.CREATED_VOLUME:
+                self.node.volume_is(state, generation=ref.generation)
+
+    @rule()
+    def volumes_of_old_are_removed(self) -> None:
+        """What is neither in the config nor in use."""
+        config = {ref.generation for ref in self.wanted.volumes} if self.wanted else set()
+        used = self.node.inputs.get(VOLUME_USE, {})
+        for key in list(self.node.inputs.get(VOLUME_STATUS, {})):
+            if key not in used and int(key.rpartition("#")[2]) not in config:
+                self.node.drop(VOLUME_STATUS, key)
 
     @rule()
     def network_instance(self) -> None:
