@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import bisect
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from edgevirt.fleet.objects.base import ApiObject, born, object_key, timestamp
 from edgevirt.fleet.objects.kinds import BY_NAME, NAMESPACE, ApiKind
 from edgevirt.fleet.objects.names import check_metadata
 from edgevirt.fleet.objects.namespace import DEFAULT, Namespace, NamespaceStatus
+from edgevirt.fleet.objects.problems import NOT_FOUND, Problem
 from edgevirt.fleet.objects.references import DELETION_ORDER
 from edgevirt.fleet.objects.sealing import Sealer
 from edgevirt.runtime.clock import Clock
@@ -65,7 +67,10 @@ class Registry:
         """What is stored as it is served."""
         value = resource.value
         if kind.name == "Secret":
-            value = self._sealer.open(value)
+            try:
+                value = self._sealer.open(value)
+            except ValueError as error:
+                raise errors.ApiError(500, "InternalError", str(error)) from error
         if kind.view is not None:
             value = kind.view.outward(value)
         return Held(kind, value, resource.version)
@@ -89,9 +94,8 @@ class Registry:
         snapshot = await self._snapshots.take(kind.store)
         keys = snapshot.within(namespace)
         items: list[Held] = []
-        for index, key in enumerate(keys):
-            if key <= after:
-                continue
+        for index in range(bisect.bisect_right(keys, after), len(keys)):
+            key = keys[index]
             held = self.held(kind, snapshot.values[key])
             if not selector.matches(held.value):
                 continue
@@ -218,7 +222,7 @@ class Registry:
     ) -> Held:
         await self._check_namespace(kind, namespace, draft["metadata"].get("name", ""))
         value = drafts.newborn(kind, draft, options, self.clock.now(), entries)
-        await self._judge(kind, value, None)
+        await self._judge(kind, value, None, options)
         if options.dry_run:
             return Held(kind, value, 0)
         return await self._put(kind, value, ABSENT)
@@ -255,7 +259,9 @@ class Registry:
                 f"in namespace {namespace} because it is being terminated"
             )
 
-    async def _judge(self, kind: ApiKind[Any], value: ApiObject, old: ApiObject | None) -> None:
+    async def _judge(
+        self, kind: ApiKind[Any], value: ApiObject, old: ApiObject | None, options: Options
+    ) -> None:
         problems = [*check_metadata(value.metadata, namespaced=kind.namespaced)]
         problems += kind.validate(value)
         if old is not None:
@@ -264,6 +270,10 @@ class Registry:
             old is None or drafts.intent(encode(value)) != drafts.intent(encode(old))
         ):
             problems += await self._admission.judge(kind, value)
+        if options.dry_run:
+            # What it names may be part of the same dry run, and thus not there.
+            options.warnings += [f"{p.field}: {p.message}" for p in problems if _is_dangling(p)]
+            problems = [p for p in problems if not _is_dangling(p)]
         if problems:
             raise errors.invalid(kind, value.metadata.name, problems)
 
@@ -283,7 +293,7 @@ class Registry:
         if value == held.value:
             return held
         if options.subresource != "status":
-            await self._judge(held.kind, value, held.value)
+            await self._judge(held.kind, value, held.value, options)
         if options.dry_run:
             return Held(held.kind, value, held.version)
         meta = value.metadata
@@ -358,3 +368,7 @@ class Registry:
             return False
         await self.store.delete(NAMESPACE, namespace)
         return True
+
+
+def _is_dangling(problem: Problem) -> bool:
+    return problem.reason == NOT_FOUND

@@ -18,6 +18,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from edgevirt.fleet.api.app import CERTIFICATE
 
 MAX_CONNECTIONS = 2000
+MAX_HEADERS = 64 * 1024
+"""Bytes of a request's headers."""
+HEADER_SECONDS = 20.0
+"""Within which a request's headers must have come."""
 GRACE = 5
 """Seconds that a stop waits for requests under way."""
 
@@ -32,19 +36,51 @@ class Tls:
 
 
 class _Protocol(HttpToolsProtocol):
-    """Puts the peer's certificate, which TLS verified, into the scope of each request."""
+    """Puts the peer's certificate, which TLS verified, into the scope of each request; and bounds
+    what a stranger can make the server wait for and hold before a request is known."""
 
     _certificate: bytes | None = None
+    _head: int | None = 0
+    """Bytes of the request so far, while its headers are not complete."""
+    _patience: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         tls = transport.get_extra_info("ssl_object")
         self._certificate = tls.getpeercert(binary_form=True) if tls is not None else None
+        self._wait_for_headers()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._head is not None:
+            self._head += len(data)
+        super().data_received(data)
+        if self._head is not None and self._head > MAX_HEADERS:
+            self.transport.close()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         scope: dict[str, Any] = self.scope  # type: ignore[assignment]
         scope[CERTIFICATE] = self._certificate
+        if self._head is None:
+            self._head = 0
+            self._wait_for_headers()
+
+    def on_headers_complete(self) -> None:
+        self._head = None
+        self._stop_waiting()
+        super().on_headers_complete()
+
+    def _wait_for_headers(self) -> None:
+        self._patience = self.loop.call_later(HEADER_SECONDS, self.transport.close)
+
+    def _stop_waiting(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
 
 
 class _Server(uvicorn.Server):

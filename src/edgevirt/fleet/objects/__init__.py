@@ -16,7 +16,7 @@ from edgevirt.fleet.objects.datastore import Datastore
 from edgevirt.fleet.objects.edgenode import EdgeNode
 from edgevirt.fleet.objects.event import Event, ObjectReference, make_event
 from edgevirt.fleet.objects.image import Image
-from edgevirt.fleet.objects.kinds import BY_NAME, GROUP, KINDS, VERSION, ApiKind
+from edgevirt.fleet.objects.kinds import BY_NAME, GROUP, KINDS, VERSION, ApiKind, reference_to
 from edgevirt.fleet.objects.namespace import Namespace
 from edgevirt.fleet.objects.network_instance import NetworkInstance
 from edgevirt.fleet.objects.onboarding import EnrollmentRequest, OnboardingKey
@@ -50,6 +50,7 @@ __all__ = [
     "load_sealer",
     "make_event",
     "object_key",
+    "reference_to",
     "set_condition",
     "timestamp",
 ]

@@ -139,7 +139,8 @@ class AppSpec(ApiStruct, frozen=True, kw_only=True):
     command: tuple[str, ...] = ()
     """The program and its arguments instead of the image's own."""
     env: tuple[EnvVar, ...] = ()
-    """Variables of the environment, besides the image's own."""
+    """Variables of the environment, besides the image's own. `EDGEVIRT_NODE`, `EDGEVIRT_APP` and
+    `EDGEVIRT_PROJECT` are there anyway: where the app runs."""
     resources: AppResources = AppResources()
     """What it may use."""
     volumes: tuple[AppVolume, ...] = ()

@@ -95,8 +95,8 @@ class AppInstanceStatus(ApiStruct, frozen=True, kw_only=True):
     """Its volumes."""
     progress: int = 0
     """Percent of what is to be downloaded."""
-    observed_generation: int = 0
-    """The generation of the spec that the node's config has."""
+    observed_generation: int | None = None
+    """The generation of the spec that the node's config has; `kubectl wait` waits for it."""
 
 
 class AppInstance(ApiObject, frozen=True, kw_only=True):

@@ -157,3 +157,14 @@ EVENTS_VIEW = replace(
 )
 SERVED = (*KINDS, EVENTS_VIEW)
 """All rows of the API; some kinds come in two forms."""
+
+
+def reference_to(kind: ApiKind[Any], value: ApiObject) -> event.ObjectReference:
+    """What an Event about `value` names; `kubectl describe` and `kubectl events` find it by that."""
+    return event.ObjectReference(
+        kind=kind.name,
+        api_version=kind.api_version,
+        namespace=value.metadata.namespace,
+        name=value.metadata.name,
+        uid=value.metadata.uid,
+    )

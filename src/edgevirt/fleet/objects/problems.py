@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+NOT_FOUND = "FieldValueNotFound"
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -37,7 +39,7 @@ def unsupported(field: str, value: object, supported: Iterable[str], hint: str =
 
 def not_found(field: str, value: object, hint: str = "") -> Problem:
     text = f"Not found: {_quote(value)}" + (f": {hint}" if hint else "")
-    return Problem("FieldValueNotFound", field, text)
+    return Problem(NOT_FOUND, field, text)
 
 
 def duplicate(field: str, value: object, why: str = "") -> Problem:

@@ -32,13 +32,11 @@ class Secret(ApiObject, frozen=True, kw_only=True):
 
 
 def settle(secret: Secret, _old: Secret | None, _by: str, _now: float) -> Secret:
-    """With `stringData` moved into `data`, as Kubernetes does on every write."""
-    if not secret.string_data:
-        return secret
+    """With `stringData` moved into `data`, as Kubernetes does on every write, and a type."""
     moved = {k: base64.b64encode(v.encode()).decode() for k, v in secret.string_data.items()}
     return Secret(
         metadata=secret.metadata,
-        type=secret.type,
+        type=secret.type or OPAQUE,
         data={**secret.data, **moved},
         immutable=secret.immutable,
     )
