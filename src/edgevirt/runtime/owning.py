@@ -9,6 +9,8 @@ from logging import Logger
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
+import msgspec
+
 from edgevirt.runtime import frames
 from edgevirt.runtime.journal import Journal
 from edgevirt.runtime.persist import Directory
@@ -62,7 +64,12 @@ class Kept(Generic[T]):
         self._journal = journal
         kept = journal.load()
         for key, (version, data) in kept.values.items():
-            self.table.set(Resource(kind, key, kind.decode(data), version))
+            try:
+                value = kind.decode(data)
+            except msgspec.MsgspecError as error:
+                self._log.error("%s %r is forgotten: not of this kind: %s", kind.name, key, error)
+            else:
+                self.table.set(Resource(kind, key, value, version))
         self._version = self.table.version = kept.version
 
     async def put(self, key: str, value: T, expect: int | None) -> Resource[T]:

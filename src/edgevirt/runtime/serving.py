@@ -11,7 +11,8 @@ import fcntl
 import os
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from logging import Logger
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
@@ -35,7 +36,6 @@ CONNECTIONS = 16
 """Of one reader to one kind at once. It needs one."""
 
 _credentials = struct.Struct("3i")
-_directories: dict[Path, int] = {}
 
 
 def peer_uid(transport: asyncio.BaseTransport) -> int:
@@ -46,18 +46,17 @@ def peer_uid(transport: asyncio.BaseTransport) -> int:
     return uid
 
 
-def reachable(path: Path) -> str:
-    """`path`, or a shorter name of it where a socket's address (107 bytes) would not hold it.
-
-    Then its directory stays open for the life of the process.
-    """
+@contextmanager
+def reachable(path: Path) -> Iterator[str]:
+    """`path`, or a shorter name of it where a socket's address (107 bytes) would not hold it."""
     if len(os.fsencode(path)) <= 107:
-        return str(path)
-    fd = _directories.get(path.parent)
-    if fd is None:
-        fd = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        _directories[path.parent] = fd
-    return f"/proc/self/fd/{fd}/{path.name}"
+        yield str(path)
+        return
+    fd = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{fd}/{path.name}"
+    finally:
+        os.close(fd)
 
 
 class Server(Generic[T]):
@@ -74,6 +73,7 @@ class Server(Generic[T]):
         self._readers: list[_Reader[T]] = []
         self._connections: set[_Reader[T]] = set()
         self.closed = False
+        self._refused: set[int] = set()
         self._memo: tuple[Resource[T] | None, bytes] = (None, b"")
         self._lock: int | None = None
         self._server: asyncio.Server | None = None
@@ -97,7 +97,8 @@ class Server(Generic[T]):
         try:
             path.unlink(missing_ok=True)
             listener.setblocking(False)
-            listener.bind(reachable(path))
+            with reachable(path) as address:
+                listener.bind(address)
             path.chmod(0o666)  # the kernel's word about the peer decides, not the file's mode
             loop = asyncio.get_running_loop()
             self._server = await loop.create_unix_server(self._connect, sock=listener)
@@ -145,15 +146,21 @@ class Server(Generic[T]):
         self._connections.add(reader)
         return reader
 
-    def join(self, reader: _Reader[T]) -> str | None:
-        """Why `reader` is refused; None when it may read, and is told everything from now on."""
-        why = self._refusal(reader.uid)
-        if why is not None:
-            self._log.warning("%s refused to user %d: %s", self._table.kind.name, reader.uid, why)
-            return why
+    def admit(self, uid: int) -> str | None:
+        """Why user `uid` may not read; None when it may."""
+        why = self._refusal(uid)
+        if why is not None and uid not in self._refused:
+            self._refused.add(uid)  # said once: nobody fills the log by trying again
+            self._log.warning("%s refused to user %d: %s", self._table.kind.name, uid, why)
+        return why
+
+    def join(self, reader: _Reader[T]) -> bool:
+        """Tells `reader` everything from now on. False when its user has enough connections."""
+        if sum(1 for other in self._readers if other.uid == reader.uid) >= CONNECTIONS:
+            return False
         self._readers.append(reader)
         self._table.subscribe(reader)
-        return None
+        return True
 
     def leave(self, reader: _Reader[T]) -> None:
         self._connections.discard(reader)
@@ -168,8 +175,6 @@ class Server(Generic[T]):
         admitted = self._table.kind.readers
         if admitted is not None and name not in admitted and name != self._name:
             return f"{name} is none of its readers"
-        if sum(1 for other in self._readers if other.uid == uid) >= CONNECTIONS:
-            return f"{name} has {CONNECTIONS} connections already"
         return None
 
 
@@ -194,10 +199,12 @@ class _Reader(Backlog[T], asyncio.Protocol):
             self._transport.abort()
             return
         self.uid = peer_uid(transport)
-        why = self._server.join(self)
+        why = self._server.admit(self.uid)
         if why is not None:
             self._transport.write(frames.encode(Frame(frames.DENIED, why, 0)))
             self._transport.close()
+        elif not self._server.join(self):
+            self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         self.abort()  # a reader has nothing to say

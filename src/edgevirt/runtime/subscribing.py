@@ -64,9 +64,10 @@ class Subscription(Generic[T]):
         loop = asyncio.get_running_loop()
         while self._denied is None:
             try:
-                transport, link = await loop.create_unix_connection(
-                    lambda: _Link(self), reachable(self._path)
-                )
+                with reachable(self._path) as address:
+                    transport, link = await loop.create_unix_connection(
+                        lambda: _Link(self), address
+                    )
             except OSError:
                 await self._clock.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
