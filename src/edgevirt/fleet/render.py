@@ -330,7 +330,7 @@ def _app(instance: AppInstance, app: App, objects: Objects) -> app_model.AppInst
         vcpus=app.cpus,
         mode=_MODES[spec.virtualization],
     )
-    user_data = _user_data(app)
+    user_data = _user_data(instance, app)
     staged = [(i.name, i.network_instance, i.ip, i.mac) for i in spec.interfaces]
     return app_model.AppInstance(
         id=app_id(instance),
@@ -353,11 +353,18 @@ def _number(*what: object) -> int:
     return zlib.crc32(msgspec.msgpack.encode(what)) >> 1
 
 
-def _user_data(app: App) -> str:
-    lines = [f"{variable.name}={variable.value}" for variable in app.spec.env]
+def _user_data(instance: AppInstance, app: App) -> str:
+    """The environment: where the app runs, then what it asks for, which may say otherwise."""
+    where = {
+        "EDGEVIRT_APP": instance.metadata.name,
+        "EDGEVIRT_NODE": instance.spec.edge_node,
+        "EDGEVIRT_PROJECT": instance.metadata.namespace,
+    }
+    named = where | {variable.name: variable.value for variable in app.spec.env}
+    lines = [f"{name}={value}" for name, value in named.items()]
     if app.spec.command:
         lines.append(f"EVE_ECO_CMD={shlex.join(app.spec.command)}")
-    return base64.b64encode("\n".join(lines).encode()).decode() if lines else ""
+    return base64.b64encode("\n".join(lines).encode()).decode()
 
 
 def _interface(wanted: AppInterface, objects: Objects) -> network.AppInterface:
