@@ -35,11 +35,13 @@ def split(name: str) -> tuple[str, ...]:
 
 
 class Rooted:
-    """Opens and makes directories below `root`. Close it when done."""
+    """Opens and makes directories below `root`, all root's and 0755 at first. Close it when
+    done.
+    """
 
     def __init__(self, root: Path) -> None:
-        self._path = root
         self._root = os.open(root, _DIRECTORY)
+        _give_to_root(self._root)
         self._last: tuple[str, ...] = ()
         self._directory = os.dup(self._root)
 
@@ -48,8 +50,8 @@ class Rooted:
         os.close(self._directory)
 
     def directory(self, parts: tuple[str, ...], *, make: bool = True) -> int:
-        """A descriptor of the directory `parts`, made (root's, 0755) where it is missing; valid
-        until the next call. Symbolic links on the way lead where they would with `root` as `/`.
+        """A descriptor of the directory `parts`, made where it is missing; valid until the next
+        call. Symbolic links on the way lead where they would with `root` as `/`.
 
         Raises Outside, NotADirectoryError when a file is in the way, FileNotFoundError unless
         `make`.
@@ -114,6 +116,12 @@ def _enter(directory: int, name: str, make: bool) -> int:
     except FileNotFoundError:
         if not make:
             raise
-        os.mkdir(name, 0o755, dir_fd=directory)
-        os.chown(name, 0, 0, dir_fd=directory)
-        return os.open(name, _DIRECTORY, dir_fd=directory)
+        os.mkdir(name, dir_fd=directory)
+        made = os.open(name, _DIRECTORY, dir_fd=directory)
+        _give_to_root(made)
+        return made
+
+
+def _give_to_root(directory: int) -> None:
+    os.fchown(directory, 0, 0)
+    os.fchmod(directory, 0o755)

@@ -164,6 +164,8 @@ class BlobDownload(Noun, frozen=True, kw_only=True):
     state: SwState
     received: int = 0
     size: int = 0
+    media_type: str = ""
+    """As the datastore said; tells a manifest from a file."""
     attempt: int = 0
     trouble: Trouble | None = None
 

@@ -1,0 +1,132 @@
+"""Volumes on disk: each a file or a directory, and a record that says it is whole.
+
+`volumes/<key>` without `volumes/<key>.json` is what a crash left, and goes at the next start.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import msgspec
+
+from edgevirt.host.disk import (
+    DiskError,
+    copy_sparse,
+    make_ext4,
+    remove_tree,
+    sync_directory,
+    sync_file_system,
+    write_whole,
+)
+from edgevirt.model.content import ContentFormat, ImageConfig
+from edgevirt.model.ids import Digest
+
+
+class VolumeRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    format: ContentFormat
+    size: int
+    """Bytes at most, as far as something bounds them."""
+    layers: tuple[Digest, ...] = ()
+    """Lowest first."""
+    image: ImageConfig | None = None
+
+
+class VolumeFiles:
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def begin(self) -> None:
+        """Clears what a crash left half done. Blocks."""
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        whole = set(self.records())
+        for path in list(self._directory.iterdir()):
+            if path.name.removesuffix(".json") not in whole:
+                remove_tree(path)
+
+    def path(self, key: str) -> Path:
+        return self._directory / key
+
+    def record(self, key: str) -> VolumeRecord | None:
+        """None: there is no such volume, or not all of it."""
+        try:
+            data = self._record_path(key).read_bytes()
+            record = msgspec.json.decode(data, type=VolumeRecord)
+        except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
+            return None
+        return record if self.path(key).exists() else None
+
+    def records(self) -> dict[str, VolumeRecord]:
+        keys = [path.name.removesuffix(".json") for path in self._directory.glob("[!.]*.json")]
+        found = {key: self.record(key) for key in keys}
+        return {key: record for key, record in found.items() if record is not None}
+
+    def make_overlay(self, key: str, record: VolumeRecord, top_layer: Path | None) -> None:
+        """`upper` and `work`; the root directory is owned as in the topmost layer. Blocks.
+
+        Raises DiskError.
+        """
+        staged = self._staged(key)
+        with _saying(key):
+            staged.mkdir(mode=0o700)
+            (staged / "work").mkdir(mode=0o700)
+            (staged / "upper").mkdir()
+            like = os.stat(top_layer) if top_layer is not None else None
+            os.chown(staged / "upper", like.st_uid if like else 0, like.st_gid if like else 0)
+            os.chmod(staged / "upper", stat.S_IMODE(like.st_mode) if like else 0o755)
+            sync_file_system(staged)
+            self._commit(key, record)
+
+    async def make_blank(self, key: str, record: VolumeRecord) -> None:
+        """An empty ext4 file system of `record.size` bytes. Raises DiskError."""
+        staged = self._staged(key)
+        with _saying(key):
+            await make_ext4(staged, record.size, key[:8])
+            self._commit(key, record)
+
+    async def make_copy(self, key: str, record: VolumeRecord, blob: Path) -> None:
+        """A disk of its own from a blob; a raw one is as big as `record.size`. Raises DiskError."""
+        staged = self._staged(key)
+        with _saying(key):
+            await copy_sparse(blob, staged)
+            if record.format == ContentFormat.RAW and record.size > staged.stat().st_size:
+                os.truncate(staged, record.size)
+            self._commit(key, record)
+
+    def remove(self, key: str) -> None:
+        """Blocks, long for a big directory. After a crash nothing of it is believed."""
+        with suppress(FileNotFoundError):
+            self._record_path(key).unlink()
+        path, gone = self.path(key), self._directory / f".{key}.gone"
+        remove_tree(gone)
+        with suppress(FileNotFoundError):
+            path.rename(gone)
+        remove_tree(gone)
+
+    def _staged(self, key: str) -> Path:
+        staged = self._directory / f".{key}.part"
+        remove_tree(staged)
+        return staged
+
+    def _commit(self, key: str, record: VolumeRecord) -> None:
+        remove_tree(self.path(key))
+        (self._directory / f".{key}.part").rename(self.path(key))
+        sync_directory(self._directory)
+        write_whole(self._record_path(key), msgspec.json.encode(record), mode=0o600)
+
+    def _record_path(self, key: str) -> Path:
+        return self._directory / f"{key}.json"
+
+
+@contextmanager
+def _saying(key: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as failure:
+        full = failure.errno in {errno.ENOSPC, errno.EDQUOT}
+        why = "the disk is full" if full else str(failure)
+        raise DiskError(f"cannot make volume {key}: {why}") from failure

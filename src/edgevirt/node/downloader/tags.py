@@ -1,0 +1,54 @@
+"""TagRequest → TagAnswer: asks registries which digest a tag stands for. Once: tags move."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from typing import Any
+
+from edgevirt.host.fetch import CannotFetch
+from edgevirt.model.content import TagAnswer, TagRequest
+from edgevirt.model.kinds import PROPERTY, TAG_ANSWER, TAG_REQUEST
+from edgevirt.node.downloader import sources
+from edgevirt.node.downloader.retries import Jitter, delay
+from edgevirt.node.troubles import worsen
+from edgevirt.runtime import Inputs, Kind, Report, Retry
+
+
+class TagReconciler:
+    name = "tags"
+    spec: Kind[Any] = TAG_REQUEST
+    status: Kind[Any] = TAG_ANSWER
+    reads: tuple[Kind[Any], ...] = (*sources.READS, PROPERTY)
+    recheck: float | None = None
+
+    def __init__(self, sources: sources.Sources, jitter: Jitter = random.random) -> None:
+        self._sources = sources
+        self._jitter = jitter
+
+    async def existing(self) -> Iterable[str]:
+        return ()
+
+    async def reconcile(
+        self, key: str, spec: TagRequest | None, inputs: Inputs, report: Report[TagAnswer]
+    ) -> TagAnswer | None:
+        if spec is None:
+            return None
+        before = inputs.get(TAG_ANSWER, key)
+        if before is not None and before.url != spec.url:
+            before = None
+        if before is not None and before.digest is not None:
+            return before
+        failures = []
+        for datastore in spec.datastores:
+            try:
+                async with self._sources.use(datastore, inputs) as source:
+                    return TagAnswer(url=spec.url, digest=await source.resolve(spec.url))
+            except CannotFetch as failure:
+                failures.append(str(failure))
+        why = "; ".join(failures) or f"cannot fetch {spec.url}: no datastore is named"
+        trouble = before.trouble if before is not None else None
+        seconds = delay((trouble.attempts if trouble else 0) + 1, inputs, self._jitter)
+        trouble = worsen(trouble, why, inputs.now, seconds)
+        await report(TagAnswer(url=spec.url, trouble=trouble))
+        raise Retry(why, after=seconds)

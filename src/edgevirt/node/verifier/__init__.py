@@ -1,0 +1,5 @@
+"""verifier: proves blobs, reads manifests, unpacks layers. Has no network."""
+
+from edgevirt.node.verifier.service import SERVICE
+
+__all__ = ["SERVICE"]

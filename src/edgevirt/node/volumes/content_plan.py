@@ -1,0 +1,164 @@
+"""ContentTree → requests to the downloader, claims to the verifier, and each tree's status.
+
+A blob that several trees need is fetched and kept once. It goes a while after nobody needs it:
+no tree, no volume that lies on its layers. Nothing goes before a config is known: else a node
+that starts would throw away what it is about to be told to keep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from msgspec import structs
+
+from edgevirt.model.content import BlobClaim, BlobRequest, BlobRole, ContentTree, TagRequest
+from edgevirt.model.ids import Digest
+from edgevirt.model.kinds import (
+    AGENT_STATUS,
+    BLOB_CLAIM,
+    BLOB_DOWNLOAD,
+    BLOB_REQUEST,
+    BLOB_STATUS,
+    CONTENT_TREE,
+    CONTENT_TREE_STATUS,
+    PROPERTY,
+    TAG_ANSWER,
+    TAG_REQUEST,
+    VOLUME_STATUS,
+)
+from edgevirt.node.properties import number
+from edgevirt.node.volumes.blob_step import Blob, judge
+from edgevirt.node.volumes.tree_status import tree_status
+from edgevirt.node.volumes.trees import Walk, Want, walk
+from edgevirt.runtime import Again, Inputs, Kind, Output
+
+GRACE = 30.0
+"""Seconds for which an unused blob is kept, at least (`timer.defer.content.delete`)."""
+
+
+class ContentPlanner:
+    name = "content"
+    reads: tuple[Kind[Any], ...] = (
+        CONTENT_TREE,
+        VOLUME_STATUS,
+        TAG_ANSWER,
+        BLOB_DOWNLOAD,
+        BLOB_STATUS,
+        PROPERTY,
+        AGENT_STATUS,
+    )
+    owns: tuple[Kind[Any], ...] = (TAG_REQUEST, BLOB_REQUEST, BLOB_CLAIM, CONTENT_TREE_STATUS)
+
+    def plan(self, inputs: Inputs) -> Iterator[Output | Again]:
+        claims = inputs.all(BLOB_CLAIM)
+        resolved = {tag: claim.digest for claim in claims.values() for tag in claim.tags}
+        table = _Table(claims, inputs)
+        for tree in sorted(inputs.all(CONTENT_TREE).values(), key=lambda tree: tree.id):
+            found = walk(tree, resolved, inputs)
+            if found.digest is None:
+                question = TagRequest(datastores=tree.datastores, url=tree.url)
+                yield Output(TAG_REQUEST, tree.id, question)
+            table.add(found)
+            status = tree_status(found, table.blobs, inputs)
+            yield Output(CONTENT_TREE_STATUS, tree.id, status)
+        for digest, request in table.requests.items():
+            yield Output(BLOB_REQUEST, digest, request)
+        for digest, claim in table.claims.items():
+            yield Output(BLOB_CLAIM, digest, claim)
+        yield from _keep_unused(claims, table.claims, inputs)
+
+
+class _Table:
+    """What all trees together want of each blob."""
+
+    def __init__(self, before: Mapping[str, BlobClaim], inputs: Inputs) -> None:
+        self.blobs: dict[Digest, Blob] = {}
+        self.requests: dict[Digest, BlobRequest] = {}
+        self.claims: dict[Digest, BlobClaim] = {}
+        self._before = before
+        self._inputs = inputs
+
+    def add(self, found: Walk) -> None:
+        """May find out that the tree can't be had. Then what there is of it stays, as long as
+        the tree does, and nothing more is fetched.
+        """
+        for want in found.wants:
+            if found.trouble is None:
+                self._add(found, want)
+            elif want.digest in self._before and want.digest not in self.claims:
+                self.claims[want.digest] = self._before[want.digest]
+
+    def _add(self, found: Walk, want: Want) -> None:
+        other = self.blobs.get(want.digest)
+        if other is not None and _conflicts(other.want, want):
+            found.fail(f"another content tree takes {want.digest} for something else")
+            return
+        blob = judge(want, self._inputs)
+        self.blobs[want.digest] = blob
+        if blob.request is not None:
+            self.requests.setdefault(want.digest, _request(found.tree, want, blob.request))
+        if blob.claim is not None:
+            claim = self.claims.get(want.digest)
+            tags = claim.tags if claim is not None else ()
+            if want.digest == found.digest and found.by_tag:
+                tags = tuple(sorted({*tags, (found.tree.id, found.tree.url)}))
+            before = self._before.get(want.digest)
+            self.claims[want.digest] = BlobClaim(
+                digest=want.digest,
+                role=want.role,
+                attempt=blob.claim,
+                media_type=want.media_type,
+                diff_id=want.diff_id or (before.diff_id if before is not None else None),
+                tags=tags,
+            )
+
+
+def _conflicts(one: Want, other: Want) -> bool:
+    if one.role != other.role:
+        return True
+    return None not in {one.diff_id, other.diff_id} and one.diff_id != other.diff_id
+
+
+def _request(tree: ContentTree, want: Want, attempt: int) -> BlobRequest:
+    return BlobRequest(
+        digest=want.digest,
+        datastores=tree.datastores,
+        url=tree.url,
+        is_manifest=want.role == BlobRole.MANIFEST,
+        size=want.size,
+        max_size=want.max_size,
+        attempt=attempt,
+    )
+
+
+def _keep_unused(
+    before: Mapping[str, BlobClaim], wanted: Mapping[Digest, BlobClaim], inputs: Inputs
+) -> Iterator[Output | Again]:
+    """Claims that no tree needs: as long as a volume lies on them, and for a grace."""
+    used = {
+        Digest(f"sha256:{Path(layer).name}")
+        for volume in inputs.all(VOLUME_STATUS).values()
+        for layer in volume.layers
+    }
+    grace = max(GRACE, float(number(inputs, "timer.defer.content.delete")))
+    for digest, claim in before.items():
+        if digest in wanted:
+            continue
+        if claim.digest in used or not config_is_known(inputs):
+            yield Output(BLOB_CLAIM, digest, structs.replace(claim, unused_since=None))
+            continue
+        since = claim.unused_since
+        if since is None or since > inputs.now:  # the clock was set back
+            since = inputs.now
+        left = since + grace - inputs.now
+        if left > 0:
+            yield Output(BLOB_CLAIM, digest, structs.replace(claim, unused_since=since))
+            yield Again(left)
+
+
+def config_is_known(inputs: Inputs) -> bool:
+    """The reader declares AGENT_STATUS."""
+    agent = inputs.get(AGENT_STATUS, "node")
+    return agent is not None and agent.config_from != ""

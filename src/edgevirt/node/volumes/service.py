@@ -1,0 +1,30 @@
+"""The volumes service: its kinds, and what runs in its process."""
+
+from __future__ import annotations
+
+import asyncio
+
+from edgevirt.host.volume import VolumeFiles
+from edgevirt.node.service import Context, Service
+from edgevirt.node.volumes.content_plan import ContentPlanner
+from edgevirt.node.volumes.volume_status import VolumeReconciler
+from edgevirt.runtime import engine
+
+
+async def run(context: Context) -> None:
+    paths = context.paths
+    files = VolumeFiles(paths.volumes)
+    await asyncio.to_thread(files.begin)
+    volumes = VolumeReconciler(files, paths.persist, paths.layers)
+    await engine.run(context.store, context.clock, [ContentPlanner(), volumes])
+
+
+_OWNED = (*ContentPlanner.owns, VolumeReconciler.status)
+_READ = (*ContentPlanner.reads, VolumeReconciler.spec, *VolumeReconciler.reads)
+
+SERVICE = Service(
+    name="volumes",
+    reads=tuple({kind.name: kind for kind in _READ if kind not in _OWNED}.values()),
+    owns=_OWNED,
+    run=run,
+)

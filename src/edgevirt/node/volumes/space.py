@@ -1,0 +1,33 @@
+"""How much disk is left to promise. Volumes count in full, whatever they hold yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from edgevirt.host.disk import Room
+from edgevirt.model.kinds import BLOB_STATUS
+from edgevirt.node.properties import number
+from edgevirt.runtime import Inputs
+
+_MEGABYTE = 1024 * 1024
+_LOG_SHARE = 10
+"""Percent of the disk that logs may take at most."""
+
+
+def remaining(room: Room, promised: Iterable[int], inputs: Inputs) -> int:
+    """Bytes for further volumes: the disk, less the node's own part, the blobs and what other
+    volumes were promised; and never more than is free. `promised`: bytes of each volume.
+
+    The reader declares BLOB_STATUS and PROPERTY.
+    """
+    blobs = sum(blob.size + blob.unpacked for blob in inputs.all(BLOB_STATUS).values())
+    left = room.total - reserved(room.total, inputs) - blobs - sum(promised)
+    return max(0, min(left, room.free))
+
+
+def reserved(total: int, inputs: Inputs) -> int:
+    """The node's own part: its logs, and a fifth of a small disk or 2 GiB of a big one."""
+    quota = number(inputs, "newlog.gzipfiles.ondisk.maxmegabytes") * _MEGABYTE
+    logs = min(quota, total * _LOG_SHARE // 100)
+    share = total * number(inputs, "storage.dom0.disk.minusage.percent") // 100
+    return logs + min(share, number(inputs, "storage.dom0.disk.maxusagebytes"))

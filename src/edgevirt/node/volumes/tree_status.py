@@ -1,0 +1,88 @@
+"""How far a content tree is, by its blobs. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from edgevirt.model.base import SwState, Trouble
+from edgevirt.model.content import ContentTreeStatus
+from edgevirt.model.ids import Digest
+from edgevirt.model.kinds import BLOB_STATUS, CONTENT_TREE_STATUS, TAG_ANSWER
+from edgevirt.node.volumes.blob_step import Blob
+from edgevirt.node.volumes.trees import Walk
+from edgevirt.runtime import Inputs
+
+_ORDER = (
+    (SwState.FAILED, SwState.FAILED),
+    (SwState.DOWNLOADING, SwState.DOWNLOADING),
+    (SwState.DOWNLOADED, SwState.VERIFYING),
+    (SwState.VERIFYING, SwState.VERIFYING),
+    (SwState.VERIFIED, SwState.LOADING),
+    (SwState.LOADING, SwState.LOADING),
+)
+"""The first state that one of the blobs is in makes the tree's."""
+_UNDER_WAY = frozenset({SwState.DOWNLOADING, SwState.FAILED})
+
+
+def tree_status(found: Walk, blobs: Mapping[Digest, Blob], inputs: Inputs) -> ContentTreeStatus:
+    tree = found.tree
+    before = inputs.get(CONTENT_TREE_STATUS, tree.id)
+    mine = [blobs[want.digest] for want in found.wants if want.digest in blobs]
+    state = _state(found, mine)
+    loaded = state == SwState.LOADED
+    return ContentTreeStatus(
+        id=tree.id,
+        state=state,
+        since=before.since if before is not None and before.state == state else inputs.now,
+        name=tree.name,
+        digest=found.digest,
+        progress=100 if loaded else _percent(found, mine),
+        size=sum(blob.size for blob in mine),
+        blobs=tuple(want.digest for want in found.wants),
+        path=_path(found.file, inputs) if loaded and found.file else "",
+        layers=tuple(_path(layer, inputs) for layer in found.layers) if loaded else (),
+        image=found.image if loaded else None,
+        trouble=_trouble(found, mine, before, inputs),
+    )
+
+
+def _state(found: Walk, mine: Sequence[Blob]) -> SwState:
+    if found.trouble is not None:
+        return SwState.FAILED
+    if found.digest is None:
+        return SwState.RESOLVING_TAG
+    states = {blob.state for blob in mine}
+    for one, makes in _ORDER:
+        if one in states:
+            return makes
+    return SwState.LOADED if found.whole else SwState.DOWNLOADING
+
+
+def _percent(found: Walk, mine: Sequence[Blob]) -> int:
+    """Of the bytes; 0 until it is known how many there are."""
+    total = sum(blob.size for blob in mine)
+    if not found.whole or total == 0:
+        return 0
+    here = sum(blob.received if blob.state in _UNDER_WAY else blob.size for blob in mine)
+    return min(100, here * 100 // total)
+
+
+def _trouble(
+    found: Walk, mine: Sequence[Blob], before: ContentTreeStatus | None, inputs: Inputs
+) -> Trouble | None:
+    """The tree's own, or a blob's: one that ended the attempts before one that is retried."""
+    if found.trouble is not None:
+        if before is not None and before.trouble and before.trouble.why == found.trouble:
+            return before.trouble
+        return Trouble(why=found.trouble, since=inputs.now)
+    if found.digest is None:
+        answer = inputs.get(TAG_ANSWER, found.tree.id)
+        return answer.trouble if answer is not None and answer.url == found.tree.url else None
+    troubled = [blob for blob in mine if blob.trouble is not None]
+    troubled.sort(key=lambda blob: blob.state != SwState.FAILED)
+    return troubled[0].trouble if troubled else None
+
+
+def _path(digest: Digest, inputs: Inputs) -> str:
+    status = inputs.get(BLOB_STATUS, digest)
+    return status.path if status is not None else ""

@@ -1,0 +1,248 @@
+"""Volume → VolumeStatus: makes what an app's root and data are kept on, and removes it.
+
+A volume that was made stays what it is: it needs neither its content tree nor a network to be
+there again after a restart. It goes only when a known config no longer names it, no app uses it,
+and a while has passed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from edgevirt.host.disk import DiskError, room
+from edgevirt.host.volume import VolumeFiles, VolumeRecord
+from edgevirt.model.base import SwState, Trouble
+from edgevirt.model.content import ContentFormat, ContentTreeStatus
+from edgevirt.model.ids import Digest, VolumeId
+from edgevirt.model.kinds import (
+    AGENT_STATUS,
+    BLOB_STATUS,
+    CONTENT_TREE,
+    CONTENT_TREE_STATUS,
+    PROPERTY,
+    VOLUME,
+    VOLUME_STATUS,
+    VOLUME_USE,
+)
+from edgevirt.model.volume import Volume, VolumeOrigin, VolumeStatus
+from edgevirt.node.properties import flag, number
+from edgevirt.node.troubles import worsen
+from edgevirt.node.volumes.content_plan import config_is_known
+from edgevirt.node.volumes.space import remaining
+from edgevirt.runtime import Inputs, Kind, Refuse, Report, Retry
+from edgevirt.wire import oci
+
+GRACE = 10.0
+"""Seconds that a volume stays after the config stopped naming it."""
+RETRY = 10.0
+"""Seconds after which a volume that had no room, or failed, is tried again."""
+
+_KEY = re.compile(r"[0-9a-f-]{1,64}#\d{1,10}")
+
+
+class VolumeReconciler:
+    name = "volumes"
+    spec: Kind[Any] = VOLUME
+    status: Kind[Any] = VOLUME_STATUS
+    reads: tuple[Kind[Any], ...] = (
+        CONTENT_TREE,
+        CONTENT_TREE_STATUS,
+        BLOB_STATUS,
+        VOLUME_USE,
+        PROPERTY,
+        AGENT_STATUS,
+    )
+    recheck: float | None = None
+
+    def __init__(self, files: VolumeFiles, persist: Path, layers: Path) -> None:
+        self._files = files
+        self._persist = persist
+        self._layers = layers
+        self._promised: dict[str, int] = {}
+        self._wanted: set[str] = set()
+        self._unwanted: dict[str, float] = {}
+
+    async def existing(self) -> Iterable[str]:
+        records = await asyncio.to_thread(self._files.records)
+        self._promised = {key: record.size for key, record in records.items()}
+        return records
+
+    async def reconcile(
+        self, key: str, spec: Volume | None, inputs: Inputs, report: Report[VolumeStatus]
+    ) -> VolumeStatus | None:
+        if not _KEY.fullmatch(key):
+            raise Refuse(f"cannot make a volume {key!r}: no UUID#generation")
+        record = self._files.record(key)
+        if spec is None:
+            return await self._let_go(key, record, inputs, report)
+        self._wanted.add(key)
+        self._unwanted.pop(key, None)
+        if record is not None:
+            return self._made(key, spec, record, inputs)
+        telling = _Telling(key, spec, inputs, report)
+        if spec.origin == VolumeOrigin.BLANK:
+            record = VolumeRecord(format=ContentFormat.RAW, size=spec.max_size)
+            return await self._make(telling, record, None)
+        if spec.origin != VolumeOrigin.DOWNLOAD or spec.content_tree is None:
+            await telling.fail("it comes from nowhere")
+        return await self._from_tree(telling)
+
+    # -- making --
+
+    async def _from_tree(self, telling: _Telling) -> VolumeStatus:
+        name = telling.spec.content_tree or ""
+        tree = telling.inputs.get(CONTENT_TREE_STATUS, name)
+        wanted = telling.inputs.get(CONTENT_TREE, name)
+        if tree is None or wanted is None:
+            return telling.status(SwState.INITIAL)
+        if tree.state != SwState.LOADED:
+            return telling.status(tree.state, progress=tree.progress, trouble=tree.trouble)
+        size = telling.spec.max_size
+        if tree.path:
+            size = max(size, tree.size)
+        record = VolumeRecord(
+            format=wanted.format,
+            size=size,
+            layers=tuple(Digest(f"sha256:{Path(layer).name}") for layer in tree.layers),
+            image=tree.image,
+        )
+        return await self._make(telling, record, tree)
+
+    async def _make(
+        self, telling: _Telling, record: VolumeRecord, tree: ContentTreeStatus | None
+    ) -> VolumeStatus:
+        key, inputs = telling.key, telling.inputs
+        if tree is None and record.size <= 0:
+            await telling.fail("a blank volume needs a size")
+        await self._promise(telling, record.size, tree)
+        await telling.report(telling.status(SwState.CREATING_VOLUME, progress=100))
+        try:
+            if tree is None:
+                await self._files.make_blank(key, record)
+            elif record.format == ContentFormat.CONTAINER:
+                top = Path(tree.layers[-1]) if tree.layers else None
+                await asyncio.to_thread(self._files.make_overlay, key, record, top)
+            else:
+                await self._files.make_copy(key, record, Path(tree.path))
+        except DiskError as failure:
+            self._promised.pop(key, None)
+            await telling.retry(SwState.CREATING_VOLUME, f"{failure}")
+        return self._made(key, telling.spec, record, inputs)
+
+    async def _promise(
+        self, telling: _Telling, needed: int, tree: ContentTreeStatus | None
+    ) -> None:
+        """Nothing awaits between looking and promising: volumes are made side by side."""
+        key, inputs = telling.key, telling.inputs
+        others = [size for other, size in self._promised.items() if other != key]
+        left = remaining(room(self._persist), others, inputs)
+        if needed > left and not flag(inputs, "storage.apps.ignore.disk.check"):
+            why = f"Remaining disk space {left} volume needs {needed}"
+            waiting = SwState.INITIAL if tree is None else SwState.LOADED
+            await telling.retry(waiting, f"cannot make volume {telling.name}: {why}")
+        self._promised[key] = needed
+
+    def _made(
+        self, key: str, spec: Volume | None, record: VolumeRecord, inputs: Inputs
+    ) -> VolumeStatus:
+        """What an app may use, as soon as the layers below it are there."""
+        self._promised.setdefault(key, record.size)
+        statuses = [inputs.get(BLOB_STATUS, layer) for layer in record.layers]
+        there = all(blob is not None and blob.state == SwState.LOADED for blob in statuses)
+        troubles = [blob.trouble for blob in statuses if blob is not None and blob.trouble]
+        state = SwState.CREATED_VOLUME if there else SwState.LOADING
+        before = inputs.get(VOLUME_STATUS, key)
+        volume, _, generation = key.partition("#")
+        same = before is not None and before.state == state
+        return VolumeStatus(
+            id=VolumeId(volume),
+            generation=int(generation),
+            state=state,
+            since=before.since if before is not None and same else inputs.now,
+            name=spec.name if spec is not None else before.name if before is not None else "",
+            format=record.format,
+            path=str(self._files.path(key)),
+            layers=tuple(str(self._layers / oci.hex_of(layer)) for layer in record.layers),
+            image=record.image,
+            progress=100,
+            size=record.size,
+            max_size=spec.max_size if spec is not None else record.size,
+            readonly=spec.readonly if spec is not None else False,
+            trouble=troubles[0] if troubles else None,
+        )
+
+    # -- letting go --
+
+    async def _let_go(
+        self,
+        key: str,
+        record: VolumeRecord | None,
+        inputs: Inputs,
+        report: Report[VolumeStatus],
+    ) -> VolumeStatus | None:
+        if record is not None:
+            kept = self._made(key, None, record, inputs)
+            use = inputs.get(VOLUME_USE, key)
+            if not config_is_known(inputs) or (use is not None and use.apps):
+                self._unwanted.pop(key, None)
+                return kept
+            known = key in self._wanted  # in this run: else it waits for late news of it
+            grace = GRACE if known else float(number(inputs, "timer.gc.vdisk"))
+            left = self._unwanted.setdefault(key, inputs.monotonic) + grace - inputs.monotonic
+            if left > 0:
+                await report(kept)
+                raise Retry("no longer in the config; it goes", after=left)
+        await asyncio.to_thread(self._files.remove, key)
+        self._promised.pop(key, None)
+        self._unwanted.pop(key, None)
+        self._wanted.discard(key)
+        return None
+
+
+class _Telling:
+    """One volume that is not made yet, and what is told about it."""
+
+    def __init__(
+        self, key: str, spec: Volume, inputs: Inputs, report: Report[VolumeStatus]
+    ) -> None:
+        self.key = key
+        self.spec = spec
+        self.inputs = inputs
+        self.report = report
+        self.name = spec.name or key
+        self._before = inputs.get(VOLUME_STATUS, key)
+
+    def status(
+        self, state: SwState, progress: int = 0, trouble: Trouble | None = None
+    ) -> VolumeStatus:
+        before, spec = self._before, self.spec
+        same = before is not None and before.state == state
+        return VolumeStatus(
+            id=spec.id,
+            generation=spec.generation,
+            state=state,
+            since=before.since if before is not None and same else self.inputs.now,
+            name=spec.name,
+            progress=progress,
+            max_size=spec.max_size,
+            readonly=spec.readonly,
+            trouble=trouble,
+        )
+
+    async def retry(self, state: SwState, why: str) -> None:
+        """Always raises Retry."""
+        before = self._before.trouble if self._before is not None else None
+        trouble = worsen(before, why, self.inputs.now, RETRY)
+        await self.report(self.status(state, trouble=trouble))
+        raise Retry(why, after=RETRY)
+
+    async def fail(self, why: str) -> None:
+        """Always raises Refuse."""
+        why = f"cannot make volume {self.name}: {why}"
+        trouble = Trouble(why=why, since=self.inputs.now)
+        await self.report(self.status(SwState.FAILED, trouble=trouble))
+        raise Refuse(why)
