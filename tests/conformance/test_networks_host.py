@@ -444,6 +444,32 @@ async def test_a_port_map_for_some_is_closed_to_others(lab: Lab, network: Networ
             assert connection.recv(10) == b"hi"
 
 
+async def test_a_client_that_never_pauses_follows_its_port(lab: Lab, network: Network) -> None:
+    """UDP from one socket, before the port is mapped and after it went to another guest."""
+    await two_guests(network)
+    for name in ("app-2", "app-3"):
+        with lab.guest(name):
+            lab.echo(53)
+    with lab.beyond():
+        client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    client.settimeout(0.4)
+    client.connect((NODE_ADDRESS, 8053))
+
+    async def answered(*links: FilterLink) -> bool:
+        await network.apply_filter(Filter(zones=(ZONE,), links=links))
+        with contextlib.suppress(ConnectionRefusedError, TimeoutError):
+            client.send(b"hi")
+            return client.recv(10) == b"hi"
+        return False
+
+    way_in = portmap(8053, 53, protocol=17)
+    assert not await answered(guarded(2), guarded(3))
+    assert await answered(guarded(2, way_in), guarded(3))
+    assert await answered(guarded(2), guarded(3, way_in))
+    assert not await answered(guarded(2), guarded(3))
+    client.close()
+
+
 async def test_changed_rules_spare_what_is_still_allowed(lab: Lab, network: Network) -> None:
     await two_guests(network, guarded(2, ALLOW_ALL))
     with lab.beyond():

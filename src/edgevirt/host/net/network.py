@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 from pyroute2.netlink.exceptions import NetlinkError
 
 from edgevirt.host.net import nft
+from edgevirt.host.net.connections import Port, Target, changed_ports, forget_flows, port_maps
 from edgevirt.host.net.filter import TABLE, ruleset
 from edgevirt.host.net.links import Links
 from edgevirt.host.net.listeners import listeners
@@ -103,6 +104,7 @@ class LinuxNetwork:
     def __init__(self, namespaces: Path, name_servers: Path) -> None:
         self._links = Links(namespaces)
         self._name_servers = NameServers(name_servers)
+        self._port_maps: Mapping[Port, Target] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="network")
 
     async def close(self) -> None:
@@ -150,6 +152,9 @@ class LinuxNetwork:
     async def apply_filter(self, wanted: Filter) -> None:
         def run() -> None:
             nft.apply(ruleset(wanted, nft.counters("inet", TABLE)))
+            maps = port_maps(wanted)
+            forget_flows(changed_ports(self._port_maps, maps), maps)
+            self._port_maps = maps
 
         await self._run("filter packets", run)
 
