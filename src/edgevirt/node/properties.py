@@ -8,10 +8,13 @@ from edgevirt.runtime import Inputs
 DEFAULTS = {
     "blob.download.max.retries": "5",
     "datastore.http.security.allowinsecureauth": "false",
+    "memory.apps.ignore.check": "false",
+    "memory.eve.limit.MiB": "0",  # computed from the machine's size
     "newlog.gzipfiles.ondisk.maxmegabytes": "2048",
     "storage.apps.ignore.disk.check": "false",
     "storage.dom0.disk.maxusagebytes": str(2 * 1024**3),
     "storage.dom0.disk.minusage.percent": "20",
+    "timer.boot.retry": "600",
     "timer.defer.content.delete": "0",
     "timer.download.retry": "600",
     "timer.download.stalled": "600",

@@ -36,6 +36,7 @@ from edgevirt.node.apps.life import (
     memory_held,
 )
 from edgevirt.node.apps.status import make_leaving_status, make_status
+from edgevirt.node.properties import flag, number
 from edgevirt.runtime import Again, Inputs, Kind, Output
 
 _MIB = 1 << 20
@@ -149,15 +150,11 @@ def memory_for_apps(inputs: Inputs) -> int:
     capacity = inputs.get(HOST_CAPACITY, "node")
     if capacity is None:
         return 0
-    ignore = inputs.get(PROPERTY, "memory.apps.ignore.check")
-    if ignore is not None and ignore.value == "true":
+    if flag(inputs, "memory.apps.ignore.check"):
         return 1 << 62
     total = capacity.memory_kib * 1024
-    reserve = min(_RESERVE_MAX, total // 3)
-    wanted = inputs.get(PROPERTY, "memory.eve.limit.MiB")
-    if wanted is not None and wanted.value.isdecimal() and int(wanted.value) > 0:
-        reserve = int(wanted.value) * _MIB
-    return total - reserve
+    reserve = number(inputs, "memory.eve.limit.MiB") * _MIB
+    return total - (reserve or min(_RESERVE_MAX, total // 3))
 
 
 def assign_numbers(wanted: Iterable[str], known: dict[str, int]) -> dict[str, int]:

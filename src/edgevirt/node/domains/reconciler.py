@@ -18,6 +18,7 @@ from edgevirt.model.ids import AppId
 from edgevirt.model.kinds import APP_SECRET, DOMAIN, DOMAIN_EXIT, DOMAIN_STATUS, PROPERTY
 from edgevirt.node.domains.exits import ExitWatch
 from edgevirt.node.domains.restarts import Restarts
+from edgevirt.node.properties import number
 from edgevirt.runtime import Clock, Inputs, Kind, Refuse, Report, Retry
 
 GRACEFUL_SECONDS = 60.0
@@ -25,7 +26,6 @@ FORCED_SECONDS = 600.0
 POLL_SECONDS = 30.0
 """EVE's; an end is normally noticed at once."""
 BOOT_RETRY = "timer.boot.retry"
-_BOOT_RETRY_SECONDS = 600.0
 
 
 class DomainReconciler:
@@ -58,6 +58,7 @@ class DomainReconciler:
             await self._remove(app, before, report)
             return None
         teller = _Teller(app, spec.name, spec.generation, before, self._clock)
+        self._remember(app, before)
         try:
             if not spec.activate:
                 return await self._halt(app, teller, report)
@@ -68,7 +69,7 @@ class DomainReconciler:
             raise Refuse(str(failure)) from failure
         except HypervisorError as failure:
             history = self._history(app, spec).not_started(
-                str(failure), cap=_boot_retry(inputs), **self._time()
+                str(failure), cap=number(inputs, BOOT_RETRY), **self._time()
             )
             self._restarts[app] = history
             raise await self._later(history, SwState.HALTED, teller, report) from failure
@@ -163,7 +164,7 @@ class DomainReconciler:
     def _count_crash(self, app: AppId, spec: Domain, info: DomainInfo, inputs: Inputs) -> None:
         ran = self._clock.now() - info.started if info.started else 0.0
         self._restarts[app] = self._history(app, spec).crashed(
-            why_ended(info, spec), ran=ran, cap=_boot_retry(inputs), **self._time()
+            why_ended(info, spec), ran=ran, cap=number(inputs, BOOT_RETRY), **self._time()
         )
 
     def _history(self, app: AppId, spec: Domain) -> Restarts:
@@ -171,6 +172,11 @@ class DomainReconciler:
         if history is None or history.generation != spec.generation:
             return Restarts(spec.generation)
         return history
+
+    def _remember(self, app: AppId, before: DomainStatus | None) -> None:
+        """After a restart of the service: what it had told is where it goes on."""
+        if before is not None and app not in self._restarts:
+            self._restarts[app] = Restarts.resumed(before, **self._time())
 
     def _time(self) -> dict[str, float]:
         return {"now": self._clock.now(), "monotonic": self._clock.monotonic()}
@@ -256,9 +262,3 @@ def decode_user_data(encoded: str) -> bytes:
         return base64.b64decode("".join(encoded.split()), validate=True)
     except (binascii.Error, ValueError) as failure:
         raise UnfitError("cannot read user data: it is not base64") from failure
-
-
-def _boot_retry(inputs: Inputs) -> float:
-    """Seconds. The agent has checked it against its bounds."""
-    value = inputs.get(PROPERTY, BOOT_RETRY)
-    return _BOOT_RETRY_SECONDS if value is None else float(value.value)

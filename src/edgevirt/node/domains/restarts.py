@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from edgevirt.model.app import DomainStatus
 from edgevirt.model.base import Trouble, severity_of
 
 FIRST_DELAY = 1.0
@@ -24,6 +25,22 @@ class Restarts:
     """Monotonic: no start until then."""
     retry_at: float = 0.0
     """The same in wall clock, for people."""
+
+    @classmethod
+    def resumed(cls, told: DomainStatus, *, now: float, monotonic: float) -> Restarts:
+        """From what was told of it before the service restarted."""
+        history = cls(told.generation, crashes=told.crashes)
+        trouble = told.trouble
+        if trouble is None or trouble.retry_at is None:
+            return history
+        return replace(
+            history,
+            in_a_row=trouble.attempts,
+            why=trouble.why,
+            since=trouble.since,
+            not_before=monotonic + max(0.0, trouble.retry_at - now),
+            retry_at=trouble.retry_at,
+        )
 
     def crashed(
         self, why: str, *, ran: float, cap: float, now: float, monotonic: float

@@ -64,12 +64,10 @@ class Node:
         await self.clock.settle()
 
     async def stop(self) -> None:
-        """The service dies; the machine runs on, what the service published is forgotten."""
+        """The service dies; the machine runs on, and so does the word of what was."""
         self._exits.close()
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        await self.store.delete(DOMAIN_STATUS, APP)
-        await self.store.delete(DOMAIN_EXIT, APP)
 
     async def want(self, wanted: Domain | None) -> None:
         if wanted is None:
@@ -293,6 +291,23 @@ async def test_end_while_the_service_was_away_counts_as_a_crash(node: Node) -> N
     await node.start()
     status = await node.told()
     assert (status.state, status.crashes, status.exit_code) == (SwState.RUNNING, 1, 5)
+
+
+async def test_crash_loop_goes_on_where_it_was_when_the_service_restarts(node: Node) -> None:
+    await node.want(domain("exit", "1"))
+    await node.clock.advance(100)
+    before = await node.told()
+    assert before.crashes == 8
+    await node.stop()
+    await node.start()
+    assert await node.told() == before
+    assert before.trouble is not None
+    assert before.trouble.retry_at is not None
+    await node.clock.advance(before.trouble.retry_at - node.clock.now())
+    after = await node.told()
+    assert after.crashes == 9
+    assert after.trouble is not None
+    assert after.trouble.attempts == 9
 
 
 async def test_leftover_of_an_app_that_is_gone_is_removed_at_start(node: Node) -> None:
