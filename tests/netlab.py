@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import struct
 import subprocess
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -228,9 +230,15 @@ def _wire(node: int, outside: int) -> None:
 
 
 @contextlib.contextmanager
-def open_lab(directory: Path) -> Iterator[Lab]:
-    """`directory`: an empty one. Undone at the end, whatever happened."""
+def open_lab() -> Iterator[Lab]:
+    """Undone at the end, whatever happened.
+
+    Its directory is no `tmp_path`: dnsmasq, which is another user, must get through to its files.
+    """
     with contextlib.ExitStack() as undo:
+        directory = Path(tempfile.mkdtemp(prefix="edgevirt-lab-"))
+        undo.callback(shutil.rmtree, directory, ignore_errors=True)
+        directory.chmod(0o755)
         fds = []
         for name in ("node", "outside"):
             path = directory / f"lab-{name}"
@@ -241,7 +249,4 @@ def open_lab(directory: Path) -> Iterator[Lab]:
         node, outside = fds
         _wire(node, outside)
         undo.enter_context(namespace.inside(node))
-        # dnsmasq runs as another user: it must get through to its files.
-        for folder in (directory, *list(directory.parents)[:2]):
-            folder.chmod(0o755)
         yield Lab(directory, outside, undo)

@@ -138,8 +138,8 @@ def add_address(interface: str, address: str) -> None:
 
 
 @pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
-    with open_lab(tmp_path) as lab:
+def lab() -> Iterator[Lab]:
+    with open_lab() as lab:
         yield lab
 
 

@@ -136,8 +136,8 @@ class Node:
 
 
 @pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
-    with open_lab(tmp_path) as lab:
+def lab() -> Iterator[Lab]:
+    with open_lab() as lab:
         yield lab
 
 

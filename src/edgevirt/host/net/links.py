@@ -26,6 +26,7 @@ _Message: TypeAlias = Any
 """pyroute2 has no types; `index`, `flags` and `get_attr` are what is used."""
 
 _UP = 1
+_LOOPBACK = 1
 _DEFAULT_MTU = 1500
 _AF_INET = 2
 _BRIDGE_NAME = re.compile(r"bn[0-9]+")
@@ -102,26 +103,23 @@ class Links:
         if not namespace.is_network_namespace(path):
             namespace.drop_network_namespace(path)
             namespace.keep_network_namespace(path)
-        inner = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            with IPRoute() as netlink:
-                wanted = {link.host_name for link in spec.links}
-                for name in _vifs_of(netlink, spec.id) - wanted:
-                    _delete(netlink, name)
-                for link in spec.links:
-                    _ensure_link(netlink, inner, spec.id, link)
-            with namespace.inside(inner), IPRoute() as netlink:
-                netlink.link("set", index=1, state="up")
-                _ensure_default_route(netlink, spec.links)
-        finally:
-            os.close(inner)
+        with _Guest(path) as guest, IPRoute() as netlink:
+            guest.keep_only({link.name for link in spec.links})
+            for link in spec.links:
+                _ensure_link(netlink, guest, spec.id, link)
+            _ensure_default_route(guest.netlink, spec.links)
 
     def remove_guest(self, guest: str) -> None:
         """Also when there is none. Interfaces vanish at once, even while a process is within."""
-        with IPRoute() as netlink:
-            for name in _vifs_of(netlink, guest):
-                _delete(netlink, name)
-        namespace.drop_network_namespace(self.namespace_of(guest))
+        path = self.namespace_of(guest)
+        if namespace.is_network_namespace(path):
+            with _Guest(path) as inner:
+                inner.keep_only(set())
+        elif guest in self.guests():
+            with IPRoute() as netlink:
+                for name in _vifs_of(netlink, guest):
+                    _delete(netlink, name)
+        namespace.drop_network_namespace(path)
 
     def counters(self) -> dict[str, LinkCounters]:
         """By interface name, for all of this network namespace."""
@@ -202,46 +200,73 @@ def _vifs_of(netlink: IPRoute, guest: str) -> set[str]:
     }
 
 
-def _ensure_link(netlink: IPRoute, inner: int, guest: str, spec: LinkSpec) -> None:
+class _Guest:
+    """A guest's network namespace, open. Its netlink socket is of that namespace, wherever the
+    thread is."""
+
+    def __init__(self, path: Path) -> None:
+        self.namespace = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            with namespace.inside(self.namespace):
+                self.netlink = IPRoute()
+        except BaseException:
+            os.close(self.namespace)
+            raise
+
+    def __enter__(self) -> _Guest:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.netlink.close()
+        os.close(self.namespace)
+
+    def keep_only(self, wanted: set[str]) -> None:
+        """Of the interfaces that lead out; the end of a pair takes the other along. Loopback up."""
+        for link in self.netlink.get_links():
+            if link["index"] == _LOOPBACK:
+                if not link["flags"] & _UP:
+                    self.netlink.link("set", index=_LOOPBACK, state="up")
+            elif link.get_attr("IFLA_LINK") is not None and _name(link) not in wanted:
+                self.netlink.link("del", index=link["index"])
+
+
+def _ensure_link(netlink: IPRoute, guest: _Guest, owner: str, spec: LinkSpec) -> None:
     """One veth pair: its end here in the bridge, isolated; its other end inside, addressed."""
     bridge = _required(netlink, spec.bridge)
     mtu = int(bridge.get_attr("IFLA_MTU"))
     outer = _find(netlink, spec.host_name)
-    if outer is not None and not _leads_inside(inner, spec, outer, guest):
+    inner = _find(guest.netlink, spec.name)
+    if outer is not None and not (inner is not None and _are_pair(outer, inner, owner)):
         netlink.link("del", index=outer["index"])
         outer = None
-    if outer is None:
-        outer = _add_pair(netlink, inner, guest, spec)
-    index = outer["index"]
+    if outer is None or inner is None:
+        outer = _add_pair(netlink, guest, owner, spec)
+        inner = _required(guest.netlink, spec.name)
     if outer.get_attr("IFLA_MASTER") != bridge["index"]:
-        netlink.link("set", index=index, master=bridge["index"])
-        netlink.brport("set", index=index, isolated=1)
-    with namespace.inside(inner), IPRoute() as within:
-        end = _required(within, spec.name)
-        _ensure_addresses(within, end["index"], {(spec.ip, spec.prefix)})
-        _ensure_attributes(within, end, mac=spec.mac, mtu=mtu)
+        netlink.link("set", index=outer["index"], master=bridge["index"])
+        netlink.brport("set", index=outer["index"], isolated=1)
+    _ensure_addresses(guest.netlink, inner["index"], {(spec.ip, spec.prefix)})
+    _ensure_attributes(guest.netlink, inner, mac=spec.mac, mtu=mtu)
     _ensure_attributes(netlink, outer, mac=str(outer.get_attr("IFLA_ADDRESS")), mtu=mtu)
 
 
-def _leads_inside(inner: int, spec: LinkSpec, outer: _Message, guest: str) -> bool:
-    """Whether the end here belongs to the guest's interface of that name."""
-    if outer.get_attr("IFLA_IFALIAS") != guest:
-        return False
-    with namespace.inside(inner), IPRoute() as within:
-        end = _find(within, spec.name)
-        return (
-            end is not None
-            and end.get_attr("IFLA_LINK") == outer["index"]
-            and end["index"] == outer.get_attr("IFLA_LINK")
-        )
+def _are_pair(outer: _Message, inner: _Message, owner: str) -> bool:
+    return bool(
+        outer.get_attr("IFLA_IFALIAS") == owner
+        and inner.get_attr("IFLA_LINK") == outer["index"]
+        and outer.get_attr("IFLA_LINK") == inner["index"]
+    )
 
 
-def _add_pair(netlink: IPRoute, inner: int, guest: str, spec: LinkSpec) -> _Message:
-    peer = {"ifname": spec.name, "address": spec.mac, "net_ns_fd": inner}
+def _add_pair(netlink: IPRoute, guest: _Guest, owner: str, spec: LinkSpec) -> _Message:
+    stale = _find(guest.netlink, spec.name)
+    if stale is not None:
+        guest.netlink.link("del", index=stale["index"])
+    peer = {"ifname": spec.name, "address": spec.mac, "net_ns_fd": guest.namespace}
     netlink.link("add", ifname=spec.host_name, kind="veth", peer=peer)
     _sysctl(f"ipv6/conf/{spec.host_name}/disable_ipv6", "1")
     outer = _required(netlink, spec.host_name)
-    netlink.link("set", index=outer["index"], ifalias=guest)
+    netlink.link("set", index=outer["index"], ifalias=owner)
     return _required(netlink, spec.host_name)
 
 

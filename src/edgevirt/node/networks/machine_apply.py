@@ -66,7 +66,7 @@ class GuestReconciler:
     spec = LINK
     status = GUEST_STATUS
     reads: tuple[Kind[Any], ...] = (BRIDGE_STATUS,)
-    recheck: float | None = 30.0
+    recheck: float | None = 300.0
 
     def __init__(self, network: Network) -> None:
         self._network = network
