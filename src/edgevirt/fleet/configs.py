@@ -32,7 +32,7 @@ from edgevirt.fleet.objects.sealing import Sealer
 from edgevirt.fleet.objects.secret import value_of
 from edgevirt.fleet.render import Cipher, Credentials, Objects, Rendered
 from edgevirt.model.ids import NodeId
-from edgevirt.runtime import Clock, Gone, InStep, Kind, Store
+from edgevirt.runtime import Clock, Event, Gone, InStep, Kind, Store
 from edgevirt.wire import certificates, cipher
 from edgevirt.wire.convert import device as convert
 from edgevirt.wire.messages import certs, config
@@ -107,28 +107,30 @@ class Configs:
         self._listeners.append(listener)
 
     async def follow(self) -> None:
-        """Never returns."""
+        """Never returns. EdgeNodes come through `take`, as others want to hear of them too."""
         async with asyncio.TaskGroup() as group:
             for kind in _KINDS.values():
-                group.create_task(self._follow(kind))
+                if kind is not kinds.EDGE_NODE:
+                    group.create_task(self._follow(kind))
 
     async def _follow(self, kind: Kind[Any]) -> None:
         events: AsyncIterator[Any] = self._store.watch(kind)
         async for event in events:
-            if isinstance(event, InStep):
-                self._behind.discard(kind.name)
-                if not self._behind:
-                    self.in_step.set()
-                continue
-            resource = event.resource
-            if isinstance(event, Gone):
-                nodes = self.dependencies.remove(kind.name, resource.key)
-            else:
-                nodes = self.dependencies.put(
-                    kind.name, resource.key, resource.value, resource.version
-                )
-            for edge_node in nodes:
-                self.forget(edge_node)
+            self.take(kind.name, event)
+
+    def take(self, kind: str, event: Event[Any]) -> None:
+        if isinstance(event, InStep):
+            self._behind.discard(kind)
+            if not self._behind:
+                self.in_step.set()
+            return
+        resource = event.resource
+        if isinstance(event, Gone):
+            nodes = self.dependencies.remove(kind, resource.key)
+        else:
+            nodes = self.dependencies.put(kind, resource.key, resource.value, resource.version)
+        for edge_node in nodes:
+            self.forget(edge_node)
 
     def forget(self, edge_node: str) -> None:
         """The node's config may have changed; `edge_node` is its key in the store."""

@@ -44,7 +44,7 @@ from edgevirt.fleet.objects.onboarding import (
     OnboardingKey,
 )
 from edgevirt.fleet.waiting import Machine, OpenKeys, Outcome, Places, Requests, machine_of
-from edgevirt.runtime import ABSENT, Clock, Conflict, Gone, InStep, Kind, Store
+from edgevirt.runtime import ABSENT, Clock, Conflict, Event, Gone, InStep, Kind, Store
 
 
 class Enrollment:
@@ -59,6 +59,7 @@ class Enrollment:
         self._nodes = Places()
         self._requests = Requests()
         self._lock = asyncio.Lock()
+        self._behind = {"OnboardingKey", "EnrollmentRequest", "EdgeNode"}
         self.in_step = asyncio.Event()
 
     # -- what machines ask for --
@@ -94,27 +95,37 @@ class Enrollment:
     # -- following the store --
 
     async def follow(self) -> None:
-        """Never returns. Acts on approvals, and on EdgeNodes that come and go."""
-        await self._registry.whole.wait()
-        behind = {"OnboardingKey", "EnrollmentRequest", "EdgeNode"}
+        """Never returns. Acts on approvals; EdgeNodes come through `take_node`."""
         async with asyncio.TaskGroup() as group:
             for kind, put, gone in (
                 (kinds.ONBOARDING_KEY, self._put_key, self._gone_key),
-                (kinds.EDGE_NODE, self._put_node, self._gone_node),
                 (kinds.ENROLLMENT_REQUEST, self._put_request, self._gone_request),
             ):
-                group.create_task(self._follow(kind, put, gone, behind))
+                group.create_task(self._follow(kind, put, gone))
 
-    async def _follow(self, kind: Any, put: Any, gone: Any, behind: set[str]) -> None:
+    async def _follow(self, kind: Any, put: Any, gone: Any) -> None:
+        await self._registry.whole.wait()
         async for event in self._store.watch(kind):
             if isinstance(event, InStep):
-                behind.discard(kind.name)
-                if not behind:
-                    self.in_step.set()
+                self._now_in_step(kind)
             elif isinstance(event, Gone):
                 await gone(event.resource.value)
             else:
                 await put(event.resource.value)
+
+    async def take_node(self, event: Event[EdgeNode]) -> None:
+        """Every EdgeNode that comes, changes and goes, once the registry is whole."""
+        if isinstance(event, InStep):
+            self._now_in_step(kinds.EDGE_NODE)
+        elif isinstance(event, Gone):
+            await self._gone_node(event.resource.value)
+        else:
+            await self._put_node(event.resource.value)
+
+    def _now_in_step(self, kind: Kind[Any]) -> None:
+        self._behind.discard(kind.name)
+        if not self._behind:
+            self.in_step.set()
 
     async def _put_key(self, key: OnboardingKey) -> None:
         self._keys.put(key)

@@ -104,16 +104,15 @@ class KeyRing:
 
     def __init__(self, directory: Path, hosts: Sequence[str], clock: Clock) -> None:
         """Reads the directory and makes what is missing in it. `hosts`: names and addresses under
-        which nodes and people reach this fleet. Raises KeysError.
+        which nodes and people reach this fleet; empty: as before. Raises KeysError.
         """
-        if not hosts:
-            raise KeysError("cannot make keys: no host name to put into the TLS certificate")
         self._directory = directory
         self._hosts = tuple(hosts)
         self._clock = clock
         self._listeners: list[Callable[[Keys], None]] = []
         try:
             self._prepare()
+            self._seen = self._look()
             self.keys = self._read()
         except OSError as error:
             raise KeysError(f"cannot use {directory}: {error}") from error
@@ -130,10 +129,19 @@ class KeyRing:
             self._write("signing", self._make_signing())
         else:
             self._write("tls", self._make_tls())
+        self.reload()
+        return self.keys
+
+    def reload(self) -> bool:
+        """Takes up what was rotated, by this process or another one; whether anything was."""
+        seen = self._look()
+        if seen == self._seen:
+            return False
+        self._seen = seen
         self.keys = self._read()
         for listener in self._listeners:
             listener(self.keys)
-        return self.keys
+        return True
 
     def rotate_due(self) -> tuple[Role, ...]:
         """Rotates what has less than a third of its life left; to be called daily."""
@@ -164,6 +172,12 @@ class KeyRing:
 
     # -- files --
 
+    def _look(self) -> tuple[tuple[str, int, int], ...]:
+        """Changes whenever a pair does: renamed files are new ones."""
+        files = (self._path("signing"), self._path("tls"), *self._encryption_files())
+        stats = ((path.name, path.stat()) for path in files)
+        return tuple((name, stat.st_ino, stat.st_mtime_ns) for name, stat in stats)
+
     def _path(self, name: str) -> Path:
         return self._directory / f"{name}.pem"
 
@@ -179,7 +193,11 @@ class KeyRing:
             self._write("signing", self._make_signing())
         if not self._encryption_files():
             self._add_encryption()
-        if not self._path("tls").exists() or self._hosts_changed():
+        if self._path("tls").exists():
+            self._hosts = self._hosts or self._present_hosts()
+        if not self._hosts:
+            raise KeysError("cannot make keys: no host name to put into the TLS certificate")
+        if not self._path("tls").exists() or set(self._hosts) != set(self._present_hosts()):
             self._write("tls", self._make_tls())
         if not (self._directory / "secret").exists():
             write_private(self._directory / "secret", secrets.token_bytes(32))
@@ -279,11 +297,10 @@ class KeyRing:
         key, validity = _new_key(), self._validity(TLS_LIFETIME)
         return key, certificates.make_server(self._hosts, key.public_key(), self._root(), validity)
 
-    def _hosts_changed(self) -> bool:
+    def _present_hosts(self) -> tuple[str, ...]:
         certificate = self._load(self._path("tls")).certificate
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        present = {str(name.value) for name in names}
-        return present != set(self._hosts)
+        return tuple(str(name.value) for name in names)
 
 
 def write_private(path: Path, content: bytes) -> None:

@@ -1,0 +1,200 @@
+"""From what a node tells of an app, its volumes and its image to the AppInstance's status. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from edgevirt.fleet.objects.app import App
+from edgevirt.fleet.objects.app_instance import (
+    AppAddress,
+    AppError,
+    AppInstanceStatus,
+    VolumeOnNode,
+)
+from edgevirt.fleet.objects.base import Condition, set_condition, timestamp
+from edgevirt.fleet.objects.edgenode import NodeAddress
+from edgevirt.wire.messages import info
+
+MAX_ERRORS: Final = 10
+RUNNING: Final = "RUNNING"
+
+_STATES: Final = {
+    info.INVALID: "",
+    info.DOWNLOAD_STARTED: "DOWNLOADING",
+    info.DELIVERED: "LOADED",
+    info.ERROR: "FAILED",
+}
+"""Where the wire's name differs from that of EVE's states."""
+_WORDS: Final = {
+    "": "not on the node yet",
+    "INITIAL": "waiting for its parts",
+    "RESOLVING_TAG": "asking the registry which image the tag means",
+    "RESOLVED_TAG": "about to download",
+    "DOWNLOADING": "downloading",
+    "DOWNLOADED": "downloaded",
+    "VERIFYING": "verifying what was downloaded",
+    "VERIFIED": "verified",
+    "LOADING": "unpacking",
+    "LOADED": "unpacked",
+    "CREATING_VOLUME": "creating volumes",
+    "CREATED_VOLUME": "volumes are ready",
+    "INSTALLED": "ready to start",
+    "AWAITNETWORKINSTANCE": "waiting for its network",
+    "START_DELAYED": "start is delayed",
+    "BOOTING": "starting",
+    "RUNNING": "running",
+    "HALTING": "stopping",
+    "HALTED": "stopped",
+    "RESTARTING": "restarting",
+    "PURGING": "being made anew",
+    "FAILED": "failed",
+    "PENDING": "pending",
+    "SCHEDULING": "being scheduled",
+}
+_SEVERITIES: Final = {
+    info.SEVERITY_NOTICE: "Notice",
+    info.SEVERITY_WARNING: "Warning",
+    info.SEVERITY_ERROR: "Error",
+}
+
+
+def state_name(state: info.ZSwState) -> str:
+    """By EVE's names; empty: none."""
+    if state in _STATES:
+        return _STATES[state]
+    if state in info.ZSwState.values():
+        return info.ZSwState.Name(state)
+    return "UNKNOWN"
+
+
+def fill(status: AppInstanceStatus, told: info.ZInfoApp, now: float) -> AppInstanceStatus:
+    """`status` after the node told of the app. A new start after an error counts as a restart; one
+    without was asked for.
+    """
+    state = state_name(told.state)
+    boot = timestamp(told.bootTime.seconds) if told.HasField("bootTime") else None
+    crashed = (
+        boot is not None
+        and status.boot_time is not None
+        and boot > status.boot_time
+        and (bool(status.errors) or status.state == "FAILED")
+    )
+    filled = msgspec.structs.replace(
+        status,
+        state=state,
+        what=_WORDS.get(state, state.lower().replace("_", " ")),
+        since=status.since if status.since and state == status.state else timestamp(now),
+        app_id=told.AppID,
+        ips=tuple(
+            AppAddress(interface=vif.devName, ip=address, mac=vif.macAddr)
+            for vif in told.network
+            for address in vif.IPAddrs
+        ),
+        errors=tuple(map(_error, told.appErr))[:MAX_ERRORS],
+        boot_time=boot or status.boot_time,
+        restarts=status.restarts + 1 if crashed else status.restarts,
+    )
+    return msgspec.structs.replace(filled, conditions=_conditions(filled, now))
+
+
+def fill_volume(status: AppInstanceStatus, name: str, told: info.ZInfoVolume) -> AppInstanceStatus:
+    """`name`: the volume's in the App, or `root`."""
+    volume = VolumeOnNode(
+        name=name,
+        state=state_name(told.state),
+        size=told.resources.curSizeBytes,
+        progress=told.progressPercentage,
+        message=told.volumeErr.description,
+    )
+    others = tuple(held for held in status.volumes if held.name != name)
+    kept = others if not told.state else tuple(sorted((*others, volume), key=lambda v: v.name))
+    progress = volume.progress if name == "root" and told.state else status.progress
+    return msgspec.structs.replace(status, volumes=kept, progress=progress)
+
+
+def fill_image(status: AppInstanceStatus, told: info.ZInfoContentTree) -> AppInstanceStatus:
+    """What the node tells of the image says more than the app, as long as it is fetched."""
+    if not told.state or status.state not in ("", "INITIAL"):
+        return status
+    state = state_name(told.state)
+    return msgspec.structs.replace(
+        status,
+        what=f"its image is being {_WORDS.get(state, state.lower())}",
+        progress=told.progressPercentage,
+    )
+
+
+def place(
+    status: AppInstanceStatus, waiting: str, generation: int, app_id: str, now: float
+) -> AppInstanceStatus:
+    """`status` once the node's config was made. `waiting`: why the app isn't in it, or cannot
+    start by it; empty: all is well.
+    """
+    scheduled = Condition(
+        type="Scheduled",
+        status="False" if waiting else "True",
+        reason="Waiting" if waiting else "InConfig",
+        message=waiting,
+        observed_generation=generation,
+    )
+    return msgspec.structs.replace(
+        status,
+        conditions=set_condition(status.conditions, scheduled, now),
+        observed_generation=generation,
+        app_id=app_id,
+        what=waiting or status.what or _WORDS[""],
+    )
+
+
+def unreachable(status: AppInstanceStatus, why: str, now: float) -> AppInstanceStatus:
+    """`status` while the node is silent: what was true may be no longer."""
+    ready = Condition(type="Ready", status="Unknown", reason="NodeSilent", message=why)
+    return msgspec.structs.replace(status, conditions=set_condition(status.conditions, ready, now))
+
+
+def reachable(status: AppInstanceStatus, now: float) -> AppInstanceStatus:
+    """`status` when the node is heard of again."""
+    return msgspec.structs.replace(status, conditions=_conditions(status, now))
+
+
+def url_of(app: App, addresses: Sequence[NodeAddress]) -> str:
+    """Where the app's first TCP port map can be reached: the node's first IPv4 address."""
+    host = next((a.address for a in addresses if a.address and ":" not in a.address), "")
+    port = next(
+        (
+            port.node_port
+            for interface in app.spec.interfaces
+            for port in interface.ports
+            if port.protocol == "TCP"
+        ),
+        0,
+    )
+    return f"http://{host.partition('/')[0]}:{port}" if host and port else ""
+
+
+def _error(told: info.ErrorInfo) -> AppError:
+    return AppError(
+        message=told.description[:1_000],
+        severity=_SEVERITIES.get(told.severity, "Error"),
+        since=timestamp(told.timestamp.seconds) if told.timestamp.seconds else None,
+        hint=told.retry_condition[:500],
+    )
+
+
+def _conditions(status: AppInstanceStatus, now: float) -> tuple[Condition, ...]:
+    worst = next((error.message for error in status.errors), "")
+    ready = status.state == RUNNING
+    condition = Condition(
+        type="Ready",
+        status="True" if ready else "False",
+        reason=_camel(status.state) or "NotOnNode",
+        message="" if ready else worst or status.what,
+    )
+    return set_condition(status.conditions, condition, now)
+
+
+def _camel(state: str) -> str:
+    return "".join(part.capitalize() for part in state.split("_"))

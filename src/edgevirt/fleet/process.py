@@ -1,0 +1,311 @@
+"""The fleet as one process: everything wired, started in order, and ended when told to.
+
+Both APIs listen early and answer 503 until what they stand on has been read, so that a restart
+looks like a short pause to nodes. A part that fails ends the process: whoever started it starts it
+again, from what is on disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import gc
+import logging
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import uvloop
+
+from edgevirt.fleet import access
+from edgevirt.fleet.api import serving
+from edgevirt.fleet.api.app import create_app
+from edgevirt.fleet.configs import Configs
+from edgevirt.fleet.device.attest import Attestation
+from edgevirt.fleet.device.handler import Handler
+from edgevirt.fleet.device.http import HttpServer, Limits, make_tls_context
+from edgevirt.fleet.device.readback import Readback
+from edgevirt.fleet.device.registry import Registry
+from edgevirt.fleet.device.reports import Reports
+from edgevirt.fleet.enrollment import Enrollment
+from edgevirt.fleet.events import Recorder
+from edgevirt.fleet.keys import KeyRing, Role
+from edgevirt.fleet.liveness import Liveness
+from edgevirt.fleet.node_files import write_node_files
+from edgevirt.fleet.objects import kinds
+from edgevirt.fleet.objects.sealing import Sealer, load_sealer
+from edgevirt.fleet.statuses import Statuses
+from edgevirt.fleet.telemetry import DEFAULT_QUOTAS, Quota, Stream, Telemetry
+from edgevirt.runtime import Clock, RealClock, Store
+from edgevirt.runtime.sql import SqlStore
+
+_log: Final = logging.getLogger("edgevirt.fleet")
+
+_KEYS_EVERY: Final = 2.0
+"""Seconds between looks whether somebody rotated a certificate."""
+_DAY: Final = 86_400.0
+_SWEEP_EVERY: Final = 300.0
+_WILDCARDS: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104  no address is bound by these
+
+Endpoint = tuple[str, int]
+
+
+class InUse(Exception):
+    """Another fleet works on the same directory."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How this fleet runs. `names`: how nodes and people call it, besides the endpoints' hosts.
+
+    `database`: SQLAlchemy's URL; empty: SQLite in the data directory.
+    """
+
+    data: Path
+    nodes: Endpoint = ("127.0.0.1", 8443)
+    operators: Endpoint = ("127.0.0.1", 6443)
+    names: tuple[str, ...] = ()
+    database: str = ""
+    quotas: Mapping[Stream, Quota] = field(default_factory=lambda: DEFAULT_QUOTAS)
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """For the TLS certificate."""
+        given = (*self.names, self.nodes[0], self.operators[0], "localhost", "127.0.0.1")
+        return tuple(dict.fromkeys(host for host in given if host not in _WILDCARDS))
+
+    @property
+    def url(self) -> str:
+        return self.database or f"sqlite:///{self.data / 'fleet.db'}"
+
+    @property
+    def keys(self) -> Path:
+        return self.data / "keys"
+
+
+@dataclass(frozen=True)
+class Ready:
+    """Both APIs answer. Ports, as they came out where 0 was asked for."""
+
+    nodes: int
+    operators: int
+
+
+# -- what people call --
+
+
+def init(settings: Settings, kubeconfig: Path) -> None:
+    """Makes the keys, if there are none, and a kubeconfig for an operator who may do all."""
+    clock = RealClock()
+    _make_directory(settings.data)
+    ring = KeyRing(settings.keys, settings.hosts, clock)
+    load_sealer(settings.keys)
+    credential = access.issue(
+        ring.keys.operators.issuer, access.User("admin", (access.ADMINS,)), clock.now()
+    )
+    host, port = settings.operators
+    name = f"[{host}]" if ":" in host else host
+    server = f"https://{'127.0.0.1' if host in _WILDCARDS else name}:{port}"
+    access.write_kubeconfig(kubeconfig, server, ring.keys.root.pem + b"\n", credential)
+
+
+def rotate(data: Path, role: str) -> None:
+    """Replaces a pair of keys; a running fleet sees it by itself."""
+    KeyRing(data / "keys", (), RealClock()).rotate(Role(role))
+
+
+def write_node_config(data: Path, directory: Path, server: str, serial: str) -> None:
+    """What a new node is given."""
+    ring = KeyRing(data / "keys", (), RealClock())
+    write_node_files(
+        directory,
+        root_pem=ring.keys.root.pem + b"\n",
+        server=server,
+        serial=serial,
+        now=time.time(),
+    )
+
+
+def run(settings: Settings) -> None:
+    """Serves until SIGTERM or SIGINT."""
+    logging.basicConfig(
+        level=logging.INFO,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+
+    def tell(ready: Ready) -> None:
+        _log.info("ready: nodes on port %d, operators on port %d", ready.nodes, ready.operators)
+
+    uvloop.run(serve(settings, tell))
+
+
+async def serve(
+    settings: Settings,
+    ready: Callable[[Ready], None] = lambda _ready: None,
+    *,
+    stop: asyncio.Event | None = None,
+) -> None:
+    """Serves until `stop` is set, or by SIGTERM or SIGINT where none is given."""
+    if stop is None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    _raise_file_limit()
+    _make_directory(settings.data)
+    with _locked(settings.data / "lock"):
+        fleet = Fleet(settings, RealClock())
+        await fleet.open()
+        try:
+            await fleet.serve(ready, stop)
+        finally:
+            await fleet.close()
+
+
+# -- the whole --
+
+
+class Fleet:
+    """All parts of one process; each is told only of those that it needs."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.ring = KeyRing(settings.keys, settings.hosts, clock)
+        self.sealer: Sealer = load_sealer(settings.keys)
+        self._sql = SqlStore(settings.url)
+        self.store: Store = self._sql
+        self.telemetry = Telemetry(settings.data / "telemetry.db", clock, settings.quotas)
+        self.registry = Registry(self._make_token)
+        self.events = Recorder(self.store, clock)
+        self.configs = Configs(self.store, self.registry, self.ring, self.sealer, clock)
+        self.statuses = Statuses(
+            self.store,
+            self.telemetry,
+            self.registry,
+            self.configs.dependencies,
+            self.events,
+            clock,
+        )
+        self.configs.on_rendered(self.statuses.on_rendered)
+        self.enrollment = Enrollment(self.store, self.registry, self.events, clock)
+        self.attestation = Attestation(self.store, self.registry, self.ring, self.events, clock)
+        self.liveness = Liveness(self.store, self.registry, self.telemetry, self.statuses, clock)
+        self.handler = Handler(
+            self.registry,
+            self.configs,
+            self.enrollment,
+            self.attestation,
+            Reports(self.telemetry),
+            self.ring,
+            clock,
+        )
+
+    def _make_token(self, node: bytes, attested: int) -> bytes:
+        return self.ring.keys.derive("integrity", node, b"%d" % attested).hex().encode()
+
+    async def open(self) -> None:
+        await self._sql.open()
+        self.telemetry.start()
+
+    async def close(self) -> None:
+        await self.telemetry.close()
+        await self._sql.close()
+
+    async def serve(self, ready: Callable[[Ready], None], stop: asyncio.Event) -> None:
+        server = HttpServer(self.handler, self.clock, self.settings.limits)
+        context = make_tls_context(self.ring.tls_file)
+        self.ring.on_change(lambda _keys: context.load_cert_chain(self.ring.tls_file))
+        nodes_port = await server.listen(*self.settings.nodes, context)
+        operators_port = asyncio.get_running_loop().create_future()
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(work, name=name)
+                for name, work in {
+                    "http": server.run(),
+                    "operators": self._serve_operators(operators_port.set_result),
+                    "registry": self.registry.follow(self.store),
+                    "enrollment": self.enrollment.follow(),
+                    "configs": self.configs.follow(),
+                    "nodes": self._feed_nodes(),
+                    "statuses": self.statuses.follow(),
+                    "taken": self.statuses.follow_taken(),
+                    "keys": self._every(_KEYS_EVERY, self._look_at_keys),
+                    "rotation": self._every(_DAY, self._rotate_due),
+                    "events": self._every(_SWEEP_EVERY, self.events.sweep),
+                }.items()
+            ]
+            await self.liveness.load()
+            await self.configs.in_step.wait()
+            await self.enrollment.in_step.wait()
+            tasks.append(group.create_task(self.liveness.watch(), name="liveness"))
+            gc.collect()
+            gc.freeze()  # what was loaded stays; no need to look for garbage in it again
+            ready(Ready(nodes_port, await operators_port))
+            await stop.wait()
+            _log.info("stopping")
+            await server.close()
+            for task in tasks:
+                task.cancel()
+        await self.liveness.keep()
+
+    async def _serve_operators(self, started: Callable[[int], None]) -> None:
+        readback = Readback(self.store, self.telemetry, self.clock)
+        tokens = access.Tokens(self.settings.data / "tokens.json")
+        doors = access.Doors(tokens, self.ring.keys.operators.certificate, self.clock)
+        app = create_app(self.store, doors, self.clock, self.sealer, extra=readback.subresources())
+        host, port = self.settings.operators
+        tls = serving.Tls(self.ring.tls_file, self.ring.operators_file)
+        await serving.serve(app, tls=tls, host=host, port=port, started=started)
+
+    async def _feed_nodes(self) -> None:
+        """One watch of EdgeNodes for all, as decoding many is what a start costs most."""
+        await self.registry.whole.wait()
+        async for event in self.store.watch(kinds.EDGE_NODE):
+            self.configs.take("EdgeNode", event)
+            self.liveness.take(event)
+            await self.enrollment.take_node(event)
+
+    async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await self.clock.sleep(seconds)
+            await work()
+
+    async def _look_at_keys(self) -> None:
+        if self.ring.reload():
+            _log.info("certificates were rotated")
+
+    async def _rotate_due(self) -> None:
+        for role in self.ring.rotate_due():
+            _log.info("%s certificate neared its end: rotated", role)
+
+
+def _make_directory(path: Path) -> None:
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.chmod(0o700)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise InUse(f"cannot start: another fleet uses {path.parent}") from None
+    finally:
+        os.close(descriptor)
+
+
+def _raise_file_limit() -> None:
+    """One file per connection: the default of many systems would admit a thousand nodes."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,396 @@
+"""The road home: what nodes report becomes the status of objects, and events where it matters.
+
+It reads info from telemetry, behind its own mark, so that a slow status never delays a node, and a
+restart goes on where it was. A report that is older than one on the same thing changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Final, NamedTuple
+
+import msgspec
+from google.protobuf.message import DecodeError
+
+from edgevirt.fleet import app_status, node_status, render
+from edgevirt.fleet.amend import amend
+from edgevirt.fleet.configs import CONFIG_VERSION, ConfigVersion
+from edgevirt.fleet.dependencies import APP_INSTANCE, Dependencies
+from edgevirt.fleet.device.registry import Registry
+from edgevirt.fleet.devices import DEVICE, device_key
+from edgevirt.fleet.events import Recorder
+from edgevirt.fleet.objects import kinds
+from edgevirt.fleet.objects.app import App
+from edgevirt.fleet.objects.app_instance import AppInstance, AppInstanceStatus
+from edgevirt.fleet.objects.base import Condition, object_key, set_condition
+from edgevirt.fleet.objects.edgenode import AppSummary, EdgeNode, EdgeNodeStatus
+from edgevirt.fleet.objects.network_instance import NetworkInstance, NetworkOnNode
+from edgevirt.fleet.render import Objects, Rendered
+from edgevirt.fleet.telemetry import Record, Stream, Telemetry
+from edgevirt.runtime import Clock, Conflict, Resource, Store
+from edgevirt.wire.messages import info
+
+_log: Final = logging.getLogger(__name__)
+
+_MARK: Final = "status"
+_AT_ONCE: Final = 32
+"""Nodes whose reports are taken in side by side."""
+_NETWORKS_SHOWN: Final = 100
+"""Nodes that a NetworkInstance's status names; enough for people, and a bound for the object."""
+_NETWORK_STATES: Final = {1: "Init", 2: "Online", 3: "Error"}
+_TELLING: Final = frozenset({"RUNNING", "HALTED", "FAILED", "BOOTING", "HALTING"})
+"""States of an app that are worth an event."""
+
+
+class Place(NamedTuple):
+    """An AppInstance, and the app that it runs."""
+
+    key: str
+    instance: AppInstance
+
+
+class Statuses:
+    """One per process."""
+
+    def __init__(
+        self,
+        store: Store,
+        telemetry: Telemetry,
+        registry: Registry,
+        dependencies: Dependencies,
+        events: Recorder,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._telemetry = telemetry
+        self._registry = registry
+        self._dependencies = dependencies
+        self._events = events
+        self._clock = clock
+        self._taken: asyncio.Queue[int] = asyncio.Queue()
+        registry.on_current = self._taken.put_nowait
+
+    # -- what nodes report --
+
+    async def follow(self) -> None:
+        """Never returns."""
+        mark = await self._telemetry.read_mark(_MARK)
+        async for page in self._telemetry.pages(Stream.INFO, after=mark):
+            by_node: dict[bytes, list[Record]] = {}
+            for record in page:
+                by_node.setdefault(record.node, []).append(record)
+            room = asyncio.Semaphore(_AT_ONCE)
+            await asyncio.gather(
+                *(self._take_all(node, records, room) for node, records in by_node.items())
+            )
+            self._telemetry.set_mark(_MARK, page[-1].id)
+
+    async def _take_all(
+        self, node: bytes, records: Iterable[Record], room: asyncio.Semaphore
+    ) -> None:
+        async with room:
+            found = await self._store.get(DEVICE, device_key(node))
+            if found is None:
+                return  # it was deleted after it had reported
+            for record in records:
+                try:
+                    await self._take(found.value.edge_node, record)
+                except Conflict as error:
+                    _log.warning("status of %s: %s", found.value.edge_node, error)
+
+    async def _take(self, edge_node: str, record: Record) -> None:
+        newest = await self._telemetry.newest_before(Stream.INFO, record)
+        if newest is not None and newest > record.at:
+            return
+        try:
+            message = info.ZInfoMsg.FromString(record.payload)
+        except DecodeError:
+            return  # was readable when it came: another version of this program took it
+        content = message.WhichOneof("InfoContent")
+        if content == "dinfo":
+            await self._take_device(edge_node, message.dinfo, record.at)
+        elif content == "ainfo":
+            await self._take_app(edge_node, message.ainfo)
+        elif content == "vinfo":
+            await self._take_volume(edge_node, message.vinfo)
+        elif content == "cinfo":
+            await self._take_image(edge_node, message.cinfo)
+        elif content == "niinfo":
+            await self._take_network(edge_node, message.niinfo)
+
+    # -- nodes --
+
+    async def _take_device(self, edge_node: str, told: info.ZInfoDevice, at: float) -> None:
+        now = self._clock.now()
+        before: list[EdgeNodeStatus] = []
+
+        def edit(status: EdgeNodeStatus) -> EdgeNodeStatus:
+            before[:] = [status]
+            return node_status.fill(status, told, at, now)
+
+        changed = await self.amend_node(edge_node, edit)
+        if changed is not None and before:
+            await self._tell_of_node(changed.value, before[0])
+
+    async def amend_node(
+        self, edge_node: str, edit: Callable[[EdgeNodeStatus], EdgeNodeStatus]
+    ) -> Resource[EdgeNode] | None:
+        """None when there is no such node."""
+        return await amend(
+            self._store,
+            kinds.EDGE_NODE,
+            edge_node,
+            lambda node: msgspec.structs.replace(node, status=edit(node.status)) if node else None,
+        )
+
+    async def _tell_of_node(self, node: EdgeNode, before: EdgeNodeStatus) -> None:
+        status = node.status
+        if before.boot_time and status.boot_time and status.boot_time != before.boot_time:
+            why = status.boot_reason or "for a reason that it does not tell"
+            await self._events.tell("EdgeNode", node, "Rebooted", f"the node booted: {why}")
+        if status.phase == before.phase:
+            return
+        if status.phase == node_status.ERROR:
+            why = _message(status.conditions, "Ready")
+            await self._events.tell("EdgeNode", node, "Maintenance", why, warning=True)
+        elif status.phase == node_status.ONLINE:
+            await self._events.tell("EdgeNode", node, "Online", "the node reports")
+
+    # -- apps --
+
+    async def _take_app(self, edge_node: str, told: info.ZInfoApp) -> None:
+        place = await self._place_of(edge_node, lambda i: i.metadata.uid == told.AppID)
+        if place is None:
+            return  # no longer wanted; the node will see it in its config
+        url = await self._url(edge_node, place.instance)
+        now = self._clock.now()
+
+        def edit(status: AppInstanceStatus) -> AppInstanceStatus:
+            filled = app_status.fill(status, told, now)
+            return msgspec.structs.replace(filled, url=url if told.state else "")
+
+        changed = await self._amend_app(place.key, edit)
+        if changed is None:
+            return
+        before, after = place.instance.status, changed.value.status
+        if after.state != before.state:
+            await self._sum_up(edge_node)
+            if after.state in _TELLING:
+                await self._tell_of_app(changed.value)
+        elif bool(after.errors) != bool(before.errors):
+            await self._sum_up(edge_node)
+            if after.errors:
+                await self._tell_of_app(changed.value)
+
+    async def _tell_of_app(self, instance: AppInstance) -> None:
+        status = instance.status
+        worst = next((e for e in status.errors if e.severity != "Notice"), None)
+        reason = "Failed" if worst else status.state.capitalize()
+        message = worst.message if worst else status.what
+        await self._events.tell("AppInstance", instance, reason, message, warning=bool(worst))
+
+    async def _take_volume(self, edge_node: str, told: info.ZInfoVolume) -> None:
+        for place in await self._places(edge_node):
+            name = await self._volume_name(place, told.uuid)
+            if name:
+                await self._amend_app(
+                    place.key, partial(app_status.fill_volume, name=name, told=told)
+                )
+
+    async def _volume_name(self, place: Place, uuid: str) -> str:
+        if render.volume_id(place.instance, render.ROOT) == uuid:
+            return render.ROOT
+        app = await self._app_of(place.instance)
+        for volume in app.spec.volumes if app is not None else ():
+            if render.volume_id(place.instance, volume.name) == uuid:
+                return volume.name
+        return ""
+
+    async def _take_image(self, edge_node: str, told: info.ZInfoContentTree) -> None:
+        for place in await self._places(edge_node):
+            app = await self._app_of(place.instance)
+            if app is None:
+                continue
+            key = object_key(place.instance.metadata.namespace, app.spec.image)
+            image = await self._store.get(kinds.IMAGE, key)
+            if image is not None and image.value.metadata.uid == told.uuid:
+                await self._amend_app(place.key, lambda s: app_status.fill_image(s, told))
+
+    async def _amend_app(
+        self, key: str, edit: Callable[[AppInstanceStatus], AppInstanceStatus]
+    ) -> Resource[AppInstance] | None:
+        return await amend(
+            self._store,
+            kinds.APP_INSTANCE,
+            key,
+            lambda i: msgspec.structs.replace(i, status=edit(i.status)) if i else None,
+        )
+
+    async def _sum_up(self, edge_node: str) -> None:
+        statuses = [place.instance.status for place in await self._places(edge_node)]
+        summary = AppSummary(
+            total=len(statuses),
+            running=sum(status.state == app_status.RUNNING for status in statuses),
+            failed=sum(
+                status.state == "FAILED" or any(e.severity == "Error" for e in status.errors)
+                for status in statuses
+            ),
+        )
+        await self.amend_node(edge_node, lambda s: msgspec.structs.replace(s, apps=summary))
+
+    # -- networks --
+
+    async def _take_network(self, edge_node: str, told: info.ZInfoNetworkInstance) -> None:
+        node = await self._store.get(kinds.EDGE_NODE, edge_node)
+        if node is None:
+            return
+        for kind, key in self._dependencies.items_of(edge_node):
+            if kind != "NetworkInstance":
+                continue
+            found = await self._store.get(kinds.NETWORK_INSTANCE, key)
+            if found is not None and render.network_id(found.value, node.value) == told.networkID:
+                name = node.value.metadata.name
+                edit = partial(_with_node, edge_node=name, told=told)
+                await amend(self._store, kinds.NETWORK_INSTANCE, key, edit)
+
+    # -- configs --
+
+    async def on_rendered(
+        self, objects: Objects, rendered: Rendered, version: ConfigVersion
+    ) -> None:
+        """The node's config became another one: apps learn whether they are in it."""
+        now = self._clock.now()
+        for instance in objects.instances:
+            waiting = rendered.waiting.get(instance.metadata.name, "")
+            edit_app = partial(
+                app_status.place,
+                waiting=waiting,
+                generation=instance.metadata.generation,
+                app_id=render.app_id(instance),
+                now=now,
+            )
+            await self._amend_app(instance.key, edit_app)
+        applied = Condition(
+            type="ConfigApplied",
+            status="False",
+            reason="Waiting",
+            message=f"the node has not taken version {version.number} yet",
+        )
+
+        def edit(status: EdgeNodeStatus) -> EdgeNodeStatus:
+            return msgspec.structs.replace(
+                status,
+                config_version=str(version.number),
+                conditions=set_condition(status.conditions, applied, now),
+                apps=msgspec.structs.replace(status.apps, total=len(objects.instances)),
+            )
+
+        await self.amend_node(objects.node.key, edit)
+
+    async def follow_taken(self) -> None:
+        """Never returns. Notes which nodes have taken their newest config."""
+        while True:
+            row = await self._taken.get()
+            try:
+                await self._note_taken(row)
+            except Conflict as error:
+                _log.warning("status of %s: %s", self._registry.name(row), error)
+
+    async def _note_taken(self, row: int) -> None:
+        version = await self._store.get(CONFIG_VERSION, device_key(self._registry.node(row)))
+        if version is None or version.value.config_hash != self._registry.config_hash(row):
+            return
+        now, number = self._clock.now(), str(version.value.number)
+        applied = Condition(type="ConfigApplied", status="True", reason="Taken")
+        config_hash = version.value.config_hash.decode()
+
+        def edit(status: EdgeNodeStatus) -> EdgeNodeStatus:
+            return msgspec.structs.replace(
+                status,
+                config_version=number,
+                config_hash=config_hash,
+                conditions=set_condition(status.conditions, applied, now),
+            )
+
+        await self.amend_node(self._registry.name(row), edit)
+
+    # -- silence --
+
+    async def node_silent(self, edge_node: str, seen: float) -> None:
+        """The node was last heard of at `seen`, too long ago."""
+        now = self._clock.now()
+        changed = await self.amend_node(edge_node, lambda s: node_status.silent(s, seen, now))
+        if changed is None:
+            return
+        why = _message(changed.value.status.conditions, "Ready")
+        await self._events.tell("EdgeNode", changed.value, "Silent", why, warning=True)
+        for place in await self._places(edge_node):
+            await self._amend_app(place.key, lambda s: app_status.unreachable(s, why, now))
+
+    async def node_heard(self, edge_node: str, seen: float) -> None:
+        """The node was heard of after a silence."""
+        now = self._clock.now()
+        changed = await self.amend_node(edge_node, lambda s: node_status.heard(s, seen, now))
+        if changed is None:
+            return
+        await self._events.tell("EdgeNode", changed.value, "Online", "the node is heard of again")
+        for place in await self._places(edge_node):
+            await self._amend_app(place.key, lambda s: app_status.reachable(s, now))
+
+    # -- lookups --
+
+    async def _places(self, edge_node: str) -> list[Place]:
+        keys = [k for kind, k in self._dependencies.items_of(edge_node) if kind == APP_INSTANCE]
+        found = await asyncio.gather(*(self._store.get(kinds.APP_INSTANCE, key) for key in keys))
+        return [Place(resource.key, resource.value) for resource in found if resource is not None]
+
+    async def _place_of(
+        self, edge_node: str, wanted: Callable[[AppInstance], bool]
+    ) -> Place | None:
+        return next((p for p in await self._places(edge_node) if wanted(p.instance)), None)
+
+    async def _app_of(self, instance: AppInstance) -> App | None:
+        key = object_key(instance.metadata.namespace, instance.spec.app)
+        found = await self._store.get(kinds.APP, key)
+        return found.value if found is not None else None
+
+    async def _url(self, edge_node: str, instance: AppInstance) -> str:
+        app = await self._app_of(instance)
+        node = await self._store.get(kinds.EDGE_NODE, edge_node)
+        if app is None or node is None:
+            return ""
+        return app_status.url_of(app, node.value.status.addresses)
+
+
+def _message(conditions: tuple[Condition, ...], type_: str) -> str:
+    return next((c.message for c in conditions if c.type == type_), "")
+
+
+def _with_node(
+    network: NetworkInstance | None, edge_node: str, told: info.ZInfoNetworkInstance
+) -> NetworkInstance | None:
+    if network is None:
+        return None
+    others = tuple(_others(network, edge_node))
+    state = _NETWORK_STATES.get(told.state, "")
+    if not state:
+        nodes = others
+    elif len(others) >= _NETWORKS_SHOWN:
+        return None
+    else:
+        shown = NetworkOnNode(
+            edge_node=edge_node,
+            state=state,
+            bridge=told.bridgeName,
+            message="; ".join(e.description for e in told.networkErr if e.description)[:500],
+        )
+        nodes = tuple(sorted((*others, shown), key=lambda n: n.edge_node))
+    status = msgspec.structs.replace(network.status, nodes=nodes)
+    return msgspec.structs.replace(network, status=status)
+
+
+def _others(network: NetworkInstance, edge_node: str) -> Iterator[NetworkOnNode]:
+    return (node for node in network.status.nodes if node.edge_node != edge_node)
