@@ -65,6 +65,14 @@ class VolumeFiles:
         found = {key: self.record(key) for key in keys}
         return {key: record for key, record in found.items() if record is not None}
 
+    def taken(self, key: str) -> int:
+        """Bytes that a volume that is one file takes now; 0 for a directory: nobody counted."""
+        try:
+            found = os.lstat(self.path(key))
+        except FileNotFoundError:
+            return 0
+        return found.st_blocks * 512 if stat.S_ISREG(found.st_mode) else 0
+
     def make_overlay(self, key: str, record: VolumeRecord, top_layer: Path | None) -> None:
         """`upper` and `work`; the root directory is owned as in the topmost layer. Blocks.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from edgevirt.host.disk import Room
 from edgevirt.model.kinds import BLOB_STATUS
@@ -14,15 +15,26 @@ _LOG_SHARE = 10
 """Percent of the disk that logs may take at most."""
 
 
-def remaining(room: Room, promised: Iterable[int], inputs: Inputs) -> int:
+@dataclass(frozen=True)
+class Promise:
+    """What a volume may take, and how much of it lies on the disk already. Bytes."""
+
+    size: int
+    taken: int = 0
+
+
+def remaining(room: Room, promised: Iterable[Promise], inputs: Inputs) -> int:
     """Bytes for further volumes: the disk, less the node's own part, the blobs and what other
-    volumes were promised; and never more than is free. `promised`: bytes of each volume.
+    volumes were promised; and never more than is free, less what they will still take of that:
+    in host mode the disk is not the node's alone.
 
     The reader declares BLOB_STATUS and PROPERTY.
     """
+    promised = tuple(promised)
     blobs = sum(blob.size + blob.unpacked for blob in inputs.all(BLOB_STATUS).values())
-    left = room.total - reserved(room.total, inputs) - blobs - sum(promised)
-    return max(0, min(left, room.free))
+    own = room.total - reserved(room.total, inputs) - blobs - sum(one.size for one in promised)
+    free = room.free - sum(max(0, one.size - one.taken) for one in promised)
+    return max(0, min(own, free))
 
 
 def reserved(total: int, inputs: Inputs) -> int:

@@ -32,7 +32,7 @@ from edgevirt.model.volume import Volume, VolumeOrigin, VolumeStatus
 from edgevirt.node.properties import flag, number
 from edgevirt.node.troubles import worsen
 from edgevirt.node.volumes.content_plan import config_is_known
-from edgevirt.node.volumes.space import remaining
+from edgevirt.node.volumes.space import Promise, remaining
 from edgevirt.runtime import Inputs, Kind, Refuse, Report, Retry
 from edgevirt.wire import oci
 
@@ -138,7 +138,11 @@ class VolumeReconciler:
     ) -> None:
         """Nothing awaits between looking and promising: volumes are made side by side."""
         key, inputs = telling.key, telling.inputs
-        others = [size for other, size in self._promised.items() if other != key]
+        others = [
+            Promise(size, self._files.taken(other))
+            for other, size in self._promised.items()
+            if other != key
+        ]
         left = remaining(room(self._persist), others, inputs)
         if needed > left and not flag(inputs, "storage.apps.ignore.disk.check"):
             why = f"Remaining disk space {left} volume needs {needed}"

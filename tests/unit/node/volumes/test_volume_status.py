@@ -1,0 +1,379 @@
+"""Volumes are made when they can be, kept over restarts, and let go only when nobody needs them."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec import structs
+
+from edgevirt.host.disk import room
+from edgevirt.host.volume import VolumeFiles
+from edgevirt.model.app import VolumeUse
+from edgevirt.model.base import SwState, Trouble
+from edgevirt.model.content import (
+    BlobStatus,
+    ContentFormat,
+    ContentTree,
+    ContentTreeStatus,
+    ImageConfig,
+)
+from edgevirt.model.ids import AppId, ContentTreeId, DatastoreId, Digest, VolumeId
+from edgevirt.model.kinds import (
+    AGENT_STATUS,
+    BLOB_STATUS,
+    CONTENT_TREE,
+    CONTENT_TREE_STATUS,
+    PROPERTY,
+    VOLUME,
+    VOLUME_STATUS,
+    VOLUME_USE,
+)
+from edgevirt.model.node import AgentState, AgentStatus, Property
+from edgevirt.model.volume import Volume, VolumeOrigin, VolumeStatus
+from edgevirt.node.volumes.volume_status import GRACE, RETRY, VolumeReconciler
+from edgevirt.runtime import VirtualClock
+from edgevirt.runtime import engine as runtime_engine
+from edgevirt.runtime.memory import MemoryStore
+
+pytestmark = pytest.mark.root
+
+ID = VolumeId("b0000000-0000-0000-0000-000000000001")
+KEY = f"{ID}#0"
+TREE = ContentTreeId("t1")
+LAYER = Digest("sha256:" + "a" * 64)
+MIB = 1024 * 1024
+
+
+class World:
+    def __init__(self, where: Path) -> None:
+        self.persist = where
+        self.directory = where / "volumes"
+        self.layers = where / "layers"
+        self.store = MemoryStore()
+        self.clock = VirtualClock()
+        (self.layers / ("a" * 64)).mkdir(parents=True)
+
+    @asynccontextmanager
+    async def running(self, *, known: bool = True) -> AsyncIterator[None]:
+        """One run of the service, as after a restart: no status is left of the one before."""
+        for key in await self.store.list(VOLUME_STATUS):
+            await self.store.delete(VOLUME_STATUS, key)
+        await self.config(known)
+        files = VolumeFiles(self.directory)
+        files.begin()
+        volumes = VolumeReconciler(files, self.persist, self.layers)
+        serving = asyncio.create_task(runtime_engine.run(self.store, self.clock, [volumes]))
+        try:
+            yield
+        finally:
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+
+    async def config(self, known: bool) -> None:
+        status = AgentStatus(
+            state=AgentState.ONLINE, since=0, config_from="checkpoint" if known else ""
+        )
+        await self.store.put(AGENT_STATUS, "node", status)
+
+    async def want(self, **fields: Any) -> str:
+        given: dict[str, Any] = {"origin": VolumeOrigin.DOWNLOAD, "content_tree": TREE, **fields}
+        volume = Volume(id=ID, name="disk", **given)
+        await self.store.put(VOLUME, volume.key, volume)
+        return volume.key
+
+    async def load(self, **fields: Any) -> None:
+        """The content tree is there, by default an image of one layer."""
+        tree = {"format": ContentFormat.CONTAINER, "url": "u", "datastores": (DatastoreId("d"),)}
+        if "path" in fields:
+            tree["format"] = ContentFormat.RAW
+        elif fields.get("state", SwState.LOADED) == SwState.LOADED:
+            fields.setdefault("layers", (str(self.layers / ("a" * 64)),))
+            fields.setdefault("image", ImageConfig(cmd=("/run",)))
+        await self.layer()
+        await self.store.put(CONTENT_TREE, TREE, ContentTree(id=TREE, **tree))  # type: ignore[arg-type]
+        given = {"state": SwState.LOADED, "since": 0.0, **fields}
+        await self.store.put(CONTENT_TREE_STATUS, TREE, ContentTreeStatus(id=TREE, **given))
+
+    async def layer(self, state: SwState = SwState.LOADED) -> None:
+        await self.store.put(BLOB_STATUS, LAYER, BlobStatus(digest=LAYER, state=state, size=10))
+
+    async def until(
+        self, good: Callable[[VolumeStatus | None], bool], key: str = KEY
+    ) -> VolumeStatus | None:
+        found: VolumeStatus | None = None
+        for _ in range(1000):
+            await self.clock.settle()
+            item = await self.store.get(VOLUME_STATUS, key)
+            found = None if item is None else item.value
+            if good(found):
+                return found
+            await asyncio.sleep(0.005)
+        raise AssertionError(f"the volume stayed {found}")
+
+    async def made(self, key: str = KEY) -> VolumeStatus:
+        return await self.reached(SwState.CREATED_VOLUME, key)
+
+    async def reached(self, state: SwState, key: str = KEY) -> VolumeStatus:
+        found = await self.until(lambda v: v is not None and v.state == state, key)
+        assert found is not None
+        return found
+
+    async def troubled(self, key: str = KEY) -> Trouble:
+        found = await self.until(lambda v: v is not None and v.trouble is not None, key)
+        assert found is not None
+        assert found.trouble is not None
+        return found.trouble
+
+    async def gone(self, key: str = KEY) -> None:
+        await self.until(lambda volume: volume is None, key)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+async def test_an_image_becomes_an_overlay_s_upper_with_the_image_s_root_owner(
+    world: World,
+) -> None:
+    top = world.layers / ("a" * 64)
+    top.chmod(0o711)
+    async with world.running():
+        await world.load()
+        await world.want(max_size=MIB)
+        made = await world.made()
+    assert made.format == ContentFormat.CONTAINER
+    assert made.layers == (str(top),)
+    assert made.image == ImageConfig(cmd=("/run",))
+    assert sorted(path.name for path in Path(made.path).iterdir()) == ["upper", "work"]
+    assert (Path(made.path) / "upper").stat().st_mode & 0o7777 == 0o711
+
+
+async def test_a_blank_volume_is_a_sparse_ext4_disk_of_its_size(world: World) -> None:
+    async with world.running():
+        await world.want(origin=VolumeOrigin.BLANK, content_tree=None, max_size=64 * MIB)
+        made = await world.made()
+    disk = Path(made.path).stat()
+    assert disk.st_size == 64 * MIB
+    assert disk.st_blocks * 512 < 16 * MIB
+    assert disk.st_mode & 0o777 == 0o600
+    subprocess.run(["e2fsck", "-fn", made.path], check=True, capture_output=True)
+
+
+async def test_a_disk_image_becomes_a_copy_as_big_as_the_volume(world: World) -> None:
+    blob = world.persist / "blob"
+    blob.write_bytes(b"disk" * 1000)
+    async with world.running():
+        await world.load(path=str(blob), size=4000)
+        await world.want(max_size=MIB)
+        made = await world.made()
+    copied = Path(made.path).read_bytes()
+    assert copied[:4000] == blob.read_bytes()
+    assert len(copied) == MIB
+    assert made.format == ContentFormat.RAW
+
+
+async def test_a_volume_tells_how_far_its_content_is(world: World) -> None:
+    trouble = Trouble(why="cannot fetch", since=1.0)
+    async with world.running():
+        await world.want()
+        await world.reached(SwState.INITIAL)
+        await world.load(state=SwState.DOWNLOADING, progress=40, trouble=trouble)
+        waiting = await world.reached(SwState.DOWNLOADING)
+    assert (waiting.progress, waiting.trouble) == (40, trouble)
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"origin": VolumeOrigin.BLANK, "content_tree": None}, "a blank volume needs a size"),
+        ({"origin": VolumeOrigin.UNKNOWN}, "it comes from nowhere"),
+        ({"content_tree": None}, "it comes from nowhere"),
+    ],
+)
+async def test_a_volume_that_cannot_be_made_says_why(
+    world: World, fields: dict[str, Any], why: str
+) -> None:
+    async with world.running():
+        await world.want(**fields)
+        assert why in (await world.troubled()).why
+
+
+async def test_a_volume_that_mkfs_refuses_is_told_and_tried_again(world: World) -> None:
+    async with world.running():
+        await world.want(origin=VolumeOrigin.BLANK, content_tree=None, max_size=1000)
+        assert "cannot run mkfs.ext4" in (await world.troubled()).why
+        assert list(world.directory.glob("[!.]*")) == []
+
+
+# -- space --
+
+
+async def test_volumes_are_promised_no_more_than_the_disk_has(world: World) -> None:
+    free = room(world.persist).free
+    other = VolumeId("b0000000-0000-0000-0000-000000000002")
+    async with world.running():
+        first = await world.want(
+            origin=VolumeOrigin.BLANK, content_tree=None, max_size=free * 2 // 3 // MIB * MIB
+        )
+        await world.made(first)
+        second = Volume(id=other, origin=VolumeOrigin.BLANK, max_size=free * 2 // 3 // MIB * MIB)
+        await world.store.put(VOLUME, second.key, second)
+        trouble = await world.troubled(second.key)
+        assert f"volume needs {second.max_size}" in trouble.why
+        assert "Remaining disk space " in trouble.why
+        await world.reached(SwState.INITIAL, second.key)
+        await world.store.delete(VOLUME, first)
+        await world.clock.advance(GRACE + 1)
+        await world.gone(first)
+        await world.clock.advance(RETRY + 1)
+        await world.made(second.key)
+
+
+async def test_volumes_made_before_a_restart_count(world: World) -> None:
+    free = room(world.persist).free
+    async with world.running():
+        first = await world.want(
+            origin=VolumeOrigin.BLANK, content_tree=None, max_size=free * 2 // 3 // MIB * MIB
+        )
+        await world.made(first)
+    second = await world.want(
+        origin=VolumeOrigin.BLANK, content_tree=None, max_size=free * 2 // 3, generation=1
+    )
+    async with world.running():
+        assert "Remaining disk space " in (await world.troubled(second)).why
+
+
+async def test_the_disk_check_can_be_switched_off(world: World) -> None:
+    await world.store.put(PROPERTY, "storage.apps.ignore.disk.check", Property(value="true"))
+    async with world.running():
+        await world.load()
+        await world.want(max_size=1 << 60)
+        await world.made()
+
+
+# -- restarts --
+
+
+async def test_a_volume_outlives_restarts_without_its_content_tree(world: World) -> None:
+    async with world.running():
+        await world.load()
+        await world.want()
+        before = await world.made()
+        (Path(before.path) / "upper/kept").write_text("1")
+    await world.store.delete(CONTENT_TREE_STATUS, TREE)
+    async with world.running():
+        after = await world.made()
+    assert structs.replace(after, since=0) == structs.replace(before, since=0)
+    assert (Path(after.path) / "upper/kept").read_text() == "1"
+
+
+async def test_a_volume_waits_for_the_layers_below_it(world: World) -> None:
+    async with world.running():
+        await world.load()
+        await world.want()
+        await world.made()
+    await world.layer(SwState.VERIFYING)
+    async with world.running():
+        waiting = await world.reached(SwState.LOADING)
+        assert waiting.layers
+        await world.layer()
+        await world.made()
+
+
+async def test_what_a_crash_left_half_made_is_cleared(world: World) -> None:
+    world.directory.mkdir()
+    (world.directory / f".{KEY}.part").mkdir()
+    (world.directory / KEY).mkdir()  # without a record
+    (world.directory / "x.json").write_text("{}")
+    async with world.running():
+        assert list(world.directory.iterdir()) == []
+
+
+# -- letting go --
+
+
+async def test_a_volume_goes_when_the_config_stops_naming_it(world: World) -> None:
+    async with world.running():
+        await world.load()
+        await world.want()
+        await world.made()
+        await world.store.delete(VOLUME, KEY)
+        await world.clock.advance(GRACE - 1)
+        assert (await world.made()).layers
+        await world.clock.advance(2)
+        await world.gone()
+    assert list(world.directory.iterdir()) == []
+
+
+async def test_a_volume_that_comes_back_in_time_keeps_what_is_on_it(world: World) -> None:
+    async with world.running():
+        await world.load()
+        await world.want()
+        made = await world.made()
+        (Path(made.path) / "upper/kept").write_text("1")
+        await world.store.delete(VOLUME, KEY)
+        await world.clock.advance(GRACE - 1)
+        await world.want()
+        await world.clock.advance(10 * GRACE)
+        await world.made()
+    assert (Path(made.path) / "upper/kept").read_text() == "1"
+
+
+async def test_a_volume_in_use_stays_though_a_newer_generation_is_made(world: World) -> None:
+    async with world.running():
+        await world.load()
+        await world.want()
+        await world.made()
+        await world.store.put(VOLUME_USE, KEY, VolumeUse(apps=(AppId("a"),)))
+        await world.store.delete(VOLUME, KEY)
+        newer = await world.want(generation=1)
+        await world.made(newer)
+        await world.clock.advance(10 * GRACE)
+        assert (await world.made()).state == SwState.CREATED_VOLUME
+        await world.store.delete(VOLUME_USE, KEY)
+        await world.clock.advance(GRACE + 1)
+        await world.gone()
+        assert (await world.made(newer)).generation == 1
+
+
+async def test_no_volume_goes_before_a_config_is_known(world: World) -> None:
+    async with world.running():
+        await world.load()
+        await world.want()
+        await world.made()
+    await world.store.delete(VOLUME, KEY)
+    async with world.running(known=False):
+        kept = await world.made()
+        assert kept.layers
+        await world.clock.advance(100_000)
+        await world.made()
+        await world.config(known=True)
+        await world.clock.advance(3599)
+        await world.made()
+        await world.clock.advance(2)
+        await world.gone()
+
+
+async def test_a_volume_that_was_never_made_goes_at_once(world: World) -> None:
+    async with world.running():
+        await world.want()
+        await world.reached(SwState.INITIAL)
+        await world.store.delete(VOLUME, KEY)
+        await world.gone()
+
+
+async def test_a_name_that_is_no_volume_s_touches_nothing(world: World) -> None:
+    async with world.running():
+        evil = "../evil#0"
+        volume = Volume(id=VolumeId("../evil"), origin=VolumeOrigin.BLANK, max_size=MIB)
+        await world.store.put(VOLUME, evil, volume)
+        await world.clock.advance(RETRY)
+        assert not (world.persist / "evil#0").exists()
+        assert await world.store.get(VOLUME_STATUS, evil) is None
