@@ -239,6 +239,14 @@ async def test_a_bridge_of_another_owner_is_not_taken_over(network: Network) -> 
     assert await network.bridges() == {"instance-2": "bn1"}
 
 
+async def test_a_subnet_of_the_node_itself_is_no_network_for_guests(network: Network) -> None:
+    taken = msgspec.structs.replace(BRIDGE, subnet="192.0.0.0/16", gateway="192.0.0.1")
+    why = r"cannot make bridge bn1: its subnet 192.0.0.0/16 overlaps 192.0.2.2/24 of eth0"
+    with pytest.raises(NetworkError, match=why):
+        await network.ensure_bridge(taken)
+    assert await network.bridges() == {}
+
+
 async def test_a_guest_waits_for_its_bridge(network: Network) -> None:
     with pytest.raises(NetworkError, match=r"cannot connect app-2: .*bn1"):
         await network.ensure_guest(guest(2))
@@ -548,6 +556,33 @@ async def test_a_guest_cannot_claim_anothers_addresses(lab: Lab, network: Networ
     assert len(victim.peers) == 1
     with lab.guest("app-2"):
         assert talks(OUTSIDE_ADDRESS, 80)
+
+
+async def test_a_guest_cannot_answer_arp_for_another(lab: Lab, network: Network) -> None:
+    await two_guests(network, guarded(2, ALLOW_ALL), guarded(3, ALLOW_ALL))
+    with lab.beyond():
+        lab.echo(80)
+    own, victim, gateway = (socket.inet_aton(f"10.1.0.{n}") for n in (3, 2, 1))
+    mac, everyone = bytes.fromhex("020000000003"), b"\xff" * 6
+    with lab.guest("app-3"):
+        raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+        raw.bind(("eth0", 0))
+        for claimed in (victim, gateway):
+            for operation in (b"\0\1", b"\0\2"):
+                arp = b"\0\1\x08\0\6\4" + operation + mac + claimed + everyone + gateway
+                raw.send(everyone + mac + b"\x08\x06" + arp)
+        raw.close()
+    neighbours = netlink(
+        lambda route: {
+            k.get_attr("NDA_DST"): k.get_attr("NDA_LLADDR")
+            for k in route.get_neighbours(family=socket.AF_INET)
+        }
+    )
+    assert socket.inet_ntoa(victim) not in neighbours
+    with lab.guest("app-2"):
+        assert talks(OUTSIDE_ADDRESS, 80)
+    with lab.guest("app-3"):
+        assert talks(OUTSIDE_ADDRESS, 80, source=socket.inet_ntoa(own))
 
 
 # -- names and leases --

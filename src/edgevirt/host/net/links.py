@@ -11,7 +11,7 @@ import errno
 import os
 import re
 from collections.abc import Iterable
-from ipaddress import IPv4Network
+from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -30,6 +30,10 @@ _LOOPBACK = 1
 _DEFAULT_MTU = 1500
 _AF_INET = 2
 _BRIDGE_NAME = re.compile(r"bn[0-9]+")
+
+
+class LinkError(Exception):
+    """Part of a sentence: why a link cannot be made."""
 
 
 class Links:
@@ -66,7 +70,9 @@ class Links:
             }
 
     def ensure_bridge(self, spec: BridgeSpec) -> BridgeFacts:
+        """LinkError when the node has other addresses in that subnet: routes would collide."""
         with IPRoute() as netlink:
+            _check_subnet(netlink, spec)
             link = _find(netlink, spec.name)
             if link is not None and link.get_attr("IFLA_IFALIAS") != spec.owner:
                 netlink.link("del", index=link["index"])
@@ -161,6 +167,15 @@ def _add_bridge(netlink: IPRoute, spec: BridgeSpec) -> _Message:
     link = _required(netlink, spec.name)
     netlink.link("set", index=link["index"], ifalias=spec.owner)
     return _required(netlink, spec.name)
+
+
+def _check_subnet(netlink: IPRoute, spec: BridgeSpec) -> None:
+    subnet = IPv4Network(spec.subnet)
+    for address in netlink.get_addr(family=_AF_INET):
+        name = address.get_attr("IFA_LABEL")
+        place = f"{address.get_attr('IFA_ADDRESS')}/{address['prefixlen']}"
+        if not _BRIDGE_NAME.fullmatch(name or "") and subnet.overlaps(IPv4Interface(place).network):
+            raise LinkError(f"its subnet {subnet} overlaps {place} of {name}")
 
 
 def _bridge_mtu(netlink: IPRoute, spec: BridgeSpec) -> int:

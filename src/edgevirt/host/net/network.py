@@ -13,7 +13,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from edgevirt.host.net import nft
 from edgevirt.host.net.connections import Port, Target, changed_ports, forget_flows, port_maps
 from edgevirt.host.net.filter import TABLE, ruleset
-from edgevirt.host.net.links import Links
+from edgevirt.host.net.links import LinkError, Links
 from edgevirt.host.net.listeners import listeners
 from edgevirt.host.net.name_server import NameServerError, NameServers
 from edgevirt.host.net.spec import (
@@ -176,5 +176,5 @@ class LinuxNetwork:
             return await loop.run_in_executor(self._thread, call)
         except (nft.FilterError, NameServerError) as error:
             raise NetworkError(str(error)) from error
-        except (NetlinkError, OSError) as error:
+        except (LinkError, NetlinkError, OSError) as error:
             raise NetworkError(f"cannot {what}: {error}") from error

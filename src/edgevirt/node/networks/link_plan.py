@@ -111,14 +111,16 @@ class _Planning:
             before,
             lambda ip: self._register.is_free((wanted.network, ip)),
         )
+        host_name = f"{VIF_PREFIX}{index}x{app.app_num}"
+        if owner := self._register.hold(host_name, app.app, app.name):
+            raise AddressError(f"the app number {app.app_num} is that of {owner}")
         for address in (mac, ip):
-            owner = self._register.hold((wanted.network, address), app.app, app.name)
-            if owner:
+            if owner := self._register.hold((wanted.network, address), app.app, app.name):
                 raise AddressError(f"the address {address} is asked for by {owner} as well")
         spec = bridge.spec
         link = LinkSpec(
             name=f"eth{index}",
-            host_name=f"{VIF_PREFIX}{index}x{app.app_num}",
+            host_name=host_name,
             bridge=spec.name,
             mac=mac,
             ip=ip,
@@ -157,6 +159,7 @@ class _Planning:
 def _things(interfaces: Iterable[Interface]) -> Iterator[Hashable]:
     """What is given out once only."""
     for interface in interfaces:
+        yield interface.link.host_name
         yield interface.network, interface.link.mac
         yield interface.network, interface.link.ip
         for rule in interface.rules:

@@ -81,6 +81,12 @@ def test_two_apps_that_ask_for_the_same_mac() -> None:
     assert f"the address {mac} is asked for by A as well" in links["b"].why
 
 
+def test_two_apps_of_one_number_do_not_take_each_others_interface() -> None:
+    links = plan([app("a", 1), app("b", 1)])
+    assert links["b"].why == "cannot connect B: the app number 1 is that of A"
+    assert links["b"].interfaces == ()
+
+
 def test_an_address_that_runs_is_not_taken_by_one_that_wants_it() -> None:
     first = plan([app("b", 2)])
     links = plan([app("a", 1, ip="10.1.0.10"), app("b", 2)], first)
