@@ -65,11 +65,13 @@ def read_text(root: Path, path: str) -> str:
         if code in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.ENXIO):
             return ""
         raise OSError(code, f"cannot read {path} in {root}: {os.strerror(code)}")
-    with open(fd, "rb") as file:
+    try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_FILE:
             return ""
-        return file.read(_MAX_FILE).decode(errors="replace")
+        return os.read(fd, _MAX_FILE).decode(errors="replace")
+    finally:
+        os.close(fd)
 
 
 def _find_user(root: Path, name: str) -> tuple[int, int, str]:

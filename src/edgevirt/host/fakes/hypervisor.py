@@ -46,6 +46,8 @@ class FakeMachine:
     failures: list[HypervisorError] = field(default_factory=list)
     boot_seconds: float = 0.0
     """What `create` takes."""
+    watch_fails: bool = False
+    """Ends are not announced: `wait_exit` raises."""
     log: list[str] = field(default_factory=list)
     """Each effect, in order: `create <app>`, `start <app>`, `stop …`, `delete …`."""
     pids: itertools.count[int] = field(default_factory=lambda: itertools.count(100))
@@ -127,6 +129,8 @@ class FakeHypervisor:
         return tuple(running.info for _, running in sorted(self.machine.domains.items()))
 
     async def wait_exit(self, app: AppId) -> DomainInfo | None:
+        if self.machine.watch_fails:
+            raise HypervisorError(f"cannot watch {app}: no more watches")
         running = self.machine.domains.get(app)
         if running is not None:
             await running.ended.wait()

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from edgevirt.host.hypervisor import DomainInfo, Hypervisor, HypervisorError, UnfitError
-from edgevirt.model.app import Domain, DomainStatus
+from edgevirt.model.app import AppSecret, Domain, DomainStatus
 from edgevirt.model.base import Severity, SwState, Trouble
 from edgevirt.model.ids import AppId
 from edgevirt.model.kinds import APP_SECRET, DOMAIN, DOMAIN_EXIT, DOMAIN_STATUS, PROPERTY
@@ -104,10 +104,8 @@ class DomainReconciler:
         encoded = spec.user_data
         if spec.has_secret:
             secret = inputs.get(APP_SECRET, app)
-            if secret is None:
-                why = "cannot start: its secret user data isn't decrypted yet"
-                waits = Trouble(why=why, since=self._clock.now(), severity=Severity.NOTICE)
-                return teller.status(SwState.HALTED, history, waits)
+            if secret is None or secret.why:
+                return teller.status(SwState.HALTED, history, self._without(secret))
             encoded = secret.user_data
         await report(teller.status(SwState.BOOTING, history))
         try:
@@ -118,6 +116,14 @@ class DomainReconciler:
                 await adapter.delete(app)
             raise
         return self._running(adapter, info, spec, teller)
+
+    def _without(self, secret: AppSecret | None) -> Trouble:
+        """Why there is no secret user data; its arrival wakes the reconciler."""
+        now = self._clock.now()
+        if secret is not None:
+            return Trouble(why=secret.why, since=now)
+        why = "cannot start: its secret user data isn't decrypted yet"
+        return Trouble(why=why, since=now, severity=Severity.NOTICE)
 
     def _running(
         self, adapter: Hypervisor, info: DomainInfo, spec: Domain, teller: _Teller

@@ -310,6 +310,16 @@ async def test_crash_loop_goes_on_where_it_was_when_the_service_restarts(node: N
     assert after.trouble.attempts == 9
 
 
+async def test_end_that_the_watch_missed_is_found_by_the_poll(node: Node) -> None:
+    node.machine.watch_fails = True
+    await node.want(domain())
+    node.machine.finish(APP, 1)
+    await node.clock.advance(29)
+    assert (await node.told()).crashes == 0
+    await node.clock.advance(1)
+    assert (await node.told()).crashes == 1
+
+
 async def test_leftover_of_an_app_that_is_gone_is_removed_at_start(node: Node) -> None:
     await node.want(domain())
     await node.stop()
@@ -327,6 +337,13 @@ async def test_secret_is_waited_for_and_wins_over_plain_user_data(node: Node) ->
     assert status.trouble.severity == Severity.NOTICE
     await node.clock.advance(120)
     assert (await node.told()) == status
+
+    await node.store.put(APP_SECRET, APP, AppSecret(user_data="", why="cannot decrypt: no key"))
+    await node.clock.settle()
+    status = await node.told()
+    assert status.trouble is not None
+    assert status.trouble.why == "cannot decrypt: no key"
+    assert node.machine.domains == {}
 
     await node.store.put(APP_SECRET, APP, AppSecret(user_data=_base64("A=secret")))
     await node.clock.settle()
