@@ -90,7 +90,7 @@ class Web:
         import httpx
 
         try:
-            async for chunk in answer.aiter_raw(65536):
+            async for chunk in answer.aiter_raw():
                 yield chunk
         except (httpx.HTTPError, httpx.StreamError, ssl.SSLError) as failure:
             raise CannotFetch(f"cannot fetch {url}: {_words(failure)}") from failure
