@@ -339,6 +339,20 @@ async def test_without_a_history_no_version_is_served(forgetful: Arena) -> None:
 # -- restarts --
 
 
+async def test_what_cancelled_writers_left_is_the_same_after_a_restart(lasting: Arena) -> None:
+    for number in range(20):
+        write = asyncio.create_task(lasting.owner.put(lasting.kind, "a", Thing(number)))
+        for _ in range(number % 5):
+            await asyncio.sleep(0)
+        write.cancel()
+        await asyncio.wait([write])
+    last = await lasting.owner.put(lasting.kind, "b", Thing(0))
+    before = dict(await lasting.owner.list(lasting.kind))
+    assert before["b"] == last
+    await lasting.restart()
+    assert dict(await lasting.owner.list(lasting.kind)) == before
+
+
 async def test_values_and_versions_go_on_after_a_restart(lasting: Arena) -> None:
     kept = await lasting.owner.put(lasting.kind, "kept", Thing(1))
     await lasting.owner.put(lasting.kind, "gone", Thing(2))

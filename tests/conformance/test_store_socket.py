@@ -443,6 +443,17 @@ def note(values: dict[str, Thing], frame: Frame) -> None:
         values.pop(frame.key, None)
 
 
+async def test_what_is_kept_for_a_restart_does_not_grow_without_end(tmp_path: Path) -> None:
+    async with socket_owner(tmp_path) as owner:
+        for number in range(8_000):
+            await owner.put(THING, str(number % 10), Thing(number, data=bytes(1000)))
+            await owner.delete(THING, str((number + 5) % 10))
+        present = dict(await owner.list(THING))
+        assert (tmp_path / "run" / "Thing.values").stat().st_size < 3 << 20
+    async with socket_owner(tmp_path) as owner:
+        assert dict(await owner.list(THING)) == present
+
+
 async def test_directories_with_long_names_work(tmp_path: Path) -> None:
     deep = tmp_path / ("d" * 100) / ("e" * 100)
     deep.mkdir(parents=True)

@@ -111,7 +111,7 @@ class ReconcilerLoop:
             try:
                 status = await self._reconcile(key)
                 worker.failures = 0
-                if status is None and key not in self._specs and not worker.stirred:
+                if status is None and key not in self._specs:
                     del self._workers[key]
                     return
                 delay = self._reconciler.recheck
@@ -165,11 +165,6 @@ class _Worker:
         self._event = asyncio.Event()
         self._spec = False
         self._inputs = False
-
-    @property
-    def stirred(self) -> bool:
-        """Something changed since `begin`."""
-        return self._spec or self._inputs
 
     def begin(self) -> None:
         self._spec = self._inputs = False

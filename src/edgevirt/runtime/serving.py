@@ -29,9 +29,6 @@ T = TypeVar("T")
 CHUNK = 64 << 10
 """Bytes that are written at once when there is much to tell."""
 
-UNSENT = 256 << 10
-"""Bytes that may wait in a reader's connection; beyond, changes of one key coalesce."""
-
 CONNECTIONS = 16
 """Of one reader to one kind at once. It needs one."""
 
@@ -183,7 +180,10 @@ def _put(resource: Resource[Any], data: bytes) -> bytes:
 
 
 class _Reader(Backlog[T], asyncio.Protocol):
-    """One connection: what its reader has not been told yet, told as fast as it takes it."""
+    """One connection: what its reader has not been told yet, told as fast as it takes it.
+
+    When the transport has its fill (64 KiB by default), changes of one key coalesce here.
+    """
 
     def __init__(self, server: Server[T]) -> None:
         super().__init__()
@@ -194,7 +194,6 @@ class _Reader(Backlog[T], asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(high=UNSENT)
         if self._server.closed:
             self._transport.abort()
             return

@@ -197,6 +197,7 @@ async def test_again_plans_by_the_clock_at_the_earliest_moment_asked_for() -> No
     def stamp(inputs: Inputs) -> Iterable[Output | Again]:
         yield Again(30)
         yield Again(10)
+        yield Again(20)
         yield Output(OUT, "now", Value(int(inputs.now)))
 
     store, clock = MemoryStore(), VirtualClock()

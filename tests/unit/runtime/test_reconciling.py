@@ -335,6 +335,32 @@ async def test_a_new_spec_does_not_wait_for_the_backoff() -> None:
         assert reconciler.of("a") == [1, 2]
 
 
+async def test_a_new_spec_starts_the_backoff_afresh() -> None:
+    store, clock = MemoryStore(), VirtualClock()
+    reconciler = FunctionReconciler(clock, failing(*[Retry("no")] * 5))
+    async with running(store, clock, reconciler):
+        await store.put(SPEC, "a", Value(1))
+        await clock.advance(3)
+        assert reconciler.times == [0, 1, 3]
+        await store.put(SPEC, "a", Value(2))
+        await clock.advance(2)
+        assert reconciler.times == [0, 1, 3, 3, 4]
+
+
+async def test_a_spec_that_comes_back_while_its_thing_goes_is_made_again() -> None:
+    store, clock, gate = MemoryStore(), VirtualClock(), Gate()
+    await store.put(STATUS, "a", Value(1))
+    reconciler = FunctionReconciler(clock, gate)
+    async with running(store, clock, reconciler):
+        assert gate.inside == ["a"]
+        await store.put(SPEC, "a", Value(2))
+        await clock.settle()
+        gate.open.set()
+        await clock.settle()
+        assert reconciler.of("a") == [None, 2]
+        assert await present(store, STATUS) == {"a": 2}
+
+
 async def test_jitter_spreads_retries() -> None:
     store, clock = MemoryStore(), VirtualClock()
     reconciler = FunctionReconciler(clock, failing(Retry("no"), Retry("no")))

@@ -84,6 +84,22 @@ async def test_writes_that_wait_together_are_committed_together(tmp_path: Path) 
         assert many < 40 * one, "each commit writes its pages to the log: 200 would write 200 times"
 
 
+async def test_requests_see_what_was_asked_before_them_also_in_one_group(tmp_path: Path) -> None:
+    async with SqlStore(url(tmp_path)) as store:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(store.put(KIND, "a", Value(1)))
+            first = group.create_task(store.list(KIND))
+            group.create_task(store.put(KIND, "a", Value(2)))
+            second = group.create_task(store.list(KIND))
+            gone = group.create_task(store.delete(KIND, "a"))
+            third = group.create_task(store.list(KIND))
+            one = group.create_task(store.get(KIND, "a"))
+        assert [task.result()["a"].value.number for task in (first, second)] == [1, 2]
+        assert gone.result() is True
+        assert third.result() == {}
+        assert one.result() is None
+
+
 async def test_what_is_equal_though_encoded_otherwise_changes_nothing(tmp_path: Path) -> None:
     async with SqlStore(url(tmp_path)) as store:
         first = await store.put(KIND, "a", Value(1, {"x": 1, "y": 2}))
