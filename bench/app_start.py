@@ -53,9 +53,9 @@ class Corner:
         self.hypervisor = ContainerHypervisor(
             directory / "domains",
             directory / "consoles",
-            f"{self.group}-user-apps",
-            f"{self.group}/monitors",
-            RealClock(),
+            apps=f"{self.group}-user-apps",
+            monitors=f"{self.group}/monitors",
+            clock=RealClock(),
         )
 
     def domain(self) -> Domain:

@@ -11,12 +11,14 @@ import subprocess
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from edgevirt.host import mounts
 from edgevirt.host.bundle import Bundle
 from edgevirt.host.cgroup import Cgroup
 from edgevirt.host.container import ContainerHypervisor
 from edgevirt.host.hypervisor import DomainInfo
+from edgevirt.host.monitor import Runtime
 from edgevirt.model.app import Domain, DomainVolume
 from edgevirt.model.content import ContentFormat, ImageConfig
 from edgevirt.model.ids import AppId
@@ -67,14 +69,16 @@ class ContainerWorld:
         self._cgroup = f"edgevirt-test-{uuid.uuid4().hex[:8]}"
         self.clock = RealClock()
 
-    def hypervisor(self) -> ContainerHypervisor:
-        """Each call: one that knows nothing of the others."""
+    def hypervisor(self, **runtime: Any) -> ContainerHypervisor:
+        """Each call: one that knows nothing of the others. `runtime`: other than the usual."""
+        domains = self.directory / "domains"
         return ContainerHypervisor(
-            self.directory / "domains",
+            domains,
             self.directory / "consoles",
-            f"{self._cgroup}-user-apps",
-            f"{self._cgroup}/monitors",
-            self.clock,
+            apps=f"{self._cgroup}-user-apps",
+            monitors=f"{self._cgroup}/monitors",
+            clock=self.clock,
+            runtime=Runtime(domains / ".runc", **runtime),
         )
 
     def new_app(self) -> AppId:

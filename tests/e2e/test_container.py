@@ -104,9 +104,9 @@ class Node:
         return ContainerHypervisor(
             self.services.paths.domains,
             self.services.paths.console_logs,
-            f"{self.cgroup}-user-apps",
-            f"{self.cgroup}/monitors",
-            RealClock(),
+            apps=f"{self.cgroup}-user-apps",
+            monitors=f"{self.cgroup}/monitors",
+            clock=RealClock(),
         )
 
     async def want(self, app: AppInstance) -> None:

@@ -11,7 +11,7 @@ import re
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -30,31 +30,38 @@ _EXIT_SECONDS = 2.0
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\Z")
 
 
-@dataclass(frozen=True)
 class ContainerHypervisor:
     """`directory`: its own, gone with the machine's run. `consoles`: a file `<app>.log` each.
 
     `apps` and `monitors`: control groups, one below each for every app.
     """
 
-    directory: Path
-    consoles: Path
-    apps: str
-    monitors: str
-    clock: Clock
-    runtime: Runtime = field(init=False)
-    modes: frozenset[VirtualizationMode] = frozenset({VirtualizationMode.NOHYPER})
+    modes = frozenset({VirtualizationMode.NOHYPER})
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "runtime", Runtime(self.directory / ".runc"))
+    def __init__(
+        self,
+        directory: Path,
+        consoles: Path,
+        *,
+        apps: str,
+        monitors: str,
+        clock: Clock,
+        runtime: Runtime | None = None,
+    ) -> None:
+        self._directory = directory
+        self._consoles = consoles
+        self._apps = apps
+        self._monitors = monitors
+        self._clock = clock
+        self._runtime = runtime or Runtime(directory / ".runc")
 
     async def create(self, domain: Domain, user_data: bytes) -> None:
         bundle = self._bundle(domain.app)
         await self.delete(domain.app)
         try:
             await asyncio.to_thread(self._build, bundle, domain, user_data)
-            container, monitor = await self.runtime.create(
-                bundle, self.consoles / f"{domain.app}.log", self._monitor_group(domain.app)
+            container, monitor = await self._runtime.create(
+                bundle, self._consoles / f"{domain.app}.log", self._monitor_group(domain.app)
             )
         except (HypervisorError, OSError) as failure:
             with suppress(HypervisorError):  # the first failure is the one to tell
@@ -76,8 +83,8 @@ class ContainerHypervisor:
         record = bundle.read_record()
         if record is None:
             raise HypervisorError(f"cannot start {app}: it was not created")
-        await self.runtime.start(bundle)
-        record = msgspec.structs.replace(record, started=self.clock.now())
+        await self._runtime.start(bundle)
+        record = msgspec.structs.replace(record, started=self._clock.now())
         bundle.write_record(record)
         return self._inspect(bundle, record)
 
@@ -110,7 +117,7 @@ class ContainerHypervisor:
         for group in groups:
             group.kill()
         try:
-            await self.runtime.delete(bundle)
+            await self._runtime.delete(bundle)
             await asyncio.to_thread(bundle.remove)
             for group in groups:
                 await self._remove_group(group)
@@ -125,9 +132,9 @@ class ContainerHypervisor:
         return self._inspect(bundle, record) if bundle.exists() else None
 
     async def list(self) -> tuple[DomainInfo, ...]:
-        if not self.directory.is_dir():
+        if not self._directory.is_dir():
             return ()
-        names = sorted(entry.name for entry in self.directory.iterdir() if entry.is_dir())
+        names = sorted(entry.name for entry in self._directory.iterdir() if entry.is_dir())
         found = [await self.info(AppId(name)) for name in names if _ID.match(name)]
         return tuple(info for info in found if info is not None)
 
@@ -145,7 +152,7 @@ class ContainerHypervisor:
         if usage is None:
             return None
         return DomainMetric(
-            at=self.clock.now(),
+            at=self._clock.now(),
             cpu_ns=usage.cpu_ns,
             memory_bytes=usage.memory,
             memory_limit=usage.memory_limit,
@@ -157,7 +164,7 @@ class ContainerHypervisor:
     def _build(self, bundle: Bundle, domain: Domain, user_data: bytes) -> None:
         if domain.netns and not Path(domain.netns).exists():
             raise HypervisorError(f"cannot create {domain.name}: no network at {domain.netns}")
-        self.consoles.mkdir(parents=True, exist_ok=True)
+        self._consoles.mkdir(parents=True, exist_ok=True)
         bundle.build(
             domain,
             user_data,
@@ -188,26 +195,26 @@ class ContainerHypervisor:
 
     async def _within(self, seconds: float, wait: Callable[[], Awaitable[None]]) -> bool:
         """Whether it came before `seconds` had passed."""
-        return await _first(wait, lambda: self.clock.sleep(seconds)) == 0
+        return await _first(wait, lambda: self._clock.sleep(seconds)) == 0
 
     async def _remove_group(self, group: Cgroup) -> None:
         """The kernel lets go of a group a moment after its last process."""
         for _ in range(100):
             if group.remove():
                 return
-            await self.clock.sleep(0.02)
+            await self._clock.sleep(0.02)
         raise HypervisorError(f"cannot remove the control group {group.path}: still in use")
 
     def _bundle(self, app: AppId) -> Bundle:
         if not _ID.match(app):
             raise UnfitError(f"cannot run {app!r}: not an id")
-        return Bundle(app, self.directory / app)
+        return Bundle(app, self._directory / app)
 
     def _app_group(self, app: AppId) -> Cgroup:
-        return Cgroup(f"{self.apps}/{app}")
+        return Cgroup(f"{self._apps}/{app}")
 
     def _monitor_group(self, app: AppId) -> Cgroup:
-        return Cgroup(f"{self.monitors}/{app}")
+        return Cgroup(f"{self._monitors}/{app}")
 
 
 async def _first(*waits: Callable[[], Awaitable[None]]) -> int:

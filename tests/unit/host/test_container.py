@@ -246,8 +246,7 @@ async def test_runtime_that_dies_while_it_creates_leaves_nothing(world: Containe
     wrapper = world.directory / "runc"
     wrapper.write_text('#!/bin/sh\ncase "$*" in *create*) kill -9 $$;; esac\nexec runc "$@"\n')
     wrapper.chmod(0o755)
-    hypervisor, domain = world.hypervisor(), world.domain("run")
-    object.__setattr__(hypervisor.runtime, "program", str(wrapper))
+    hypervisor, domain = world.hypervisor(program=str(wrapper)), world.domain("run")
     with pytest.raises(HypervisorError, match="cannot create"):
         await hypervisor.create(domain, b"")
     assert await hypervisor.list() == ()
@@ -272,8 +271,7 @@ async def test_stopped_monitor_does_not_hide_that_the_app_ended(world: Container
 
 
 async def test_console_file_does_not_grow_without_bound(world: ContainerWorld) -> None:
-    hypervisor = world.hypervisor()
-    object.__setattr__(hypervisor.runtime, "console_bytes", 65_536)
+    hypervisor = world.hypervisor(console_bytes=65_536)
     domain = world.domain("do", "while :; do echo 0123456789012345678901234567890123456789; done")
     await hypervisor.create(domain, b"")
     await hypervisor.start(domain.app)

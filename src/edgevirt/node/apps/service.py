@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from edgevirt.model.kinds import APP_NETWORK
 from edgevirt.node.apps.planner import AppsPlanner
 from edgevirt.node.service import Context, Service
-from edgevirt.runtime import engine
+from edgevirt.runtime import engine, release
 
 
 def read_boot(proc: Path = Path("/proc")) -> str:
@@ -21,6 +22,9 @@ def read_boot(proc: Path = Path("/proc")) -> str:
 
 
 async def run(context: Context) -> None:
+    # networks tells of an app's network only when it knows which are wanted, and the planner waits
+    # for what networks tells. At the node's start no app has one yet; later the store remembers.
+    await release(context.store, (APP_NETWORK,))
     boot = await asyncio.to_thread(read_boot)
     planner = AppsPlanner(boot, context.clock.monotonic())
     await engine.run(context.store, context.clock, [planner])
