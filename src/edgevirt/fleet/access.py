@@ -140,11 +140,20 @@ class Doors(Roles):
         now = datetime.fromtimestamp(self._clock.now(), UTC)
         if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
             return None
+        if _is_authority(certificate):
+            return None
         names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
         groups = certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
         if not names:
             return None
         return User(str(names[0].value), tuple(str(group.value) for group in groups))
+
+
+def _is_authority(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return False
 
 
 class Tokens:

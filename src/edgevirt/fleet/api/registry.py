@@ -105,6 +105,10 @@ class Registry:
                 return Page(items, snapshot.version, key, remaining)
         return Page(items, snapshot.version)
 
+    async def born(self, kind: ApiKind[Any], key: str) -> int | None:
+        """The version at which an object appeared; None when that is not known any more."""
+        return (await self._snapshots.take(kind.store)).born.get(key)
+
     async def _find(self, kind: ApiKind[Any], namespace: str, name: str) -> Held | None:
         resource = await self.store.get(kind.store, object_key(namespace, name))
         return None if resource is None else self.held(kind, resource)

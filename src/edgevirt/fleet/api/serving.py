@@ -39,10 +39,11 @@ class _Protocol(HttpToolsProtocol):
     """Puts the peer's certificate, which TLS verified, into the scope of each request; and bounds
     what a stranger can make the server wait for and hold before a request is known."""
 
+    patience = HEADER_SECONDS
     _certificate: bytes | None = None
     _head: int | None = 0
     """Bytes of the request so far, while its headers are not complete."""
-    _patience: asyncio.TimerHandle | None = None
+    _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -75,12 +76,12 @@ class _Protocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def _wait_for_headers(self) -> None:
-        self._patience = self.loop.call_later(HEADER_SECONDS, self.transport.close)
+        self._deadline = self.loop.call_later(self.patience, self.transport.close)
 
     def _stop_waiting(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
 
 
 class _Server(uvicorn.Server):
@@ -116,15 +117,17 @@ async def serve(
     host: str = "127.0.0.1",
     port: int = 0,
     started: Callable[[int], None] = lambda _port: None,
+    patience: float = HEADER_SECONDS,
 ) -> None:
     """Serves until it is cancelled, then ends watches, waits `GRACE` for the rest, and returns by
     CancelledError. `started` is told the port. Without `tls` anyone on the host can listen in: for
-    tests. Raises OSError when the port is taken.
+    tests. `patience`: seconds in which a request's headers must have come. Raises OSError when the
+    port is taken.
     """
     listener = _listen(host, port)
     config = uvicorn.Config(
         app,
-        http=_Protocol,
+        http=type("Protocol", (_Protocol,), {"patience": patience}),
         ws="none",
         lifespan="off",
         log_config=None,

@@ -19,6 +19,8 @@ class Snapshot:
     version: int = 0
     values: dict[str, Resource[Any]] = field(default_factory=dict)
     keys: list[str] = field(default_factory=list)
+    born: dict[str, int] = field(default_factory=dict)
+    """The version at which a key appeared, of those that were not there from the beginning."""
 
     def within(self, namespace: str | None) -> Sequence[str]:
         """The keys of a namespace (None: all), in order."""
@@ -37,9 +39,11 @@ class Snapshot:
         if isinstance(event, Put):
             if present is None:
                 bisect.insort(self.keys, resource.key)
+                self.born[resource.key] = resource.version
             self.values[resource.key] = resource
         elif present is not None:
             del self.values[resource.key]
+            self.born.pop(resource.key, None)
             del self.keys[bisect.bisect_left(self.keys, resource.key)]
 
 
@@ -70,6 +74,8 @@ class Snapshots:
             if isinstance(event, InStep):
                 for change in events:
                     snapshot._apply(change)
+                if since is None:
+                    snapshot.born.clear()
                 snapshot.version = event.version
                 return snapshot
             events.append(event)

@@ -17,7 +17,7 @@ from edgevirt.fleet.api.selectors import Selector
 from edgevirt.fleet.api.shapes import encode
 from edgevirt.fleet.objects.base import ApiObject
 from edgevirt.fleet.objects.kinds import ApiKind
-from edgevirt.runtime.resource import Event, Gone, InStep, Put
+from edgevirt.runtime.resource import Event, Gone, InStep
 from edgevirt.runtime.store import Expired, StoreError
 
 BOOKMARK_SECONDS = 60.0
@@ -63,15 +63,17 @@ class Watching:
         self._seen: dict[str, ApiObject] = {}
         self._in_step = False
         self._version = wanted.since or 0
-        self._events = registry.store.watch(wanted.kind.store, since=wanted.since)
+        self._events: AsyncIterator[Event[Any]]
         self._first: Event[Any] | None = None
 
     async def start(self) -> None:
+        wanted = self._wanted
         try:
+            self._events = self._registry.store.watch(wanted.kind.store, since=wanted.since)
             self._first = await anext(self._events)
         except Expired:
-            since = self._wanted.since
-            raise errors.gone(f"too old resource version: {since}: list again") from None
+            why = f"too old resource version: {wanted.since}: list again"
+            raise errors.gone(why) from None
 
     async def changes(self) -> AsyncIterator[Change]:
         """Ends after `seconds`, or when the API stops."""
@@ -81,7 +83,7 @@ class Watching:
         stopped = asyncio.ensure_future(self._stop.wait())
         try:
             if self._first is not None:
-                for change in self._told(self._first):
+                async for change in self._told(self._first):
                     yield change
             while (left := until - clock.monotonic()) > 0 and not self._stop.is_set():
                 coming = coming or asyncio.ensure_future(_next(self._events))
@@ -90,7 +92,7 @@ class Watching:
                 timer.cancel()
                 if coming.done():
                     done, coming = coming, None
-                    for change in self._told(done.result()):
+                    async for change in self._told(done.result()):
                         yield change
                 elif self._wanted.bookmarks and not stopped.done():
                     yield await self._bookmark()
@@ -108,13 +110,16 @@ class Watching:
 
     async def _bookmark(self) -> Change:
         """At the store's present version, if nothing that is still to be told comes before it."""
-        probe = self._registry.store.watch(self._wanted.kind.store, since=self._version)
-        event = await anext(probe)
+        try:
+            probe = self._registry.store.watch(self._wanted.kind.store, since=self._version)
+            event = await anext(probe)
+        except Expired:  # only this watch still knows
+            return Change("BOOKMARK", version=self._version)
         if isinstance(event, InStep):
             self._version = event.version
         return Change("BOOKMARK", version=self._version)
 
-    def _told(self, event: Event[Any]) -> Iterator[Change]:
+    async def _told(self, event: Event[Any]) -> AsyncIterator[Change]:
         if isinstance(event, InStep):
             self._version = max(self._version, event.version)
             if not self._in_step and self._wanted.initial_end:
@@ -126,12 +131,17 @@ class Watching:
         if namespace is not None and not event.resource.key.startswith(f"{namespace}/"):
             return
         held = self._registry.held(self._wanted.kind, event.resource)
-        if isinstance(event, Put):
-            yield from self._put(event.resource.key, held)
-        elif isinstance(event, Gone):
-            yield from self._gone(event.resource.key, held)
+        if isinstance(event, Gone):
+            for change in self._gone(event.resource.key, held):
+                yield change
+            return
+        unseen = event.resource.key not in self._seen
+        known = unseen and await self._was_there(event.resource.key, held)
+        for change in self._put(event.resource.key, held, known=known):
+            yield change
 
-    def _put(self, key: str, held: Held) -> Iterator[Change]:
+    def _put(self, key: str, held: Held, *, known: bool) -> Iterator[Change]:
+        """`known`: the watcher may have seen the object before this watch."""
         before = self._seen.get(key)
         if before is not None and before.metadata.uid != held.value.metadata.uid:
             yield Change("DELETED", replace(held, value=before))
@@ -139,13 +149,13 @@ class Watching:
         if self._wanted.selector.matches(held.value):
             self._seen[key] = held.value
             if self._in_step or not self._wanted.silent_start:
-                known = before is not None or (self._resumed and not _is_young(held.value))
-                yield Change("MODIFIED" if known else "ADDED", held)
+                old = before is not None or known
+                yield Change("MODIFIED" if old else "ADDED", held)
             return
         self._seen.pop(key, None)
         if before is not None:
             yield Change("DELETED", replace(held, value=before))
-        elif self._resumed and not _is_young(held.value):
+        elif known:
             yield Change("DELETED", held)
 
     def _gone(self, key: str, held: Held) -> Iterator[Change]:
@@ -158,10 +168,18 @@ class Watching:
         """What the watcher knew before is not known here."""
         return self._wanted.since is not None
 
+    async def _was_there(self, key: str, held: Held) -> bool:
+        """Whether an object that comes up first was there at `since`."""
+        since = self._wanted.since
+        if since is None:
+            return False
+        born = await self._registry.born(self._wanted.kind, key)
+        return born <= since if born is not None else not _is_young(held.value)
+
 
 def _is_young(value: ApiObject) -> bool:
-    """Seems not to have changed since it was made. A guess, and harmless when wrong: clients take
-    ADDED and MODIFIED alike."""
+    """Seems not to have changed since it was made. A guess for objects from before the API's start,
+    and harmless when wrong: clients take ADDED and MODIFIED alike."""
     meta = value.metadata
     untouched = meta.generation <= 1 and len(meta.managed_fields) <= 1
     status = getattr(value, "status", None)

@@ -160,7 +160,7 @@ SERVED = (*KINDS, EVENTS_VIEW)
 
 
 def reference_to(kind: ApiKind[Any], value: ApiObject) -> event.ObjectReference:
-    """What an Event about `value` names; `kubectl describe` and `kubectl events` find it by that."""
+    """What an Event about `value` names: `kubectl describe` and `kubectl events` find it by it."""
     return event.ObjectReference(
         kind=kind.name,
         api_version=kind.api_version,

@@ -26,7 +26,8 @@ _SUFFIXES = {
     "Pi": Decimal(2**50),
     "Ei": Decimal(2**60),
 }
-_FORM = re.compile(r"([+-]?(?:\d{1,20}(?:\.\d{0,20})?|\.\d{1,20})(?:[eE][+-]?\d{1,2})?)([a-zA-Z]*)")
+_NUMBER = r"[+-]?(?:\d{1,20}(?:\.\d{0,20})?|\.\d{1,20})(?:[eE][+-]?\d{1,2})?"
+_FORM = re.compile(rf"({_NUMBER})([a-zA-Z]*)", re.ASCII)
 
 
 def parse(quantity: Quantity) -> Decimal:

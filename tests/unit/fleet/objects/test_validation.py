@@ -1,0 +1,278 @@
+"""Each rule of each kind: what is refused, at which field, and what passes."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgevirt.fleet.objects.base import ObjectMeta
+from edgevirt.fleet.objects.kinds import BY_NAME
+from edgevirt.fleet.objects.names import check_metadata
+from edgevirt.fleet.objects.network_instance import DhcpRange, fill_addressing
+
+APP: dict[str, Any] = {
+    "image": "hello",
+    "env": [{"name": "A", "value": "1"}],
+    "resources": {"cpu": 1, "memory": "64Mi"},
+    "volumes": [{"name": "data", "size": "1Gi", "mountPath": "/data"}],
+    "interfaces": [
+        {
+            "name": "eth0",
+            "networkInstance": "apps",
+            "ip": "10.1.0.9",
+            "mac": "02:16:3e:00:00:01",
+            "ports": [{"protocol": "TCP", "nodePort": 8080, "appPort": 80}],
+            "acls": [
+                {"match": {"ip": "192.0.2.0/24", "protocol": "TCP", "remotePort": 443}},
+                {"match": {"host": "example.com"}, "action": "Drop"},
+                {"action": "Limit", "limit": {"rate": 10, "unit": "s", "burst": 5}},
+            ],
+        }
+    ],
+}
+SPECS: dict[str, dict[str, Any]] = {
+    "App": APP,
+    "AppInstance": {"app": "hello", "edgeNode": "node"},
+    "EdgeNode": {
+        "serial": "s1",
+        "properties": {"timer.config.interval": "10"},
+        "ports": [{"name": "eth0", "address": "192.0.2.7/24", "gateway": "192.0.2.1"}],
+    },
+    "Datastore": {"type": "OCIRegistry", "url": "docker://registry:5000", "path": "team/a"},
+    "Image": {"datastoreRefs": [{"name": "r"}], "reference": "team/hello:1.0", "maxSize": "1Gi"},
+    "NetworkInstance": {
+        "subnet": "10.1.0.0/24",
+        "gateway": "10.1.0.1",
+        "dhcpRange": {"first": "10.1.0.10", "last": "10.1.0.20"},
+        "dns": {
+            "servers": ["192.0.2.53"],
+            "staticNames": [{"name": "db", "addresses": ["10.1.0.5"]}],
+        },
+    },
+}
+DIGEST = "a" * 64
+
+
+def problems_of(kind: str, spec: dict[str, Any]) -> dict[str, str]:
+    """Message by field."""
+    row = BY_NAME[kind]
+    value = msgspec.convert({"metadata": {"name": "x"}, "spec": spec}, row.type)
+    return {problem.field: problem.message for problem in row.validate(value)}
+
+
+def changed(spec: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """A copy of `spec` with another value at `a.0.b`."""
+    copy: Any = msgspec.json.decode(msgspec.json.encode(spec))
+    holder = copy
+    *parents, last = [int(p) if p.isdigit() else p for p in path.split(".")]
+    for part in parents:
+        holder = holder[part] if isinstance(part, int) else holder.setdefault(part, {})
+    holder[last] = value
+    result: dict[str, Any] = copy
+    return result
+
+
+@pytest.mark.parametrize("kind", SPECS)
+def test_a_full_spec_passes(kind: str) -> None:
+    assert problems_of(kind, SPECS[kind]) == {}
+
+
+REFUSED: list[tuple[str, str, Any, str]] = [
+    ("App", "type", "VM", "VM is not served yet"),
+    ("App", "type", "Nonsense", "supported values"),
+    ("App", "image", "", "Required"),
+    ("App", "virtualization", "Magic", "supported values"),
+    ("App", "startDelaySeconds", -1, "0 to 86400"),
+    ("App", "env.0.name", "", "Required"),
+    ("App", "env.0.name", "A=B", "must be letters"),
+    ("App", "env.0.value", "a\nb", "one line"),
+    ("App", "resources.cpu", "500m", "whole number"),
+    ("App", "resources.cpu", 0, "whole number"),
+    ("App", "resources.cpu", "two", "quantity"),
+    ("App", "resources.memory", "1", "at least"),
+    ("App", "volumes.0.name", "Data", "lower case"),
+    ("App", "volumes.0.size", "0", "at least"),
+    ("App", "volumes.0.mountPath", "data", "absolute"),
+    ("App", "volumes.0.mountPath", "/", "absolute"),
+    ("App", "volumes.0.mountPath", "/a/../b", "absolute"),
+    ("App", "interfaces.0.name", "", "Required"),
+    ("App", "interfaces.0.networkInstance", "", "Required"),
+    ("App", "interfaces.0.ip", "10.1", "IP address"),
+    ("App", "interfaces.0.mac", "zz", "must be like"),
+    ("App", "interfaces.0.ports.0.protocol", "SCTP", "supported values"),
+    ("App", "interfaces.0.ports.0.nodePort", 0, "between 1 and 65535"),
+    ("App", "interfaces.0.ports.0.appPort", 65536, "between 1 and 65535"),
+    ("App", "interfaces.0.acls.0.action", "Maybe", "supported values"),
+    ("App", "interfaces.0.acls.0.match.ip", "300.1.1.1", "must be like"),
+    ("App", "interfaces.0.acls.0.match.remotePort", 70000, "between 0 and 65535"),
+    ("App", "interfaces.0.acls.0.match.host", "example.com", "together with ip"),
+    ("App", "interfaces.0.acls.2.limit", None, "Required"),
+    ("AppInstance", "app", "", "Required"),
+    ("AppInstance", "edgeNode", "", "Required"),
+    ("AppInstance", "purgeCounter", -1, "between 0"),
+    ("EdgeNode", "serial", "", "softSerial"),
+    ("EdgeNode", "rebootCounter", 2**32, "between 0"),
+    ("EdgeNode", "ports.0.name", "", "Required"),
+    ("EdgeNode", "ports.0.cost", 256, "between 0 and 255"),
+    ("EdgeNode", "ports.0.address", "192.0.2.7", "must be like"),
+    ("EdgeNode", "ports.0.gateway", "198.51.100.1", "must be an address in"),
+    ("Datastore", "type", "", "Required"),
+    ("Datastore", "type", "S3", "S3 is not served yet"),
+    ("Datastore", "url", "", "Required"),
+    ("Datastore", "url", "https://registry", "must be like docker://"),
+    ("Datastore", "url", "docker://registry/team", "a path goes into spec.path"),
+    ("Datastore", "url", "docker://registry:99999", "must be like"),
+    ("Datastore", "path", "/team", "no slash"),
+    ("Datastore", "path", "a/../b", "no '..'"),
+    ("Image", "datastoreRefs", [], "at least one"),
+    ("Image", "reference", "", "Required"),
+    ("Image", "reference", "registry.example:5000/hello:1", "the registry's host"),
+    ("Image", "reference", "Hello", "must be repository"),
+    ("Image", "format", "Tar", "supported values"),
+    ("Image", "sha256", "abc", "64 lower case hex"),
+    ("Image", "maxSize", "much", "quantity"),
+    ("NetworkInstance", "type", "Mesh", "supported values"),
+    ("NetworkInstance", "subnet", "", "Required"),
+    ("NetworkInstance", "subnet", "10.1.0.7/24", "IPv4 network"),
+    ("NetworkInstance", "subnet", "10.1.0.0/30", "from /8 to /29"),
+    ("NetworkInstance", "gateway", "10.2.0.1", "in 10.1.0.0/24"),
+    ("NetworkInstance", "gateway", "10.1.0.255", "in 10.1.0.0/24"),
+    ("NetworkInstance", "gateway", "10.1.0.15", "outside spec.dhcpRange"),
+    ("NetworkInstance", "dhcpRange.first", "10.1.0.30", "not be after"),
+    ("NetworkInstance", "dhcpRange.last", "nothing", "IPv4 address"),
+    ("NetworkInstance", "mtu", 100, "between 1280"),
+    ("NetworkInstance", "dns.servers.0", "dns", "IP address"),
+    ("NetworkInstance", "dns.staticNames.0.name", "", "Required"),
+]
+
+
+@pytest.mark.parametrize(("kind", "path", "value", "why"), REFUSED)
+def test_a_broken_field_is_refused_at_its_path(kind: str, path: str, value: Any, why: str) -> None:
+    found = problems_of(kind, changed(SPECS[kind], path, value))
+    field = "spec"
+    for part in path.split("."):
+        field += f"[{part}]" if part.isdigit() else f".{part}"
+    assert why in found.get(field, ""), found
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"),
+    [
+        ("App", "env"),
+        ("App", "volumes"),
+        ("App", "interfaces"),
+        ("App", "interfaces.0.ports"),
+        ("EdgeNode", "ports"),
+        ("Image", "datastoreRefs"),
+    ],
+)
+def test_the_same_twice_in_a_list_is_refused(kind: str, path: str) -> None:
+    holder: Any = SPECS[kind]
+    for part in path.split("."):
+        holder = holder[int(part) if part.isdigit() else part]
+    found = problems_of(kind, changed(SPECS[kind], path, [*holder, *holder]))
+    assert any("Duplicate value" in message for message in found.values()), found
+
+
+def test_a_node_without_any_uplink_is_refused() -> None:
+    spec = changed(SPECS["EdgeNode"], "ports.0.uplink", False)
+    assert "must be an uplink" in problems_of("EdgeNode", spec)["spec.ports"]
+
+
+def test_a_password_in_a_url_is_refused_and_not_repeated() -> None:
+    spec = changed(SPECS["Datastore"], "url", "docker://robot:hunter2@registry")
+    found = problems_of("Datastore", spec)
+    assert "credentialsSecretRef" in found["spec.url"]
+    assert "hunter2" not in str(found)
+
+
+def test_a_disk_image_needs_its_digest() -> None:
+    spec = {**SPECS["Image"], "format": "Raw", "reference": "disks/a.img"}
+    assert "verified by it" in problems_of("Image", spec)["spec.sha256"]
+    assert problems_of("Image", {**spec, "sha256": DIGEST}) == {}
+    escaping = {**spec, "sha256": DIGEST, "reference": "../a.img"}
+    assert "without '..'" in problems_of("Image", escaping)["spec.reference"]
+
+
+def test_two_digests_of_one_image_must_agree() -> None:
+    pinned = {**SPECS["Image"], "reference": f"hello@sha256:{DIGEST}"}
+    assert problems_of("Image", {**pinned, "sha256": DIGEST}) == {}
+    assert (
+        "must be the digest" in problems_of("Image", {**pinned, "sha256": "b" * 64})["spec.sha256"]
+    )
+
+
+def test_a_switch_takes_no_addresses() -> None:
+    spec = {"type": "Switch", "subnet": "10.1.0.0/24"}
+    assert "Forbidden" in problems_of("NetworkInstance", spec)["spec.subnet"]
+    assert problems_of("NetworkInstance", {"type": "Switch"}) == {}
+
+
+def test_a_secret_must_hold_what_its_type_says() -> None:
+    row = BY_NAME["Secret"]
+
+    def problems(**fields: Any) -> dict[str, str]:
+        value = msgspec.convert({"metadata": {"name": "x"}, **fields}, row.type)
+        return {p.field: p.message for p in row.validate(value)}
+
+    assert problems(data={"username": "YQ=="}, type="kubernetes.io/basic-auth") == {}
+    assert "Required" in problems(type="kubernetes.io/basic-auth")["data[username]"]
+    assert "must be base64" in problems(data={"a": "not base64!"})["data[a]"]
+    assert "not base64!" not in str(problems(data={"a": "not base64!"}))
+    assert "supported values" in problems(type="kubernetes.io/tls")["type"]
+    assert "at most" in problems(data={"a": "AAAA" * 400_000})["data"]
+
+
+@pytest.mark.parametrize(
+    ("meta", "field"),
+    [
+        ({"name": ""}, "metadata.name"),
+        ({"name": "Upper"}, "metadata.name"),
+        ({"name": "a/b"}, "metadata.name"),
+        ({"name": "a\n"}, "metadata.name"),
+        ({"name": "a" * 254}, "metadata.name"),
+        ({"name": "a", "labels": {"a b": "c"}}, "metadata.labels"),
+        ({"name": "a", "labels": {"a": "b c"}}, "metadata.labels"),
+        ({"name": "a", "labels": {"Bad_Prefix/a": "b"}}, "metadata.labels"),
+        ({"name": "a", "labels": {"a": "x" * 64}}, "metadata.labels"),
+        ({"name": "a", "annotations": {"a": "x" * 300_000}}, "metadata.annotations"),
+        ({"name": "a", "annotations": {"a b": "x"}}, "metadata.annotations"),
+        ({"name": "a", "finalizers": ("no good",)}, "metadata.finalizers[0]"),
+    ],
+)
+def test_bad_metadata_is_refused(meta: dict[str, Any], field: str) -> None:
+    found = check_metadata(ObjectMeta(**meta), namespaced=True)
+    assert [problem.field for problem in found] == [field]
+
+
+@given(
+    st.integers(min_value=8, max_value=29),
+    st.integers(min_value=0, max_value=2**32 - 1),
+    st.integers(min_value=0),
+)
+def test_the_gateway_is_never_among_the_addresses_given_out(
+    prefix: int, address: int, which: int
+) -> None:
+    subnet = ipaddress.IPv4Network((address, prefix), strict=False)
+    gateway = subnet.network_address + 1 + which % (subnet.num_addresses - 2)
+    for chosen in ("", str(gateway)):
+        plan = fill_addressing(subnet, chosen, None)
+        hosts = (subnet.network_address + 1, subnet.broadcast_address - 1)
+        assert hosts[0] <= plan.first <= plan.last <= hosts[1]
+        assert not plan.first <= plan.gateway <= plan.last
+        assert int(plan.last) - int(plan.first) + 1 >= (subnet.num_addresses - 3) / 2
+
+
+def test_a_given_range_is_kept() -> None:
+    subnet = ipaddress.IPv4Network("10.1.0.0/24")
+    plan = fill_addressing(subnet, "", DhcpRange(first="10.1.0.50", last="10.1.0.60"))
+    assert (str(plan.gateway), str(plan.first), str(plan.last)) == (
+        "10.1.0.1",
+        "10.1.0.50",
+        "10.1.0.60",
+    )
