@@ -10,7 +10,6 @@ import pytest
 import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from operators_api import authority
 
 from edgevirt.fleet.access import (
     ADMINS,
@@ -26,6 +25,7 @@ from edgevirt.fleet.access import (
     write_kubeconfig,
 )
 from edgevirt.runtime import VirtualClock
+from tests.operators_api import authority
 
 GROUP = "edgevirt.io"
 

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from operators_api import World, open_world
+
+from tests.operators_api import World, open_world
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ import json
 from typing import Any
 
 import pytest
-from operators_api import BASE, HERE, MERGE, Json, World, manifest, refusal
 
 from edgevirt.fleet.api import bodies, openapi
 from edgevirt.fleet.api.errors import ApiError
 from edgevirt.fleet.objects.kinds import SERVED
+from tests.operators_api import BASE, HERE, MERGE, Json, World, manifest, refusal
 
 YAML = {"content-type": "application/yaml"}
 REVIEW = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"

@@ -22,7 +22,7 @@ def envelope(version: str, kind: str, raw: bytes) -> bytes:
 def test_a_secret_in_protobuf_is_the_same_as_in_json() -> None:
     meta = field(1, b"s") + field(3, b"") + field(11, field(1, b"a") + field(2, b"b"))
     raw = field(1, meta) + field(2, field(1, b"password") + field(2, b"hunter2"))
-    raw += field(3, b"Opaque") + bytes([5 << 3, 1]) + field(99, b"unknown")
+    raw += field(3, b"Opaque") + bytes([5 << 3, 1]) + field(15, b"unknown")
     assert protobuf.parse(envelope("v1", "Secret", raw)) == {
         "apiVersion": "v1",
         "kind": "Secret",

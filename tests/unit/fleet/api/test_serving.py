@@ -10,7 +10,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-from operators_api import HERE
 
 from edgevirt.fleet.access import ADMINS, Doors, Tokens, User, issue
 from edgevirt.fleet.api import Tls, create_app, serve
@@ -19,6 +18,7 @@ from edgevirt.fleet.keys import KeyRing
 from edgevirt.fleet.objects.sealing import Sealer
 from edgevirt.runtime import RealClock
 from edgevirt.runtime.memory import MemoryStore
+from tests.operators_api import HERE
 
 
 class Served:

@@ -10,12 +10,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from operators_api import HERE, MERGE, Json, World, refusal
 
 from edgevirt.fleet.api.errors import ApiError
 from edgevirt.fleet.api.selectors import Selector, parse_labels
 from edgevirt.fleet.api.watching import Change, Wanted, Watching
 from edgevirt.fleet.objects.kinds import BY_NAME
+from tests.operators_api import HERE, MERGE, Json, World, refusal
 
 NODES = Wanted(kind=BY_NAME["EdgeNode"], namespace="default", selector=Selector(), since=None)
 
