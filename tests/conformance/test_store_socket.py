@@ -443,11 +443,15 @@ def note(values: dict[str, Thing], frame: Frame) -> None:
         values.pop(frame.key, None)
 
 
-async def test_what_is_kept_for_a_restart_does_not_grow_without_end(tmp_path: Path) -> None:
+@pytest.mark.parametrize("deleted", [0, 5])
+async def test_what_is_kept_for_a_restart_does_not_grow_without_end(
+    tmp_path: Path, deleted: int
+) -> None:
     async with socket_owner(tmp_path) as owner:
         for number in range(8_000):
             await owner.put(THING, str(number % 10), Thing(number, data=bytes(1000)))
-            await owner.delete(THING, str((number + 5) % 10))
+            if deleted:
+                await owner.delete(THING, str((number + deleted) % 10))
         present = dict(await owner.list(THING))
         assert (tmp_path / "run" / "Thing.values").stat().st_size < 3 << 20
     async with socket_owner(tmp_path) as owner:
