@@ -7,6 +7,7 @@ import binascii
 import signal
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -37,7 +38,11 @@ class DomainReconciler:
     reads: tuple[Kind[Any], ...] = (APP_SECRET, PROPERTY, DOMAIN_EXIT)
     recheck: float | None = POLL_SECONDS
 
-    def __init__(self, hypervisors: Sequence[Hypervisor], exits: ExitWatch, clock: Clock) -> None:
+    def __init__(
+        self, hypervisors: Sequence[Hypervisor], exits: ExitWatch, clock: Clock, consoles: Path
+    ) -> None:
+        """`consoles`: where adapters keep `<app>.log`, which outlives a domain but not its app."""
+        self._consoles = consoles
         self._hypervisors = hypervisors
         self._exits = exits
         self._clock = clock
@@ -151,7 +156,11 @@ class DomainReconciler:
         except HypervisorError as failure:
             raise Retry(str(failure)) from failure
         self._restarts.pop(app, None)
+        self._remove_console(app)
         await self._exits.forget(app)
+
+    def _remove_console(self, app: AppId) -> None:
+        (self._consoles / f"{app}.log").unlink(missing_ok=True)
 
     async def _stop(
         self, adapter: Hypervisor, info: DomainInfo, teller: _Teller, report: Report[Any]

@@ -54,7 +54,8 @@ async def serve(context: Context, adapters: Sequence[Hypervisor]) -> None:
     exits = ExitWatch(store, clock)
     try:
         async with asyncio.TaskGroup() as group:
-            reconciler = DomainReconciler(adapters, exits, clock)
+            consoles = context.paths.console_logs
+            reconciler = DomainReconciler(adapters, exits, clock, consoles)
             group.create_task(engine.run(store, clock, [reconciler]))
             group.create_task(meter_forever(store, clock, adapters))
     finally:

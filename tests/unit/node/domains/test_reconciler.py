@@ -6,6 +6,7 @@ import asyncio
 import base64
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -52,6 +53,7 @@ def domain(*cmd: str, **fields: object) -> Domain:
 class Node:
     """A store, the machine, and (once started) the domains service on it."""
 
+    consoles: Path
     clock: VirtualClock = field(default_factory=VirtualClock)
     store: MemoryStore = field(default_factory=MemoryStore)
     machine: FakeMachine = field(default_factory=FakeMachine)
@@ -59,7 +61,7 @@ class Node:
     async def start(self) -> None:
         adapter = FakeHypervisor(self.machine, self.clock)
         self._exits = ExitWatch(self.store, self.clock)
-        reconciler = DomainReconciler([adapter], self._exits, self.clock)
+        reconciler = DomainReconciler([adapter], self._exits, self.clock, self.consoles)
         self._task = asyncio.create_task(engine.run(self.store, self.clock, [reconciler]))
         await self.clock.settle()
 
@@ -87,8 +89,8 @@ class Node:
 
 
 @pytest.fixture
-async def node() -> AsyncIterator[Node]:
-    node = Node()
+async def node(tmp_path: Path) -> AsyncIterator[Node]:
+    node = Node(tmp_path)
     await node.start()
     yield node
     await node.stop()
@@ -117,6 +119,17 @@ async def test_unwanted_domain_is_stopped_removed_and_forgotten(node: Node) -> N
     assert await node.status() is None
     assert node.machine.log[-2:] == [f"stop {APP}", f"delete {APP}"]
     assert await node.store.list(DOMAIN_EXIT) == {}
+
+
+async def test_console_outlives_the_domain_but_not_the_app(node: Node) -> None:
+    console = node.consoles / f"{APP}.log"
+    console.write_text("hello")
+    await node.want(domain())
+    await node.want(domain(generation=2))
+    await node.want(domain(generation=2, activate=False))
+    assert console.exists()
+    await node.want(None)
+    assert not console.exists()
 
 
 async def test_stopped_domain_stays_stopped_and_is_told_as_halted(node: Node) -> None:
