@@ -15,12 +15,13 @@ import signal
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from edgevirt.host.cgroup import Cgroup
 from edgevirt.host.landlock import FileRights, restrict_files
 from edgevirt.host.namespace import Namespaces, unshare
-from edgevirt.host.seccomp import Profile, load_filter
+from edgevirt.host.seccomp import Filter, load_filter
 
 CAPABILITIES = {
     name: number
@@ -52,14 +53,13 @@ class Confinement:
 
     uid: int
     gid: int
+    filter: Filter
     groups: tuple[int, ...] = ()
     capabilities: frozenset[str] = frozenset()
     network: bool = False
     no_new_privileges: bool = True
-    profile: Profile = Profile.CLOSED
     files: FileRights | None = None
     umask: int = 0o077
-    cgroup: Cgroup | None = None
 
 
 def confine(limits: Confinement, parent: int) -> None:
@@ -68,8 +68,6 @@ def confine(limits: Confinement, parent: int) -> None:
     The process dies with `parent`, the process that forked it. Programs that it starts keep its
     capabilities, and no more.
     """
-    if limits.cgroup is not None:
-        limits.cgroup.add(os.getpid())
     if not limits.network:
         unshare(Namespaces.NETWORK)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core holds secrets
@@ -79,7 +77,7 @@ def confine(limits: Confinement, parent: int) -> None:
         _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     if limits.files is not None:
         restrict_files(limits.files)
-    load_filter(limits.profile, network=limits.network, privileged=not limits.no_new_privileges)
+    load_filter(limits.filter)
     os.umask(limits.umask)
 
 
@@ -113,7 +111,7 @@ def _delegate(cgroup: Cgroup) -> None:
 
 
 def _become(limits: Confinement) -> None:
-    kept = {CAPABILITIES[name] for name in limits.capabilities} & _permitted()
+    kept = {CAPABILITIES[name] for name in limits.capabilities} & permitted()
     for number in range(_last_capability() + 1):
         if number not in kept:
             _prctl(_PR_CAPBSET_DROP, number)
@@ -127,15 +125,17 @@ def _become(limits: Confinement) -> None:
         _prctl(_PR_CAP_AMBIENT, _AMBIENT_RAISE, number)
 
 
-def _permitted() -> set[int]:
-    """What the process has; in a container of somebody else's that is not everything."""
+@cache
+def permitted() -> frozenset[int]:
+    """What the process began with; in a container of somebody else's that is not everything."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("CapPrm:"):
             mask = int(line.split()[1], 16)
-            return {number for number in range(64) if mask >> number & 1}
-    return set()
+            return frozenset(number for number in range(64) if mask >> number & 1)
+    return frozenset()
 
 
+@cache
 def _last_capability() -> int:
     return int(Path("/proc/sys/kernel/cap_last_cap").read_text())
 

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import ctypes
 import enum
 import errno
+import os
 import socket
+import struct
+import tempfile
+from dataclasses import dataclass
+from typing import Final, NoReturn
 
 import pyseccomp
+
+_PR_SET_SECCOMP: Final = 22
+_PR_SET_NO_NEW_PRIVS: Final = 38
+_MODE_FILTER: Final = 2
+_INSTRUCTION: Final = 8
+"""Bytes of a struct sock_filter."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
 
 _MACHINE = (
     # time, power, code and memory of the whole machine
@@ -57,13 +71,20 @@ _DENIED = {
 }
 
 
-def load_filter(profile: Profile, *, network: bool, privileged: bool) -> None:
-    """Irrevocable, for the calling process and what it starts. A denied call fails with EPERM.
+@dataclass(frozen=True)
+class Filter:
+    """A filter as the kernel takes it. `privileged`: it comes without no_new_privs."""
 
-    `network` False: no sockets but Unix ones. `privileged`: set no no_new_privs along with it.
+    program: bytes
+    privileged: bool
+
+
+def build_filter(profile: Profile, *, network: bool, privileged: bool) -> Filter:
+    """A denied call will fail with EPERM. `network` False: no sockets but Unix ones.
+
+    Costs some megabytes for a moment, so who forks many processes builds it before.
     """
     rules = pyseccomp.SyscallFilter(defaction=pyseccomp.ALLOW)
-    rules.set_attr(pyseccomp.Attr.CTL_NNP, 0 if privileged else 1)
     if profile is Profile.RUNTIME:
         # 32-bit programs in containers: their own filter looks at them
         rules.set_attr(pyseccomp.Attr.ACT_BADARCH, pyseccomp.ALLOW)
@@ -79,4 +100,23 @@ def load_filter(profile: Profile, *, network: bool, privileged: bool) -> None:
         rules.add_rule(pyseccomp.ERRNO(errno.ENOSYS), "clone3")
     if not network:
         rules.add_rule(denied, "socket", pyseccomp.Arg(0, pyseccomp.NE, socket.AF_UNIX))
-    rules.load()
+    with tempfile.TemporaryFile() as exported:
+        rules.export_bpf(exported)
+        exported.seek(0)
+        return Filter(exported.read(), privileged)
+
+
+def load_filter(chosen: Filter) -> None:
+    """Irrevocable, for the calling thread and what it starts. Raises OSError."""
+    if not chosen.privileged and _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        _fail()
+    program = ctypes.create_string_buffer(chosen.program, len(chosen.program))
+    count = len(chosen.program) // _INSTRUCTION
+    whole = struct.pack("HxxxxxxQ", count, ctypes.addressof(program))
+    if _libc.prctl(_PR_SET_SECCOMP, _MODE_FILTER, whole, 0, 0) != 0:
+        _fail()
+
+
+def _fail() -> NoReturn:
+    code = ctypes.get_errno() or errno.EINVAL
+    raise OSError(code, f"cannot filter system calls: {os.strerror(code)}")

@@ -56,6 +56,11 @@ _MACHINE_WIDE: Final = frozenset(
 _UNPACKING: Final = frozenset({"CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP"})
 """What gives files the owners, modes and attributes that an image says."""
 
+_NETWORKING: Final = frozenset(
+    {"NET_ADMIN", "NET_RAW", "NET_BIND_SERVICE", "SYS_ADMIN"}  # interfaces and their namespaces
+    | {"CHOWN", "SETUID", "SETGID", "KILL"}  # dnsmasq as a user of its own
+)
+
 ROWS: Final = (
     Row(
         "agent", "edgevirt.node.agent", 64101,
@@ -98,7 +103,7 @@ ROWS: Final = (
     Row("apps", "edgevirt.node.apps", 64106),
     Row(
         "networks", "edgevirt.node.networks", 64107,
-        capabilities=frozenset({"NET_ADMIN", "NET_RAW", "NET_BIND_SERVICE", "SYS_ADMIN"}),
+        capabilities=_NETWORKING,
         network=True,
         profile=Profile.MOUNTING,
         memory=160 * _MEBI,
@@ -110,8 +115,8 @@ ROWS: Final = (
         "logs", "edgevirt.node.logs", 64108,
         groups=("agent",),
         capabilities=frozenset({"DAC_READ_SEARCH"}),  # consoles are readable by root alone
-        reads=("service_logs", "console_logs"),
-        writes=("newlog",),
+        reads=("console_logs",),
+        writes=("newlog", "service_logs"),  # what was read is freed
         umask=0o027,
     ),
     Row("supervisor", "edgevirt.node.supervisor", 64109),

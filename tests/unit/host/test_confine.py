@@ -10,6 +10,7 @@ import sys
 import traceback
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,13 @@ import pytest
 from edgevirt.host.cgroup import Cgroup
 from edgevirt.host.confine import CAPABILITIES, Confinement, confine, limit_memory
 from edgevirt.host.landlock import FileRights, landlock_version
-from edgevirt.host.seccomp import Profile
+from edgevirt.host.seccomp import Profile, build_filter
 
 pytestmark = pytest.mark.root
 
 USER = 64_190
-PLAIN = Confinement(uid=USER, gid=USER)
+CLOSED = build_filter(Profile.CLOSED, network=False, privileged=False)
+PLAIN = Confinement(uid=USER, gid=USER, filter=CLOSED)
 
 
 def inside(limits: Confinement, act: Callable[[], str]) -> str:
@@ -74,7 +76,7 @@ def test_a_service_without_rights_has_none() -> None:
 
 def test_a_service_keeps_the_capabilities_of_its_row_and_passes_on_no_more() -> None:
     kept = frozenset({"CHOWN", "NET_ADMIN"})
-    said = inside(Confinement(uid=USER, gid=USER, capabilities=kept, groups=(7,)), status)
+    said = inside(replace(PLAIN, capabilities=kept, groups=(7,)), status)
     mask = sum(1 << CAPABILITIES[name] for name in kept)
     for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
         assert int(field(said, name), 16) == mask, name
@@ -82,7 +84,8 @@ def test_a_service_keeps_the_capabilities_of_its_row_and_passes_on_no_more() -> 
 
 
 def test_the_filter_is_the_same_for_programs_that_a_service_starts() -> None:
-    limits = Confinement(uid=USER, gid=USER, profile=Profile.SPAWNING)
+    spawning = build_filter(Profile.SPAWNING, network=False, privileged=False)
+    limits = replace(PLAIN, filter=spawning)
 
     def run() -> str:
         with os.popen("unshare --user true 2>&1; cat /proc/self/status") as output:
@@ -107,7 +110,8 @@ def test_a_service_without_network_has_neither_interfaces_nor_sockets() -> None:
 
 
 def test_a_service_with_network_stays_where_it_is() -> None:
-    limits = Confinement(uid=USER, gid=USER, network=True)
+    connected = build_filter(Profile.CLOSED, network=True, privileged=False)
+    limits = replace(PLAIN, network=True, filter=connected)
     own = os.readlink("/proc/self/ns/net")
     assert inside(limits, lambda: os.readlink("/proc/self/ns/net")) == own
     assert inside(limits, lambda: str(socket.socket(socket.AF_INET).fileno() > 0)) == "True"
@@ -115,9 +119,13 @@ def test_a_service_with_network_stays_where_it_is() -> None:
 
 def test_nobody_not_even_who_makes_domains_may_change_the_machines_clock() -> None:
     root = Confinement(
-        uid=0, gid=0, capabilities=frozenset(CAPABILITIES), network=True,
-        profile=Profile.RUNTIME, no_new_privileges=False,
-    )  # fmt: skip
+        uid=0,
+        gid=0,
+        filter=build_filter(Profile.RUNTIME, network=True, privileged=True),
+        capabilities=frozenset(CAPABILITIES),
+        network=True,
+        no_new_privileges=False,
+    )
     assert inside(root, lambda: str(__import__("time").clock_settime(0, 0))) == "EPERM"
     assert field(inside(root, status), "NoNewPrivs") == "0"
 
@@ -136,10 +144,11 @@ def tree(tmp_path: Path) -> Path:
 
 
 def test_a_service_that_may_ignore_permissions_still_stays_in_its_own_files(tree: Path) -> None:
-    limits = Confinement(
-        uid=USER, gid=USER, capabilities=frozenset({"DAC_OVERRIDE"}),
+    limits = replace(
+        PLAIN,
+        capabilities=frozenset({"DAC_OVERRIDE"}),
         files=FileRights(read=(tree / "yours", tree / "absent"), write=(tree / "mine",)),
-    )  # fmt: skip
+    )
 
     def write(name: str) -> str:
         (tree / name / "new").write_text("x")
@@ -161,11 +170,17 @@ def group() -> Iterator[Cgroup]:
     Cgroup(cgroup.path.split("/")[0]).remove()
 
 
-def test_a_service_is_in_its_group_and_the_group_is_bounded(group: Cgroup) -> None:
+def test_a_group_takes_a_service_in_and_is_bounded(group: Cgroup) -> None:
     limit_memory(group, 64 << 20)
-    limits = Confinement(uid=USER, gid=USER, cgroup=group)
-    said = inside(limits, lambda: Path("/proc/self/cgroup").read_text())
-    assert group.path in said
+    child = os.fork()
+    if child == 0:
+        __import__("signal").pause()
+    try:
+        group.add(child)
+        assert child in group.pids()
+    finally:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
     usage = group.usage()
     assert usage is not None
     assert usage.memory_limit == 64 << 20

@@ -17,6 +17,7 @@ import uvloop
 from edgevirt.host.cgroup import Cgroup
 from edgevirt.host.confine import Confinement, confine
 from edgevirt.host.landlock import FileRights
+from edgevirt.host.seccomp import Filter
 from edgevirt.node.paths import Paths
 from edgevirt.node.service import Context, Service, Settings
 from edgevirt.node.services import Row, row_of
@@ -49,7 +50,7 @@ class Work:
     """What all services' processes are given.
 
     `owners`, `uid_names`: as SocketStore takes them. `beat`: seconds between two heartbeats.
-    `programs`: directories of the interpreter and of this package.
+    `programs`: directories of the interpreter and of this package. `filters`: by service.
     """
 
     paths: Paths
@@ -57,10 +58,13 @@ class Work:
     owners: Mapping[str, str]
     uid_names: Mapping[int, str]
     programs: tuple[Path, ...]
+    filters: Mapping[str, Filter]
     beat: float = 5.0
 
 
-def be_service(work: Work, row: Row, service: Service, heart: int, parent: int) -> NoReturn:
+def be_service(
+    work: Work, limits: Confinement, service: Service, heart: int, parent: int
+) -> NoReturn:
     """For a process that was just forked by `parent`.
 
     `heart`: its end of the channel to the supervisor, which takes a heartbeat as a zero byte. One
@@ -69,16 +73,24 @@ def be_service(work: Work, row: Row, service: Service, heart: int, parent: int) 
     status = FAILED
     try:
         os.setpgid(0, 0)
-        _forget_parent(work.paths.service_logs / f"{row.name}.log", keep=heart)
-        log_to_stderr(row.name)
-        confine(confinement(work, row), parent)
-        if row.name == SPOKESMAN:
+        _name_process(service.name)
+        _forget_parent(work.paths.service_logs / f"{service.name}.log", keep=heart)
+        log_to_stderr(service.name)
+        confine(limits, parent)
+        if service.name == SPOKESMAN:
             service = voice(heart)
         status = _run(work, service, heart)
     except BaseException:  # noqa: BLE001 - whatever it was, this process must end here
-        _LOG.exception("cannot run %s", row.name)
+        _LOG.exception("cannot run %s", service.name)
     finally:
         os._exit(status)
+
+
+def _name_process(service: str) -> None:
+    """As `ps` and `top` show it."""
+    comm = os.open("/proc/self/comm", os.O_WRONLY | os.O_CLOEXEC)
+    os.write(comm, f"ev-{service}".encode()[:15])
+    os.close(comm)
 
 
 def confinement(work: Work, row: Row) -> Confinement:
@@ -89,10 +101,9 @@ def confinement(work: Work, row: Row) -> Confinement:
         capabilities=row.capabilities,
         network=row.network,
         no_new_privileges=row.no_new_privileges,
-        profile=row.profile,
+        filter=work.filters[row.name],
         files=_file_rights(work, row),
         umask=row.umask,
-        cgroup=service_group(work.settings, row.name),
     )
 
 
@@ -174,7 +185,7 @@ async def _end(running: asyncio.Task[None], name: str) -> int:
 
 
 def _store(work: Work, service: Service) -> SocketStore:
-    """Owned kinds are held back until the service has loaded them once in this run."""
+    """What should be is held back until the service has loaded it once in this run."""
     return SocketStore(
         work.paths.sockets,
         service.name,
@@ -183,7 +194,7 @@ def _store(work: Work, service: Service) -> SocketStore:
         uid_names=work.uid_names,
         persist_dir=work.paths.kinds,
         owners=work.owners,
-        held=service.owns,
+        held=[kind for kind in service.owns if not kind.report],
     )
 
 

@@ -6,7 +6,7 @@ So the logs service has nothing to guess, and a person reads the same fields eve
 from __future__ import annotations
 
 import logging
-import os
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -30,8 +30,7 @@ class EntryFormatter(logging.Formatter):
 
     def __init__(self, source: str) -> None:
         super().__init__()
-        self._source = source
-        self._pid = str(os.getpid())
+        self.source = source
         self._encode = msgspec.json.Encoder().encode
 
     def format(self, record: logging.LogRecord) -> str:
@@ -43,8 +42,8 @@ class EntryFormatter(logging.Formatter):
         whole = int(record.created)
         entry = LogEntry(
             severity=_SEVERITIES.get(record.levelno, "info"),
-            source=self._source,
-            iid=self._pid,
+            source=self.source,
+            iid=str(record.process),
             content=content,
             timestamp=Moment(whole, int((record.created - whole) * 1_000_000_000)),
             filename=f"{record.filename}:{record.lineno}",
@@ -53,12 +52,29 @@ class EntryFormatter(logging.Formatter):
         return self._encode(entry).decode()
 
 
-def log_to_stderr(source: str, level: int = logging.INFO) -> None:
-    """All of the process's logging, one entry a line, each in one write."""
-    handler = logging.StreamHandler()
+_STDERR: Final = logging.StreamHandler()
+_FORMATTER: Final = EntryFormatter("")
+_STDERR.setFormatter(_FORMATTER)
+
+
+def log_to_stderr(source: str) -> None:
+    """All of the process's logging, one entry a line, each in one write.
+
+    Everything is made beforehand, so that a process just forked hardly changes a page.
+    """
+    _FORMATTER.source = source
+    logging.root.handlers = [_STDERR]
+
+
+def log_to_file(source: str, path: Path, level: int = logging.INFO) -> None:
+    """As `log_to_stderr`, into a file; who looks at stderr is told of trouble in plain words."""
+    handler = logging.FileHandler(path)
     handler.setFormatter(EntryFormatter(source))
+    screen = logging.StreamHandler()
+    screen.setFormatter(logging.Formatter("edgevirt: %(message)s"))
+    screen.setLevel(logging.WARNING)
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [handler, screen]
     root.setLevel(level)
     # a line for every request says nothing that our own records don't
     logging.getLogger("httpx").setLevel(logging.WARNING)

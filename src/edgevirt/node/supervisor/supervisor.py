@@ -13,7 +13,6 @@ import os
 import selectors
 import signal
 import socket
-import sys
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -22,18 +21,27 @@ from typing import Final
 
 import msgspec
 
-from edgevirt.host.confine import limit_memory
+from edgevirt.host.confine import limit_memory, permitted
+from edgevirt.host.seccomp import Filter, build_filter
+from edgevirt.host.stage import running_programs
 from edgevirt.model.machine import BootReason
 from edgevirt.model.node import Operation, ServiceStatus
 from edgevirt.node.paths import Paths
 from edgevirt.node.service import Service, Settings
 from edgevirt.node.services import ROWS, Row, load, owners, uid_names
 from edgevirt.node.supervisor.boot import End, record_end, record_start
-from edgevirt.node.supervisor.child import SPOKESMAN, Work, be_service, service_group
+from edgevirt.node.supervisor.child import (
+    SPOKESMAN,
+    Work,
+    be_service,
+    confinement,
+    service_group,
+)
 from edgevirt.node.supervisor.directories import prepare
 from edgevirt.node.supervisor.keeping import Ask, Keeping, Limits, Start
-from edgevirt.node.supervisor.records import log_to_stderr
+from edgevirt.node.supervisor.records import log_to_file
 from edgevirt.node.supervisor.status import MESSAGE_MAX, Told
+from edgevirt.node.supervisor.warm import warm_up
 
 _LOG: Final = logging.getLogger("edgevirt.supervisor")
 
@@ -70,6 +78,7 @@ class Supervisor:
         self._work = work
         self._rows = rows
         self._services = services
+        self._limits = {name: confinement(work, row) for name, row in rows.items()}
         self._keeping = Keeping(options.limits)
         self._children: dict[str, _Child] = {}
         self._selector = selectors.DefaultSelector()
@@ -136,13 +145,14 @@ class Supervisor:
             }
 
     def _start(self, name: str) -> None:
-        row = self._rows[name]
-        limit_memory(service_group(self._work.settings, name), row.memory)
+        group = service_group(self._work.settings, name)
+        limit_memory(group, self._rows[name].memory)
         own = os.getpid()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         pid = os.fork()
         if pid == 0:
-            be_service(self._work, row, self._services[name], theirs.detach(), own)
+            be_service(self._work, self._limits[name], self._services[name], theirs.detach(), own)
+        group.add(pid)
         theirs.close()
         ours.setblocking(False)
         child = _Child(name, pid, os.pidfd_open(pid), ours)
@@ -183,6 +193,8 @@ class Supervisor:
             message = child.channel.recv(MESSAGE_MAX)
         except BlockingIOError:
             return
+        except ConnectionError:
+            message = b""
         if not message:
             # it closed its end; its pidfd will tell the rest
             self._selector.unregister(child.channel)
@@ -220,10 +232,11 @@ class Supervisor:
             return
         try:
             spokesman.channel.send(msgspec.json.encode(news))
-        except OSError as error:
-            _LOG.warning("cannot tell the services' state: %s", error)
-        else:
-            self._told = present
+        except BlockingIOError:
+            return  # it is slow; told when something happens next
+        except ConnectionError:
+            return  # it is gone; its successor is told everything
+        self._told = present
 
     def _status(self, name: str) -> ServiceStatus:
         kept = self._keeping.services[name]
@@ -248,7 +261,7 @@ def supervise(
     gc.disable()
     services = {name: load(row) for name, row in by_name.items()}
     prepare(paths, services.values())
-    log_to_stderr("supervisor")
+    log_to_file("supervisor", paths.service_logs / "supervisor.log")
     if options.fresh:
         boot = record_start(paths, time.time())
         _LOG.info("start %d of the node, after: %s", boot.count, boot.text or boot.reason.name)
@@ -257,12 +270,19 @@ def supervise(
         settings=settings,
         owners=owners(services.values()),
         uid_names=uid_names(by_name.values()),
-        programs=_programs(),
+        programs=running_programs(),
+        filters={row.name: filter_of(row) for row in by_name.values()},
         beat=options.beat,
     )
-    gc.collect()
+    supervisor = Supervisor(work, by_name, services, options)
+    permitted()
+    warm_up(os.geteuid())
     gc.freeze()
-    return Supervisor(work, by_name, services, options).run()
+    return supervisor.run()
+
+
+def filter_of(row: Row) -> Filter:
+    return build_filter(row.profile, network=row.network, privileged=not row.no_new_privileges)
 
 
 def proportional_memory(pid: int) -> int:
@@ -281,8 +301,3 @@ def describe_exit(code: int) -> str:
     if code >= 0:
         return f"exit code {code}"
     return f"killed by {signal.Signals(-code).name}"
-
-
-def _programs() -> tuple[Path, ...]:
-    """Where the interpreter and the packages are, for services that import something late."""
-    return tuple({Path(sys.base_prefix), Path(sys.prefix), *map(Path, filter(None, sys.path))})

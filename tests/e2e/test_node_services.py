@@ -1,0 +1,305 @@
+"""A whole node on this machine: every service has its row's rights, and comes back when it ends.
+
+Asked of the kernel from outside, while the real services run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from edgevirt.host.cgroup import Cgroup
+from edgevirt.host.confine import CAPABILITIES, permitted
+from edgevirt.node.launch import HostNode
+from edgevirt.node.services import ROWS, Row
+from edgevirt.wire import certificates
+
+pytestmark = [pytest.mark.root, pytest.mark.e2e, pytest.mark.timeout(180)]
+
+HANG = 4.0
+PATIENCE = 40.0
+RUNNER = Path(__file__).with_name("run_node.py")
+HOME = "run/edgevirt"
+
+
+def eventually(found: Callable[[], bool], what: str, patience: float = PATIENCE) -> None:
+    end = time.monotonic() + patience
+    while not found():
+        assert time.monotonic() < end, f"not within {patience:.0f} s: {what}"
+        time.sleep(0.1)
+
+
+@dataclass
+class Node:
+    """A running node as seen from outside."""
+
+    process: subprocess.Popen[bytes]
+    state: Path
+
+    @property
+    def init(self) -> int:
+        """Our number of the node's process 1."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        found = [
+            int(pid)
+            for pid in children.read_text().split()
+            if status(int(pid), "NSpid")[-1:] == ["1"]
+        ]
+        return found[0] if found else 0
+
+    @property
+    def supervisor(self) -> int:
+        return next((pid for pid in children_of(self.init) if services_of(pid)), 0)
+
+    def pid(self, service: str) -> int:
+        """0 while it isn't running, or has not given up its rights yet."""
+        pid = services_of(self.supervisor).get(service, 0)
+        return pid if pid and status(pid, "Seccomp") == ["2"] else 0
+
+    def up(self) -> bool:
+        return all(self.pid(row.name) for row in ROWS)
+
+    def file(self, name: str) -> Path:
+        return Path(f"/proc/{self.init}/root/{HOME}/{name}")
+
+    def log(self, service: str) -> str:
+        return self.file(f"run/logs/{service}.log").read_text(errors="replace").replace("\0", "")
+
+
+def status(pid: int, field: str) -> list[str]:
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith(field + ":"):
+                return line.split(":", 1)[1].split()
+    return []
+
+
+def children_of(pid: int) -> list[int]:
+    with contextlib.suppress(OSError):
+        return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
+
+
+def name_of(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    return ""
+
+
+def services_of(supervisor: int) -> dict[str, int]:
+    named = {name_of(pid): pid for pid in children_of(supervisor)}
+    return {name[3:]: pid for name, pid in named.items() if name.startswith("ev-")}
+
+
+def start(tmp_path: Path) -> Node:
+    state, config = tmp_path / "state", tmp_path / "config"
+    config.mkdir(exist_ok=True)
+    (config / "server").write_text("controller.test:1\n")
+    key = ec.generate_private_key(ec.SECP256R1())
+    validity = certificates.Validity(
+        datetime(2020, 1, 1, tzinfo=UTC), datetime(2049, 1, 1, tzinfo=UTC)
+    )
+    root = certificates.make_root("root", key, validity)
+    (config / "root-certificate.pem").write_bytes(certificates.to_pem(root))
+    wanted = json.dumps({"state": str(state), "config": str(config), "hang": HANG})
+    source = str(Path(certificates.__file__).parents[2])
+    process = subprocess.Popen(
+        [sys.executable, str(RUNNER), wanted], env={**os.environ, "PYTHONPATH": source}
+    )
+    return Node(process, state)
+
+
+@contextlib.contextmanager
+def running(tmp_path: Path) -> Iterator[Node]:
+    node = start(tmp_path)
+    try:
+        eventually(node.up, "all services run")
+        yield node
+    finally:
+        if node.process.poll() is None:
+            node.process.send_signal(signal.SIGTERM)
+        try:
+            node.process.wait(40)
+        except subprocess.TimeoutExpired:
+            node.process.kill()
+            raise
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    with running(tmp_path_factory.mktemp("node")) as started:
+        yield started
+
+
+def by_name(row: Row) -> str:
+    return row.name
+
+
+@pytest.mark.parametrize("row", ROWS, ids=by_name)
+def test_a_service_has_its_rows_user_and_capabilities_and_no_other(node: Node, row: Row) -> None:
+    pid = node.pid(row.name)
+    assert status(pid, "Uid") == [str(row.uid)] * 4
+    assert status(pid, "Gid") == [str(row.uid)] * 4
+    kept = {CAPABILITIES[name] for name in row.capabilities} & permitted()
+    for field in ("CapPrm", "CapEff", "CapBnd", "CapInh", "CapAmb"):
+        (mask,) = status(pid, field)
+        assert {n for n in range(64) if int(mask, 16) >> n & 1} == kept, field
+
+
+@pytest.mark.parametrize("row", ROWS, ids=by_name)
+def test_a_service_cannot_gain_rights_and_its_calls_are_filtered(node: Node, row: Row) -> None:
+    pid = node.pid(row.name)
+    assert status(pid, "Seccomp") == ["2"]
+    assert status(pid, "NoNewPrivs") == ["1" if row.no_new_privileges else "0"]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=by_name)
+def test_a_service_is_in_its_own_bounded_group(node: Node, row: Row) -> None:
+    group = Cgroup(f"{HostNode(node.state, node.state).group}/services/{row.name}")
+    pid = node.pid(row.name)
+    assert f"/{group.path}" in Path(f"/proc/{pid}/cgroup").read_text()
+    usage = group.usage()
+    assert usage is not None
+    assert usage.memory_limit == row.memory
+
+
+@pytest.mark.parametrize("row", ROWS, ids=by_name)
+def test_only_services_with_network_in_their_row_are_in_the_nodes(node: Node, row: Row) -> None:
+    own = os.readlink(f"/proc/{node.pid(row.name)}/ns/net")
+    assert (own == os.readlink(f"/proc/{node.init}/ns/net")) is row.network
+    assert own != os.readlink("/proc/self/ns/net")
+
+
+def test_the_machines_files_are_read_only_and_its_run_directory_is_not_seen(node: Node) -> None:
+    mounts = Path(f"/proc/{node.init}/mountinfo").read_text().splitlines()
+    options = {line.split()[4]: line.split()[5] for line in mounts}
+    assert "ro" in options["/"].split(",")
+    assert sorted(os.listdir(f"/proc/{node.init}/root/run")) == ["edgevirt"]
+
+
+def test_no_service_reads_the_keys_but_the_one_that_owns_them(node: Node) -> None:
+    keys = node.file("persist/keys")
+    owner = {row.name: row.uid for row in ROWS}["trust"]
+    eventually(lambda: (keys / "device.key.pem").exists(), "the device key is made")
+    assert (keys.stat().st_uid, keys.stat().st_mode & 0o777) == (owner, 0o700)
+    assert (keys / "device.key.pem").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_fresh_node_runs_without_a_service_that_failed(node: Node) -> None:
+    log = node.log("supervisor")
+    assert "start 1 of the node" in log
+    assert [line for line in log.splitlines() if " ended: " in line] == []
+
+
+@pytest.mark.parametrize("row", ROWS, ids=by_name)
+def test_a_killed_service_comes_back_with_its_rights(node: Node, row: Row) -> None:
+    before = node.pid(row.name)
+    os.kill(before, signal.SIGKILL)
+    eventually(lambda: node.pid(row.name) not in (0, before), f"{row.name} is back")
+    assert status(node.pid(row.name), "Uid") == [str(row.uid)] * 4
+    assert f"{row.name} ended: killed by SIGKILL" in node.log("supervisor")
+
+
+@pytest.mark.parametrize("service", ["trust", "networks"])
+def test_a_hung_service_is_killed_and_comes_back(node: Node, service: str) -> None:
+    before = node.pid(service)
+    os.kill(before, signal.SIGSTOP)
+    eventually(lambda: node.pid(service) not in (0, before), f"{service} is back")
+    assert f"{service} killed: hung" in node.log("supervisor")
+
+
+def test_what_a_service_left_running_outlives_it_and_the_supervisor(node: Node) -> None:
+    """As a container's monitor does: a process that its parent left becomes init's child."""
+    script = "setsid sleep 600 >/dev/null 2>&1 </dev/null &"
+    init = node.init
+    subprocess.run(
+        ["nsenter", "-t", str(node.supervisor), "-m", "-p", "-n", "sh", "-c", script], check=True
+    )
+
+    def left_running() -> list[int]:
+        return [pid for pid in children_of(init) if name_of(pid) == "sleep"]
+
+    eventually(lambda: len(left_running()) == 1, "it is init's child")
+    (left,) = left_running()
+    before = node.supervisor
+    services = [node.pid(row.name) for row in ROWS]
+    os.kill(before, signal.SIGKILL)
+    eventually(lambda: node.supervisor not in (0, before) and node.up(), "the supervisor is back")
+    assert not any(Path(f"/proc/{pid}").exists() for pid in services)
+    assert left in children_of(init)
+    os.kill(left, signal.SIGKILL)
+    eventually(lambda: not Path(f"/proc/{left}").exists(), "init reaps what ended")
+    boot = json.loads(node.file("persist/boot.json").read_text())
+    assert boot.get("count", 1) == 1
+
+
+def leftovers(node: Node) -> list[str]:
+    group = HostNode(node.state, node.state).group
+    found = [str(path) for path in Path("/sys/fs/cgroup").glob(f"*/{group}*")]
+    found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"{group}*")]
+    links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
+    tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True)
+    suffix = uplink_hash(node.state)
+    found += [line for line in (links + tables.stdout).splitlines() if suffix in line]
+    return found
+
+
+def uplink_hash(state: Path) -> str:
+    from edgevirt.host.namespace import Uplink
+
+    return Uplink(state).table.removeprefix("edgevirt_")
+
+
+def test_a_node_that_is_asked_to_stop_leaves_nothing_and_says_so_at_its_next_start(
+    tmp_path: Path,
+) -> None:
+    with running(tmp_path) as first:
+        pids = [first.init, first.supervisor, *services_of(first.supervisor).values()]
+        assert leftovers(first) != []
+    assert first.process.returncode == 0
+    assert leftovers(first) == []
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    with running(tmp_path) as second:
+        boot = json.loads(second.file("persist/boot.json").read_text())
+        assert (boot["count"], boot["text"]) == (2, "the node was asked to stop")
+
+
+def test_a_node_whose_outer_process_is_killed_ends_whole_and_can_be_started_again(
+    tmp_path: Path,
+) -> None:
+    with running(tmp_path) as first:
+        pids = [first.init, first.supervisor, *services_of(first.supervisor).values()]
+        first.process.kill()
+        first.process.wait()
+        eventually(lambda: not any(Path(f"/proc/{p}").exists() for p in pids), "all have ended")
+    with running(tmp_path) as second:
+        boot = json.loads(second.file("persist/boot.json").read_text())
+        assert boot["text"] == "the run before ended without a word"
+    assert leftovers(second) == []
+
+
+def test_two_nodes_never_run_in_one_state_directory(tmp_path: Path) -> None:
+    with running(tmp_path) as first:
+        wanted = {"state": str(first.state), "config": str(tmp_path / "config"), "hang": HANG}
+        second = subprocess.run(
+            [sys.executable, str(RUNNER), json.dumps(wanted)],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONPATH": str(Path(certificates.__file__).parents[2])},
+        )
+        assert second.returncode != 0
+        assert "one runs in" in second.stderr
+        assert first.up()
