@@ -22,8 +22,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from edgevirt.host.cgroup import Cgroup
 from edgevirt.host.confine import CAPABILITIES, permitted
+from edgevirt.model.machine import BootReason
 from edgevirt.node.launch import HostNode
 from edgevirt.node.services import ROWS, Row
+from edgevirt.node.supervisor.supervisor import SHUTDOWN
 from edgevirt.wire import certificates
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e, pytest.mark.timeout(180)]
@@ -32,6 +34,8 @@ HANG = 4.0
 PATIENCE = 40.0
 RUNNER = Path(__file__).with_name("run_node.py")
 HOME = "run/edgevirt"
+SOURCES = (Path(certificates.__file__).parents[2], RUNNER.parent)
+ENVIRONMENT = {**os.environ, "PYTHONPATH": ":".join(map(str, SOURCES))}
 
 
 def eventually(found: Callable[[], bool], what: str, patience: float = PATIENCE) -> None:
@@ -103,7 +107,7 @@ def services_of(supervisor: int) -> dict[str, int]:
     return {name[3:]: pid for name, pid in named.items() if name.startswith("ev-")}
 
 
-def start(tmp_path: Path) -> Node:
+def start(tmp_path: Path, modules: dict[str, str] | None = None) -> Node:
     state, config = tmp_path / "state", tmp_path / "config"
     config.mkdir(exist_ok=True)
     (config / "server").write_text("controller.test:1\n")
@@ -113,11 +117,8 @@ def start(tmp_path: Path) -> Node:
     )
     root = certificates.make_root("root", key, validity)
     (config / "root-certificate.pem").write_bytes(certificates.to_pem(root))
-    wanted = json.dumps({"state": str(state), "config": str(config), "hang": HANG})
-    source = str(Path(certificates.__file__).parents[2])
-    process = subprocess.Popen(
-        [sys.executable, str(RUNNER), wanted], env={**os.environ, "PYTHONPATH": source}
-    )
+    wanted = {"state": str(state), "config": str(config), "hang": HANG, "modules": modules}
+    process = subprocess.Popen([sys.executable, str(RUNNER), json.dumps(wanted)], env=ENVIRONMENT)
     return Node(process, state)
 
 
@@ -290,6 +291,21 @@ def test_a_node_whose_outer_process_is_killed_ends_whole_and_can_be_started_agai
     assert leftovers(second) == []
 
 
+def test_a_reboot_and_a_shutdown_that_the_agent_wants_are_done_once_each(tmp_path: Path) -> None:
+    node = start(tmp_path, {"agent": "commanding_agent", "supervisor": ""})
+    try:
+        assert node.process.wait(PATIENCE) == SHUTDOWN
+    finally:
+        node.process.kill()
+        node.process.wait()
+    boot = json.loads((node.state / "persist/boot.json").read_text())
+    assert (boot["count"], boot["text"]) == (2, "a test wants a reboot")
+    assert boot["reason"] == BootReason.REBOOT_COMMAND
+    end = json.loads((node.state / "persist/end.json").read_text())
+    assert (end["reason"], end["text"]) == (BootReason.POWEROFF_COMMAND, "a test wants a shutdown")
+    assert leftovers(node) == []
+
+
 def test_two_nodes_never_run_in_one_state_directory(tmp_path: Path) -> None:
     with running(tmp_path) as first:
         wanted = {"state": str(first.state), "config": str(tmp_path / "config"), "hang": HANG}
@@ -298,7 +314,7 @@ def test_two_nodes_never_run_in_one_state_directory(tmp_path: Path) -> None:
             capture_output=True,
             text=True,
             check=False,
-            env={**os.environ, "PYTHONPATH": str(Path(certificates.__file__).parents[2])},
+            env=ENVIRONMENT,
         )
         assert second.returncode != 0
         assert "one runs in" in second.stderr
