@@ -22,7 +22,7 @@ def make_status(facts: Facts, step: Step, world: World) -> AppInstanceStatus:
     told = step.applied.domain if is_live(step.applied, world.boot) else None
     state, what = _state(facts, step, told)
     running = state == SwState.RUNNING and domain is not None
-    trouble = _trouble(step, told, domain, world.now)
+    trouble = _trouble(facts, step, told, world.now)
     settled = running and domain is not None and domain.generation == step.applied.generation
     done = step.applied.app if settled or before is None or not facts.wanted.activate else before
     version = facts.wanted.version
@@ -94,16 +94,17 @@ def _is_behind(domain: DomainStatus, told: Domain) -> bool:
     return stopped_before or domain.generation != told.generation
 
 
-def _trouble(
-    step: Step, told: Domain | None, domain: DomainStatus | None, now: float
-) -> Trouble | None:
-    """The worst first: it doesn't run, it cannot go on, a change of it is refused."""
+def _trouble(facts: Facts, step: Step, told: Domain | None, now: float) -> Trouble | None:
+    """The worst first: it doesn't run, it cannot go on, something of it is refused."""
+    domain, network = facts.domain, facts.network
     if told is not None and domain is not None and domain.trouble is not None:
         return domain.trouble
     if step.wait is not None and step.wait.trouble is not None:
         return step.wait.trouble
     if step.changes.unordered:
         return Trouble(why="; ".join(step.changes.unordered), since=now)
+    if told is not None and told.activate and network is not None:
+        return network.trouble
     return None
 
 

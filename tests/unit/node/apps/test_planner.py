@@ -517,6 +517,16 @@ def test_changed_access_rules_apply_at_once_and_restart_nothing() -> None:
     assert (status.what, status.trouble) == ("running", None)
 
 
+def test_access_rule_that_networks_cannot_apply_is_told_while_the_app_runs() -> None:
+    node = Node()
+    node.run()
+    trouble = Trouble(why="cannot connect web: port 80 is taken", since=990.0)
+    ready = node.inputs[APP_NETWORK_STATUS][APP]
+    node.put(APP_NETWORK_STATUS, APP, replace(ready, trouble=trouble))
+    status = node.plan()
+    assert (status.state, status.trouble) == (SwState.RUNNING, trouble)
+
+
 def test_changed_addresses_wait_silently_for_a_restart_that_reconnects() -> None:
     node = Node()
     node.run()
