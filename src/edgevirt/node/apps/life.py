@@ -118,22 +118,18 @@ def advance(facts: Facts, world: World, memory: Memory) -> Step:
 def _from_nothing(applied: AppInstanceApplied, facts: Facts, world: World, memory: Memory) -> Step:
     """Nothing runs that a change could disturb: all that is wanted applies.
 
-    Only a purge whose volumes aren't there yet leaves the app on the old ones, if it ran on them.
+    Only an app that ran before and is to be purged takes whichever volumes are there first.
     """
     wanted, old = facts.wanted, applied.app
-    purge = compare(old, wanted).purge
-    if (
-        purge
-        and applied.domain is not None
-        and gates.await_volumes(wanted.volumes, world.volumes) is not None
-        and gates.await_volumes(old.volumes, world.volumes) is None
-    ):
+    missing = gates.await_volumes(wanted.volumes, world.volumes)
+    if missing is not None and applied.domain is not None and compare(old, wanted).purge:
         applied = replace(applied, app=merge_live(old, wanted))
+        if gates.await_volumes(old.volumes, world.volumes) is not None:
+            return Step(applied, compare(applied.app, wanted), missing)
     else:
         applied = replace(applied, app=wanted)
     if not wanted.activate:
-        wait = gates.await_volumes(applied.app.volumes, world.volumes)
-        return Step(applied, compare(applied.app, wanted), wait)
+        return Step(applied, compare(applied.app, wanted), missing)
     return _bring_up(applied, facts, world, memory, first=True)
 
 

@@ -88,6 +88,11 @@ class Node:
     def drop(self, kind: Kind[Any], key: str) -> None:
         self.inputs.get(kind, {}).pop(key, None)
 
+    def forget(self, *kinds: Kind[Any]) -> None:
+        """Their owner restarted and has not spoken yet."""
+        for kind in kinds:
+            self.inputs[kind] = {}
+
     def want(self, *apps: AppInstance) -> None:
         self.inputs[APP_INSTANCE] = {wanted.id: wanted for wanted in apps}
 
@@ -409,8 +414,7 @@ def test_running_app_is_told_of_unchanged_when_other_services_restart() -> None:
     node = Node()
     node.run()
     domain, network = node.domain(), node.network()
-    for kind in (VOLUME_STATUS, NETWORK_INSTANCE_STATUS, APP_NETWORK_STATUS, DOMAIN_STATUS):
-        node.inputs[kind] = {}
+    node.forget(VOLUME_STATUS, NETWORK_INSTANCE_STATUS, APP_NETWORK_STATUS, DOMAIN_STATUS)
     node.drop(HOST_CAPACITY, "node")
     node.plan()
     assert (node.domain(), node.network()) == (domain, network)
@@ -420,8 +424,7 @@ def test_restarted_apps_service_wants_the_very_same_domain() -> None:
     node = Node()
     node.run()
     domain, network = node.domain(), node.network()
-    node.inputs[DOMAIN] = node.inputs[APP_NETWORK] = {}
-    node.inputs[VOLUME_STATUS] = node.inputs[APP_NETWORK_STATUS] = {}
+    node.forget(DOMAIN, APP_NETWORK, VOLUME_STATUS, APP_NETWORK_STATUS)
     status = node.plan()
     assert (node.domain(), node.network()) == (domain, network)
     assert status.state == SwState.RUNNING
@@ -431,8 +434,7 @@ def test_after_a_restart_of_the_node_every_gate_is_passed_anew() -> None:
     node = Node()
     node.run()
     node.boot = "boot 2"
-    for kind in (VOLUME_STATUS, NETWORK_INSTANCE_STATUS, APP_NETWORK_STATUS, DOMAIN_STATUS):
-        node.inputs[kind] = {}
+    node.forget(VOLUME_STATUS, NETWORK_INSTANCE_STATUS, APP_NETWORK_STATUS, DOMAIN_STATUS)
     assert node.plan().state == SwState.INITIAL
     assert node.last.get(DOMAIN, APP) is None
     assert node.run().state == SwState.RUNNING
@@ -629,7 +631,12 @@ def test_purge_interrupted_by_a_restart_of_the_node_runs_the_old_until_the_new_i
     node.volume_is(SwState.DOWNLOADING, generation=1)
     node.plan()
     node.boot = "boot 2"
-    node.drop(DOMAIN_STATUS, APP)
+    node.forget(DOMAIN_STATUS, VOLUME_STATUS)
+    assert node.plan().state == SwState.INITIAL
+    assert set(node.last.all(VOLUME_USE)) == {f"{VOLUME}#0"}
+    node.volume_is(SwState.DOWNLOADING, generation=1)
+    assert node.plan().what == "downloading 0% of volume root"
+    node.volume_is(SwState.CREATED_VOLUME, generation=0)
     node.plan()
     assert node.domain().volumes[0].path == f"/volumes/{VOLUME}#0"
     node.domain_is(SwState.RUNNING)

@@ -145,8 +145,7 @@ class AppsLife(RuleBasedStateMachine):
     @rule()
     def service_restarts(self) -> None:
         """Of apps and all the others: what isn't persistent is told anew, later."""
-        for kind in (DOMAIN_STATUS, APP_NETWORK_STATUS, VOLUME_STATUS, DOMAIN, APP_NETWORK):
-            self.node.inputs[kind] = {}
+        self.node.forget(DOMAIN_STATUS, APP_NETWORK_STATUS, VOLUME_STATUS, DOMAIN, APP_NETWORK)
 
     @rule()
     def node_restarts(self) -> None:
