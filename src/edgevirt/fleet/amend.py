@@ -1,15 +1,20 @@
-"""Read, decide, write: for values that others write too."""
+"""Read, decide, write: for values that others write too, and disks that are full at times."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-from edgevirt.runtime import ABSENT, Conflict, Kind, Resource, Store
+from edgevirt.runtime import ABSENT, Clock, Conflict, Kind, Resource, Store, StoreError
 
 T = TypeVar("T")
 
+_log: Final = logging.getLogger(__name__)
+
 _ATTEMPTS: Final = 20
+_FIRST_PAUSE: Final = 1.0
+_LONGEST_PAUSE: Final = 30.0
 
 
 async def amend(
@@ -32,3 +37,17 @@ async def amend(
             if attempt == _ATTEMPTS - 1:
                 raise
     raise AssertionError("unreachable")
+
+
+async def insist(clock: Clock, what: str, work: Callable[[], Awaitable[None]]) -> None:
+    """Does `work`, which may be done twice, until the store takes it."""
+    pause = _FIRST_PAUSE
+    while True:
+        try:
+            await work()
+        except StoreError as error:
+            _log.warning("%s: %s; again in %.0f s", what, error, pause)
+            await clock.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        else:
+            return

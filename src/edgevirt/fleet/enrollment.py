@@ -9,11 +9,12 @@ status shows of it is for people.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import msgspec
 
-from edgevirt.fleet.amend import amend
+from edgevirt.fleet.amend import amend, insist
 from edgevirt.fleet.configs import CONFIG_VERSION
 from edgevirt.fleet.device.registry import Registry
 from edgevirt.fleet.devices import (
@@ -108,19 +109,17 @@ class Enrollment:
         async for event in self._store.watch(kind):
             if isinstance(event, InStep):
                 self._now_in_step(kind)
-            elif isinstance(event, Gone):
-                await gone(event.resource.value)
             else:
-                await put(event.resource.value)
+                act = gone if isinstance(event, Gone) else put
+                await insist(self._clock, "enrolment", partial(act, event.resource.value))
 
     async def take_node(self, event: Event[EdgeNode]) -> None:
         """Every EdgeNode that comes, changes and goes, once the registry is whole."""
         if isinstance(event, InStep):
             self._now_in_step(kinds.EDGE_NODE)
-        elif isinstance(event, Gone):
-            await self._gone_node(event.resource.value)
         else:
-            await self._put_node(event.resource.value)
+            act = self._gone_node if isinstance(event, Gone) else self._put_node
+            await insist(self._clock, "enrolment", partial(act, event.resource.value))
 
     def _now_in_step(self, kind: Kind[Any]) -> None:
         self._behind.discard(kind.name)

@@ -22,7 +22,7 @@ from edgevirt.fleet.objects.base import timestamp
 from edgevirt.fleet.objects.edgenode import EdgeNode
 from edgevirt.fleet.statuses import Statuses
 from edgevirt.fleet.telemetry import Telemetry, Unavailable
-from edgevirt.runtime import Clock, Conflict, Event, Gone, InStep, Store
+from edgevirt.runtime import Clock, Event, Gone, InStep, Store, StoreError
 
 _log: Final = logging.getLogger(__name__)
 
@@ -107,10 +107,10 @@ class Liveness:
         return (rows[first:] + rows[:first])[:count]
 
     async def _tolerate(self, work: Coroutine[Any, Any, None]) -> None:
-        """Somebody else wrote the object all the time; the next check is soon."""
+        """The store does not take it now; the next check is soon."""
         try:
             await work
-        except Conflict as error:
+        except StoreError as error:
             _log.warning("liveness: %s", error)
 
     async def keep(self) -> None:

@@ -43,7 +43,7 @@ from edgevirt.fleet.objects import kinds
 from edgevirt.fleet.objects.sealing import Sealer, load_sealer
 from edgevirt.fleet.statuses import Statuses
 from edgevirt.fleet.telemetry import DEFAULT_QUOTAS, Quota, Stream, Telemetry
-from edgevirt.runtime import Clock, RealClock, Store
+from edgevirt.runtime import Clock, RealClock, Store, StoreError
 from edgevirt.runtime.sql import SqlStore
 
 _log: Final = logging.getLogger("edgevirt.fleet")
@@ -277,7 +277,10 @@ class Fleet:
     async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:
             await self.clock.sleep(seconds)
-            await work()
+            try:
+                await work()
+            except (StoreError, OSError) as error:
+                _log.warning("%s; again in %.0f s", error, seconds)
 
     async def _look_at_keys(self) -> None:
         if self.ring.reload():

@@ -7,7 +7,6 @@ restart goes on where it was. A report that is older than one on the same thing 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Final, NamedTuple
@@ -16,7 +15,7 @@ import msgspec
 from google.protobuf.message import DecodeError
 
 from edgevirt.fleet import app_status, node_status, render
-from edgevirt.fleet.amend import amend
+from edgevirt.fleet.amend import amend, insist
 from edgevirt.fleet.configs import CONFIG_VERSION, ConfigVersion
 from edgevirt.fleet.dependencies import APP_INSTANCE, Dependencies
 from edgevirt.fleet.device.registry import Registry
@@ -30,10 +29,8 @@ from edgevirt.fleet.objects.edgenode import AppSummary, EdgeNode, EdgeNodeStatus
 from edgevirt.fleet.objects.network_instance import NetworkInstance, NetworkOnNode
 from edgevirt.fleet.render import Objects, Rendered
 from edgevirt.fleet.telemetry import Record, Stream, Telemetry
-from edgevirt.runtime import Clock, Conflict, Resource, Store
+from edgevirt.runtime import Clock, Resource, Store
 from edgevirt.wire.messages import info
-
-_log: Final = logging.getLogger(__name__)
 
 _MARK: Final = "status"
 _AT_ONCE: Final = 32
@@ -79,14 +76,17 @@ class Statuses:
         """Never returns."""
         mark = await self._telemetry.read_mark(_MARK)
         async for page in self._telemetry.pages(Stream.INFO, after=mark):
-            by_node: dict[bytes, list[Record]] = {}
-            for record in page:
-                by_node.setdefault(record.node, []).append(record)
-            room = asyncio.Semaphore(_AT_ONCE)
-            await asyncio.gather(
-                *(self._take_all(node, records, room) for node, records in by_node.items())
-            )
+            await insist(self._clock, "statuses", partial(self._take_page, page))
             self._telemetry.set_mark(_MARK, page[-1].id)
+
+    async def _take_page(self, page: Iterable[Record]) -> None:
+        by_node: dict[bytes, list[Record]] = {}
+        for record in page:
+            by_node.setdefault(record.node, []).append(record)
+        room = asyncio.Semaphore(_AT_ONCE)
+        await asyncio.gather(
+            *(self._take_all(node, records, room) for node, records in by_node.items())
+        )
 
     async def _take_all(
         self, node: bytes, records: Iterable[Record], room: asyncio.Semaphore
@@ -96,10 +96,7 @@ class Statuses:
             if found is None:
                 return  # it was deleted after it had reported
             for record in records:
-                try:
-                    await self._take(found.value.edge_node, record)
-                except Conflict as error:
-                    _log.warning("status of %s: %s", found.value.edge_node, error)
+                await self._take(found.value.edge_node, record)
 
     async def _take(self, edge_node: str, record: Record) -> None:
         newest = await self._telemetry.newest_before(Stream.INFO, record)
@@ -294,10 +291,7 @@ class Statuses:
         """Never returns. Notes which nodes have taken their newest config."""
         while True:
             row = await self._taken.get()
-            try:
-                await self._note_taken(row)
-            except Conflict as error:
-                _log.warning("status of %s: %s", self._registry.name(row), error)
+            await insist(self._clock, "configs taken", partial(self._note_taken, row))
 
     async def _note_taken(self, row: int) -> None:
         version = await self._store.get(CONFIG_VERSION, device_key(self._registry.node(row)))

@@ -32,7 +32,8 @@ _KEEP: Final = b"\r\n"
 _CLOSE: Final = b"Connection: close\r\n\r\n"
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _NEVER: Final = float("inf")
-_SHUTDOWN_SECONDS: Final = 5.0
+_SHUTDOWN_SECONDS: Final = 1.0
+"""For a peer to say that it, too, is done; idle ones never do."""
 _LINGER_SECONDS: Final = 2.0
 """For a refused peer to read why before the line is cut; what it sends meanwhile is dropped."""
 
