@@ -640,3 +640,30 @@ async def test_an_enrollment_request_is_approved_by_a_patch(fleet: Fleet) -> Non
     )
     assert "spec.serial" in why
     assert "immutable" in why
+
+
+async def test_an_enrollment_request_is_denied_through_its_subresource(fleet: Fleet) -> None:
+    request = {
+        "apiVersion": "edgevirt.io/v1alpha1",
+        "kind": "EnrollmentRequest",
+        "metadata": {"name": "r1"},
+        "spec": {"serial": "s-1", "deviceCertificate": fleet.ring.keys.root.pem.decode()},
+    }
+    await fleet.kubectl("create", "-f", "-", stdin=yaml.safe_dump(request))
+    path = "/apis/edgevirt.io/v1alpha1/namespaces/default/enrollmentrequests/r1/approval"
+    body = await fleet.get("er", "r1")
+    body["spec"]["approved"] = False
+    await fleet.kubectl("replace", "--raw", path, "-f", "-", stdin=json.dumps(body))
+    assert "Denied" in await fleet.kubectl("get", "er")
+
+
+async def test_a_namespace_can_be_applied_and_labelled_as_a_core_kind(fleet: Fleet) -> None:
+    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "berlin"}}
+    apply = ("apply", "-f", "-")
+    assert "created" in await fleet.kubectl(*apply, stdin=yaml.safe_dump(space))
+    space["metadata"] = {"name": "berlin", "labels": {"a": "b"}}
+    assert "configured" in await fleet.kubectl(*apply, stdin=yaml.safe_dump(space))
+    space["metadata"] = {"name": "berlin"}
+    assert "configured" in await fleet.kubectl(*apply, stdin=yaml.safe_dump(space))
+    assert "labels" not in (await fleet.get("ns", "berlin"))["metadata"]
+    assert "Active" in await fleet.kubectl("describe", "ns", "berlin")

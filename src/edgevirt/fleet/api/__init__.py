@@ -1,7 +1,6 @@
 """The operators' API: Kubernetes' conventions over the Store."""
 
 from edgevirt.fleet.api.app import Api, Subresource, create_app
-from edgevirt.fleet.api.retention import forget_events
-from edgevirt.fleet.api.serving import Tls, serve
+from edgevirt.fleet.api.serving import Tls, serve, tls_context
 
-__all__ = ["Api", "Subresource", "Tls", "create_app", "forget_events", "serve"]
+__all__ = ["Api", "Subresource", "Tls", "create_app", "serve", "tls_context"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from typing import Any, Generic, TypeVar
 
-from edgevirt.fleet.api.snapshots import Snapshots
+from edgevirt.fleet.api.snapshots import Snapshot, Snapshots, TermsOf
 from edgevirt.fleet.objects import conflicts
+from edgevirt.fleet.objects.app import App
+from edgevirt.fleet.objects.app_instance import AppInstance
 from edgevirt.fleet.objects.base import ApiObject, object_key
 from edgevirt.fleet.objects.edgenode import EdgeNode
 from edgevirt.fleet.objects.kinds import (
@@ -17,9 +19,11 @@ from edgevirt.fleet.objects.kinds import (
     NETWORK_INSTANCE,
     ApiKind,
 )
+from edgevirt.fleet.objects.network_instance import NetworkInstance
 from edgevirt.fleet.objects.problems import Problem, duplicate, not_found
 from edgevirt.fleet.objects.references import USERS, references_of
-from edgevirt.runtime.resource import Kind
+
+T = TypeVar("T", bound=ApiObject)
 
 
 class Admission:
@@ -36,7 +40,7 @@ class Admission:
         check = _CHECKS.get(kind.name)
         if check is None:
             return []
-        project = await self._project(kind, value)
+        project = await self._project(value)
         return list(check(value, project))
 
     async def users_of(self, kind: ApiKind[Any], value: ApiObject) -> list[tuple[str, str, str]]:
@@ -45,7 +49,7 @@ class Admission:
         meta = value.metadata
         for user in USERS.get(kind.name, ()):
             snapshot = await self._snapshots.take(BY_NAME[user].store)
-            for resource in snapshot.of(meta.namespace):
+            for resource in snapshot.with_term(_naming(meta.namespace, kind.name, meta.name)):
                 users += [
                     (user, resource.value.metadata.name, ref.field)
                     for ref in references_of(user, resource.value)
@@ -68,33 +72,107 @@ class Admission:
     async def _serials(self, value: Any) -> AsyncIterator[Problem]:
         """No two nodes of a project may be one machine."""
         snapshot = await self._snapshots.take(EDGE_NODE)
-        for resource in snapshot.of(value.metadata.namespace):
-            other: EdgeNode = resource.value
-            if other.metadata.name == value.metadata.name:
-                continue
-            for field, mine, its in (
-                ("spec.serial", value.spec.serial, other.spec.serial),
-                ("spec.softSerial", value.spec.soft_serial, other.spec.soft_serial),
-            ):
-                if mine and mine == its:
-                    why = f'it is the serial of EdgeNode "{other.metadata.name}"'
-                    yield duplicate(field, mine, why)
+        meta = value.metadata
+        for field, serial in (
+            ("spec.serial", value.spec.serial),
+            ("spec.softSerial", value.spec.soft_serial),
+        ):
+            for resource in snapshot.with_term(_naming(meta.namespace, field, serial)):
+                other = resource.value.metadata.name
+                if serial and other != meta.name:
+                    yield duplicate(field, serial, f'it is the serial of EdgeNode "{other}"')
 
-    async def _project(self, kind: ApiKind[Any], value: ApiObject) -> conflicts.Project:
-        """The namespace with `value` in it."""
-        namespace = value.metadata.namespace
+    async def _project(self, value: ApiObject) -> conflicts.Project:
+        """`value`, and of its namespace what it has to do with."""
+        apps = _Table(await self._snapshots.take(APP), value, App)
+        instances = _Table(await self._snapshots.take(APP_INSTANCE), value, AppInstance)
+        networks = _Table(await self._snapshots.take(NETWORK_INSTANCE), value, NetworkInstance)
+        return _around(value, apps, instances, networks)
 
-        async def named(of: Kind[Any]) -> dict[str, Any]:
-            snapshot = await self._snapshots.take(of)
-            found = {r.value.metadata.name: r.value for r in snapshot.of(namespace)}
-            return {**found, value.metadata.name: value} if of == kind.store else found
 
-        return conflicts.Project(
-            apps=await named(APP),
-            instances=await named(APP_INSTANCE),
-            networks=await named(NETWORK_INSTANCE),
+def _around(
+    value: ApiObject,
+    apps: _Table[App],
+    instances: _Table[AppInstance],
+    networks: _Table[NetworkInstance],
+) -> conflicts.Project:
+    """All that is on the nodes that `value` touches."""
+    touched: dict[str, App] = {}
+    if isinstance(value, App):
+        touched[value.metadata.name] = value
+    elif isinstance(value, NetworkInstance):
+        touched |= apps.naming("NetworkInstance", value.metadata.name)
+    nodes = {
+        instance.spec.edge_node
+        for name in touched
+        for instance in instances.naming("App", name).values()
+    }
+    if isinstance(value, AppInstance):
+        nodes.add(value.spec.edge_node)
+    placed: dict[str, AppInstance] = {}
+    for node in nodes:
+        placed |= instances.naming("EdgeNode", node)
+    touched |= apps.named({instance.spec.app for instance in placed.values()})
+    used = {i.network_instance for app in touched.values() for i in app.spec.interfaces}
+    return conflicts.Project(touched, placed, networks.named(used))
+
+
+class _Table(Generic[T]):
+    """The objects of one kind in the namespace of `value`, with `value` among them."""
+
+    def __init__(self, snapshot: Snapshot, value: ApiObject, type: type[T]) -> None:
+        self._snapshot = snapshot
+        self._namespace = value.metadata.namespace
+        self._value = value if isinstance(value, type) else None
+
+    def named(self, names: Iterable[str]) -> dict[str, T]:
+        keys = [object_key(self._namespace, name) for name in names]
+        found = {key: self._snapshot.values.get(key) for key in keys}
+        return self._with_value(
+            {r.value.metadata.name: r.value for r in found.values() if r is not None}
         )
 
+    def naming(self, kind: str, name: str) -> dict[str, T]:
+        """Those that refer to an object."""
+        marked = self._snapshot.with_term(_naming(self._namespace, kind, name))
+        found = self._with_value({r.value.metadata.name: r.value for r in marked})
+        return {
+            key: value
+            for key, value in found.items()
+            if value is not self._value or _names(value, kind, name)
+        }
+
+    def _with_value(self, found: dict[str, T]) -> dict[str, T]:
+        if self._value is not None:
+            found[self._value.metadata.name] = self._value
+        return found
+
+
+def _names(value: ApiObject, kind: str, name: str) -> bool:
+    refs = references_of(type(value).__name__, value)
+    return any((ref.kind, ref.name) == (kind, name) for ref in refs)
+
+
+def _naming(namespace: str, kind: str, name: str) -> str:
+    return f"{namespace}/{kind}/{name}"
+
+
+def _terms_of(kind: str) -> TermsOf:
+    def terms(value: ApiObject) -> Iterator[str]:
+        namespace = value.metadata.namespace
+        for name in {(ref.kind, ref.name) for ref in references_of(kind, value)}:
+            yield _naming(namespace, *name)
+        if isinstance(value, EdgeNode):
+            yield _naming(namespace, "spec.serial", value.spec.serial)
+            yield _naming(namespace, "spec.softSerial", value.spec.soft_serial)
+
+    return terms
+
+
+TERMS: dict[str, TermsOf] = {
+    kind: _terms_of(kind) for kind in {user for users in USERS.values() for user in users}
+}
+"""How the kinds that refer to others are found by what they refer to."""
 
 _CHECKS: dict[str, Callable[[Any, conflicts.Project], Iterator[Problem]]] = {
     "AppInstance": conflicts.check_instance,

@@ -221,7 +221,8 @@ class Api:
             action = call.action
             what = "/".join(part for part in (action.resource, action.subresource) if part)
             place = "/".join(part for part in (action.namespace, action.name) if part)
-            log.info("%s %s %s %s: %d", call.user.name, action.verb, what, place, code)
+            shown = place if place.isprintable() else repr(place)
+            log.info("%s %s %s %s: %d", call.user.name, action.verb, what, shown, code)
         return response
 
     def _extra_route(self, extra: Subresource) -> Route:
@@ -251,7 +252,7 @@ class Api:
     def _review(self, resource: discovery.Served) -> Endpoint:
         async def endpoint(request: Request) -> Response:
             user = self._user(request)
-            media = queries.require_media(request, bodies.OBJECTS)
+            media = queries.require_media(request, bodies.OBJECTS, bodies.JSON)
             body = bodies.parse(await handlers.read_body(request), media)
             answer = reviews.review(resource.plural, body, user, self._access)
             return respond(answer, _accepted(request), 201)
@@ -314,7 +315,10 @@ class Api:
         content = openapi.document(request.path_params["root"], __version__)
         if content is None:
             raise errors.unknown_path()
-        return Response(content, media_type="application/json")
+        # The index names each document by its content.
+        kept = "private, max-age=86400, immutable" if "hash" in request.query_params else "no-cache"
+        headers = {"cache-control": kept}
+        return Response(content, media_type="application/json", headers=headers)
 
 
 def _action(kind: ApiKind[Any], verb: str, request: Request, subresource: str) -> Action:

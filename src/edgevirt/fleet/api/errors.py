@@ -81,6 +81,7 @@ def in_use(kind: ApiKind[Any], name: str, users: Iterable[tuple[str, str, str]])
     if len(listed) > 10:
         words += f" and {len(listed) - 10} more"
     message = f'cannot delete {resource_name(kind)} "{name}": it is in use by {words}'
+    message += "; delete or change that first"
     causes = [
         {"reason": "InUse", "message": f"{user} {its}", "field": field}
         for user, its, field in listed[:100]

@@ -147,7 +147,7 @@ async def watch(call: Call) -> Response:
 
 
 async def create(call: Call) -> Response:
-    media = queries.require_media(call.request, bodies.OBJECTS)
+    media = queries.require_media(call.request, bodies.OBJECTS, bodies.JSON)
     options = call.options()
     body = await call.body(media)
     held = await call.registry.create(call.kind, call.namespace, body, options)
@@ -155,7 +155,7 @@ async def create(call: Call) -> Response:
 
 
 async def replace(call: Call) -> Response:
-    media = queries.require_media(call.request, bodies.OBJECTS)
+    media = queries.require_media(call.request, bodies.OBJECTS, bodies.JSON)
     options = call.options()
     edit = _narrowed(call, _always(await call.body(media)))
     held = await call.registry.replace(call.kind, call.namespace, call.name, edit, options)

@@ -130,8 +130,9 @@ def media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def require_media(request: Request, supported: tuple[str, ...]) -> str:
-    given = media_type(request)
+def require_media(request: Request, supported: tuple[str, ...], absent: str = "") -> str:
+    """`absent`: what a body is that does not say."""
+    given = media_type(request) or absent
     if given not in supported:
         raise errors.unsupported_media(given, supported)
     return given

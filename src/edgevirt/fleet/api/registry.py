@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from edgevirt.fleet.api import drafts, errors, managers
-from edgevirt.fleet.api.admission import Admission
+from edgevirt.fleet.api.admission import TERMS, Admission
 from edgevirt.fleet.api.drafts import Held, Options
 from edgevirt.fleet.api.errors import Json
 from edgevirt.fleet.api.selectors import Selector
@@ -57,7 +57,7 @@ class Registry:
         self.store = store
         self.clock = clock
         self._sealer = sealer
-        self._snapshots = Snapshots(store)
+        self._snapshots = Snapshots(store, TERMS)
         self._admission = Admission(self._snapshots)
         self._writing = asyncio.Lock()
 
@@ -93,6 +93,9 @@ class Registry:
         """Those that match, in the order of their keys, beyond `after`; 0: no limit."""
         snapshot = await self._snapshots.take(kind.store)
         keys = snapshot.within(namespace)
+        if selector.name and (namespace or not kind.namespaced):
+            only = object_key(namespace or "", selector.name)
+            keys = [only] if only in snapshot.values else []
         items: list[Held] = []
         for index in range(bisect.bisect_right(keys, after), len(keys)):
             key = keys[index]

@@ -15,7 +15,9 @@ from edgevirt.fleet.objects.kinds import ApiKind
 
 _SET = re.compile(r"\s*([^\s,()!=]+)\s+(in|notin)\s*\(([^()]*)\)\s*")
 _EQUAL = re.compile(r"\s*([^\s,()!=]+)\s*(==|=|!=)\s*([^\s,()!=]*)\s*")
-_EXISTS = re.compile(r"\s*(!?)\s*([^\s,()!=]+)\s*")
+_EXISTS = re.compile(r"\s*(?:(!)\s*)?([^\s,()!=]+)\s*")
+MAX_LENGTH = 8192
+"""Characters of a selector."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,13 @@ class Requirement:
 
 def parse_labels(text: str) -> tuple[Requirement, ...]:
     """`a=b,c!=d,e in (f,g),h notin (i),j,!k`. Raises ApiError."""
+    _bound(text)
     return tuple(_requirements(text)) if text.strip() else ()
+
+
+def _bound(text: str) -> None:
+    if len(text) > MAX_LENGTH:
+        raise bad_request(f"cannot read selector: it is longer than {MAX_LENGTH} characters")
 
 
 def _requirements(text: str) -> Iterator[Requirement]:
@@ -79,6 +87,7 @@ class FieldTerm:
 def parse_fields(text: str, kind: ApiKind[Any]) -> tuple[FieldTerm, ...]:
     """`metadata.name=x,spec.edgeNode!=y`. A field that cannot be selected is refused with the list
     of those that can."""
+    _bound(text)
     supported = ("metadata.name", "metadata.namespace", *kind.selectable)
     terms = []
     for part in text.split(",") if text.strip() else ():
@@ -106,6 +115,12 @@ class Selector:
         return all(r.matches(labels) for r in self.labels) and all(
             (_field(value, term.path) == term.value) is term.equal for term in self.fields
         )
+
+    @property
+    def name(self) -> str:
+        """The one name that can match; empty: any can."""
+        names = (t.value for t in self.fields if t.path == "metadata.name" and t.equal)
+        return next(names, "")
 
     @property
     def all(self) -> bool:

@@ -113,15 +113,16 @@ def tls_context(tls: Tls) -> ssl.SSLContext:
 async def serve(
     app: Starlette,
     *,
-    tls: Tls | None,
+    tls: Tls | ssl.SSLContext | None,
     host: str = "127.0.0.1",
     port: int = 0,
     started: Callable[[int], None] = lambda _port: None,
     patience: float = HEADER_SECONDS,
 ) -> None:
     """Serves until it is cancelled, then ends watches, waits `GRACE` for the rest, and returns by
-    CancelledError. `started` is told the port. Without `tls` anyone on the host can listen in: for
-    tests. `patience`: seconds in which a request's headers must have come. Raises OSError when the
+    CancelledError. `started` is told the port. `tls`: a context of `tls_context`, where the
+    certificate may be replaced while serving; without it anyone on the host can listen in.
+    `patience`: seconds in which a request's headers must have come. Raises OSError when the
     port is taken.
     """
     listener = _listen(host, port)
@@ -137,7 +138,7 @@ async def serve(
         timeout_graceful_shutdown=GRACE,
     )
     config.load()
-    config.ssl = tls_context(tls) if tls is not None else None
+    config.ssl = tls_context(tls) if isinstance(tls, Tls) else tls
     server = _Server(config)
     await app.state.api.start()
     running = asyncio.create_task(server.serve([listener]), name="operators-api")

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import bisect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from edgevirt.runtime.resource import Gone, InStep, Kind, Put, Resource
 from edgevirt.runtime.store import Expired, Store, StoreError
+
+TermsOf = Callable[[Any], Iterable[str]]
+"""Words by which a value is to be found."""
+
+
+def _no_terms(_value: Any) -> Iterable[str]:
+    return ()
 
 
 @dataclass
@@ -21,6 +28,12 @@ class Snapshot:
     keys: list[str] = field(default_factory=list)
     born: dict[str, int] = field(default_factory=dict)
     """The version at which a key appeared, of those that were not there from the beginning."""
+    terms: TermsOf = _no_terms
+    marked: dict[str, set[str]] = field(default_factory=dict)
+    """Keys by the terms of their values."""
+
+    def with_term(self, term: str) -> list[Resource[Any]]:
+        return [self.values[key] for key in sorted(self.marked.get(term, ()))]
 
     def within(self, namespace: str | None) -> Sequence[str]:
         """The keys of a namespace (None: all), in order."""
@@ -36,6 +49,14 @@ class Snapshot:
     def _apply(self, event: Put[Any] | Gone[Any]) -> None:
         resource = event.resource
         present = self.values.get(resource.key)
+        if present is not None:
+            for term in self.terms(present.value):
+                self.marked[term].discard(resource.key)
+                if not self.marked[term]:
+                    del self.marked[term]
+        if isinstance(event, Put):
+            for term in self.terms(resource.value):
+                self.marked.setdefault(term, set()).add(resource.key)
         if isinstance(event, Put):
             if present is None:
                 bisect.insort(self.keys, resource.key)
@@ -50,8 +71,10 @@ class Snapshot:
 class Snapshots:
     """Reads the changes since the last time only, where the store keeps them."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, terms: Mapping[str, TermsOf] | None = None) -> None:
+        """`terms`: by the kind's name, how its values are to be found."""
         self._store = store
+        self._terms = terms or {}
         self._held: dict[str, Snapshot] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
@@ -64,7 +87,8 @@ class Snapshots:
                     return await self._follow(kind, held, held.version)
                 except Expired:
                     pass
-            whole = await self._follow(kind, Snapshot(), None)
+            terms = self._terms.get(kind.name, _no_terms)
+            whole = await self._follow(kind, Snapshot(terms=terms), None)
             self._held[kind.name] = whole
             return whole
 

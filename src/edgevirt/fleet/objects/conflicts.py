@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgevirt.fleet.objects.app import App
@@ -15,18 +16,24 @@ from edgevirt.fleet.objects.problems import Problem, duplicate, invalid
 
 @dataclass(frozen=True)
 class Project:
-    """The objects of one namespace, by name, as they would be."""
+    """Objects of one namespace, by name, as they would be: at least all that is on the nodes in
+    question."""
 
     apps: Mapping[str, App]
     instances: Mapping[str, AppInstance]
     networks: Mapping[str, NetworkInstance]
 
-    def on_node(self, node: str) -> list[tuple[AppInstance, App]]:
-        return [
-            (instance, self.apps[instance.spec.app])
-            for instance in self.instances.values()
-            if instance.spec.edge_node == node and instance.spec.app in self.apps
-        ]
+    def on_node(self, node: str) -> Sequence[tuple[AppInstance, App]]:
+        return self._by_node.get(node, ())
+
+    @functools.cached_property
+    def _by_node(self) -> Mapping[str, list[tuple[AppInstance, App]]]:
+        found: dict[str, list[tuple[AppInstance, App]]] = {}
+        for instance in self.instances.values():
+            app = self.apps.get(instance.spec.app)
+            if app is not None:
+                found.setdefault(instance.spec.edge_node, []).append((instance, app))
+        return found
 
 
 @dataclass(frozen=True)
