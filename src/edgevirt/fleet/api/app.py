@@ -178,6 +178,8 @@ class Api:
     # -- who asks --
 
     def _user(self, request: Request) -> User:
+        if any(name.lower().startswith("impersonate-") for name in request.headers):
+            raise errors.forbidden("cannot act as another user: impersonation is not served")
         header = request.headers.get("authorization")
         user = self._access.authenticate(header, request.scope.get(CERTIFICATE))
         if user is None:

@@ -114,6 +114,9 @@ async def list_page(call: Call) -> Response:
         limit=queries.limit(query),
         after=begun.after if begun else "",
     )
+    exact = query.get("resourceVersionMatch") == "Exact"
+    if exact and queries.number(query, "resourceVersion") != page.version:
+        raise errors.gone("only the present state is kept: list without resourceVersionMatch=Exact")
     # Later pages carry the first one's version: a watch from there tells all that they missed.
     version = begun.version if begun else page.version
     meta: Json = {"resourceVersion": str(version)}

@@ -38,6 +38,12 @@ async def test_health_and_version_are_open(world: World) -> None:
     assert (await world.stranger.get("/version")).json()["major"] == "1"
 
 
+async def test_nobody_acts_as_another(world: World) -> None:
+    headers = {"impersonate-user": "vic"}
+    body = refusal(await world.admin.get(f"{HERE}/edgenodes", headers=headers), 403)
+    assert "impersonation is not served" in body["message"]
+
+
 async def test_a_viewer_reads_but_no_secrets_and_writes_nothing(world: World) -> None:
     await world.create("EdgeNode", "n", {"serial": "s"})
     assert (await world.viewer.get(f"{HERE}/edgenodes/n")).status_code == 200

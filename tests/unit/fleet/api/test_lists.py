@@ -52,6 +52,15 @@ async def test_a_page_tells_how_many_follow(world: World) -> None:
     refusal(await world.admin.get(f"{HERE}/edgenodes?limit=-1"), 400)
 
 
+async def test_a_past_state_is_not_passed_off_as_the_present(world: World) -> None:
+    await nodes(world, 1)
+    version = (await world.admin.get(f"{HERE}/edgenodes")).json()["metadata"]["resourceVersion"]
+    exact = f"{HERE}/edgenodes?resourceVersionMatch=Exact&resourceVersion={version}"
+    assert (await world.admin.get(exact)).status_code == 200
+    await world.create("EdgeNode", "later", {"serial": "x"})
+    assert refusal(await world.admin.get(exact), 410)["reason"] == "Expired"
+
+
 async def test_a_list_is_of_one_namespace_or_of_all(world: World) -> None:
     await nodes(world, 1)
     for name in ("default-2", "a"):

@@ -306,6 +306,31 @@ async def test_nothing_is_made_in_a_namespace_that_is_not_there(world: World) ->
     assert body["message"] == 'namespaces "nowhere" not found'
 
 
+# -- events --
+
+
+async def test_an_event_is_one_object_in_two_forms(world: World) -> None:
+    about = {"kind": "App", "name": "a", "namespace": "default"}
+    event = {
+        "apiVersion": "events.k8s.io/v1",
+        "kind": "Event",
+        "metadata": {"name": "a.1"},
+        "regarding": about,
+        "reason": "Started",
+        "note": "it runs",
+        "eventTime": "2026-01-31T08:00:00.000000Z",
+    }
+    there = "/apis/events.k8s.io/v1/namespaces/default/events"
+    assert (await world.admin.post(there, json=event)).status_code == 201
+    query = "?fieldSelector=involvedObject.name=a,reason=Started,involvedObject.kind=App"
+    (core,) = (await world.admin.get(f"/api/v1/namespaces/default/events{query}")).json()["items"]
+    assert (core["message"], core["involvedObject"]) == ("it runs", about)
+    (new,) = (await world.admin.get(f"{there}?fieldSelector=regarding.name=a")).json()["items"]
+    assert (new["note"], new["apiVersion"]) == ("it runs", "events.k8s.io/v1")
+    nothing = {**event, "metadata": {"name": "b"}, "regarding": {}}
+    refusal(await world.admin.post(there, json=nothing), 422)
+
+
 # -- secrets and enrolment --
 
 
