@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import platform
 import shutil
@@ -15,7 +17,7 @@ from edgevirt.model.network import InterfaceCounters
 _DMI = Path("/sys/class/dmi/id")
 _NET = Path("/sys/class/net")
 _TICKS = os.sysconf("SC_CLK_TCK")
-_SECTOR = 512
+_SIOCGIFADDR = 0x8915
 
 
 def inventory(state: Path, serial: str) -> Inventory:
@@ -122,11 +124,18 @@ def _default_routers() -> list[tuple[str, str]]:
 
 
 def _addresses(name: str) -> tuple[str, ...]:
-    from pyroute2 import IPRoute
-
-    with IPRoute() as netlink:
-        found = netlink.get_addr(index=socket.if_nametoindex(name))
-    return tuple(f"{entry.get_attr('IFA_ADDRESS')}" for entry in found)
+    """IPv4 by ioctl, IPv6 from /proc: netlink would want an event loop of its own."""
+    found = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        request = struct.pack("256s", name.encode()[:15])
+        with contextlib.suppress(OSError):
+            answer = fcntl.ioctl(probe, _SIOCGIFADDR, request)
+            found.append(socket.inet_ntoa(answer[20:24]))
+    for line in _text(Path("/proc/net/if_inet6")).splitlines():
+        digits, *_, owner = line.split()
+        if owner == name:
+            found.append(socket.inet_ntop(socket.AF_INET6, bytes.fromhex(digits)))
+    return tuple(found)
 
 
 def _dmi(name: str) -> str:

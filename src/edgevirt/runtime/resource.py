@@ -17,12 +17,16 @@ class Kind(Generic[T]):
     `persistent`: the owner keeps every value on disk; it is there again after a restart.
     `readers`: names of the services that may subscribe besides the owner; None means all of them.
     A kind that carries a secret names its readers.
+    `report`: it tells what is, not what should be. Its absence means «not yet», never «delete»,
+    so readers need not wait for its owner's first word; two services that report to each other
+    would wait for ever.
     """
 
     name: str
     type: type[T]
     persistent: bool = False
     readers: frozenset[str] | None = None
+    report: bool = False
     _codec: list[Any] = field(default_factory=list, compare=False, repr=False)
 
     def encode(self, value: T) -> bytes:

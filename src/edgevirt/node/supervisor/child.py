@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
 import signal
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,8 +144,16 @@ def _forget_parent(log: Path, keep: int) -> None:
     os.dup2(empty, 0)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    os.closerange(3, keep)
-    os.closerange(keep + 1, os.sysconf("SC_OPEN_MAX") if keep < 1 << 16 else keep + 2)
+    for number in map(int, os.listdir("/proc/self/fd")):
+        if number > 2 and number != keep:
+            _close_unless_pipe(number)
+
+
+def _close_unless_pipe(number: int) -> None:
+    """A pipe is libuv's own, made in the warm-up: without it the loop aborts at the first fork."""
+    with contextlib.suppress(OSError):
+        if not stat.S_ISFIFO(os.fstat(number).st_mode):
+            os.close(number)
 
 
 def _run(work: Work, service: Service, heart: int) -> int:
