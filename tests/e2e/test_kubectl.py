@@ -76,8 +76,7 @@ class Fleet:
     async def stop(self) -> None:
         if self._serving is not None:
             self._serving.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._serving
+            await asyncio.wait({self._serving})
             self._serving = None
             await self.store.close()
 
