@@ -1,0 +1,80 @@
+"""A config becomes the kinds that the services read, and nothing else does."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgevirt.model import kinds
+from edgevirt.model.app import AppInstance, Resources
+from edgevirt.model.content import ContentFormat, ContentTree, Datastore, DatastoreType
+from edgevirt.model.ids import (
+    AppId,
+    ContentTreeId,
+    DatastoreId,
+    NetworkInstanceId,
+    NodeId,
+    VolumeId,
+)
+from edgevirt.model.network import NetworkInstance, NetworkInstanceType
+from edgevirt.model.node import CipherContext, DeviceConfig, Port
+from edgevirt.model.volume import Volume, VolumeOrigin
+from edgevirt.node.agent.resolve import Resolve
+from edgevirt.runtime.engine import plan_once
+
+ID = "0f4e4b5a-3f3e-4a55-9b8e-8d8f0d5b9c11"
+CONFIG = DeviceConfig(
+    id=NodeId(ID),
+    datastores=(Datastore(id=DatastoreId(ID), type=DatastoreType.HTTPS, fqdn="https://a"),),
+    content_trees=(
+        ContentTree(id=ContentTreeId(ID), datastores=(), url="x", format=ContentFormat.RAW),
+    ),
+    volumes=(Volume(id=VolumeId(ID), origin=VolumeOrigin.BLANK, generation=3),),
+    network_instances=(NetworkInstance(id=NetworkInstanceId(ID), type=NetworkInstanceType.LOCAL),),
+    apps=(AppInstance(id=AppId(ID), name="a", resources=Resources(memory_kib=1)),),
+    ports=(Port(name="eth0"),),
+    cipher_contexts=(CipherContext(id="c", controller_cert_hash=b"c", device_cert_hash=b"d"),),
+)
+THINGS = (
+    (kinds.DATASTORE, ID),
+    (kinds.CONTENT_TREE, ID),
+    (kinds.VOLUME, f"{ID}#3"),
+    (kinds.NETWORK_INSTANCE, ID),
+    (kinds.APP_INSTANCE, ID),
+    (kinds.PORT, "eth0"),
+    (kinds.CIPHER_CONTEXT, "c"),
+)
+
+
+def test_every_part_of_a_config_reaches_its_kind_under_its_key() -> None:
+    plan = plan_once(Resolve(), {kinds.DEVICE_CONFIG: {"node": CONFIG}})
+    for kind, key in THINGS:
+        assert list(plan.outputs[kind.name]) == [key], kind.name
+
+
+def test_what_a_config_no_longer_has_is_withdrawn() -> None:
+    first = plan_once(Resolve(), {kinds.DEVICE_CONFIG: {"node": CONFIG}})
+    present = {kind: first.outputs[kind.name] for kind in Resolve.owns}
+    empty = DeviceConfig(id=NodeId(ID))
+    second = plan_once(Resolve(), {kinds.DEVICE_CONFIG: {"node": empty}, **present})
+    for kind, _ in THINGS:
+        assert not second.outputs[kind.name], kind.name
+
+
+@pytest.mark.parametrize("mode", ["enabled", "ENABLED"])
+def test_maintenance_keeps_everything_as_it_was_but_properties(mode: str) -> None:
+    first = plan_once(Resolve(), {kinds.DEVICE_CONFIG: {"node": CONFIG}})
+    present = {kind: first.outputs[kind.name] for kind in Resolve.owns}
+    frozen = DeviceConfig(
+        id=NodeId(ID), properties=(("maintenance.mode", mode), ("timer.config.interval", "7"))
+    )
+    second = plan_once(Resolve(), {kinds.DEVICE_CONFIG: {"node": frozen}, **present})
+    for kind, key in THINGS:
+        assert list(second.outputs[kind.name]) == [key], kind.name
+    assert second.all(kinds.PROPERTY)["timer.config.interval"].value == "7"
+
+
+def test_before_any_config_what_is_there_stays() -> None:
+    first = plan_once(Resolve(), {kinds.DEVICE_CONFIG: {"node": CONFIG}})
+    present = {kind: first.outputs[kind.name] for kind in Resolve.owns}
+    second = plan_once(Resolve(), present)
+    assert list(second.outputs[kinds.APP_INSTANCE.name]) == [ID]
