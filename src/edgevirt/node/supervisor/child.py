@@ -144,9 +144,9 @@ def _forget_parent(log: Path, keep: int) -> None:
     os.dup2(empty, 0)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    for number in map(int, os.listdir("/proc/self/fd")):
-        if number > 2 and number != keep:
-            _close_unless_pipe(number)
+    for descriptor in map(int, os.listdir("/proc/self/fd")):
+        if descriptor > 2 and descriptor != keep:
+            _close_unless_pipe(descriptor)
 
 
 def _close_unless_pipe(number: int) -> None:
