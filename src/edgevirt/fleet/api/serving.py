@@ -16,12 +16,14 @@ from starlette.applications import Starlette
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from edgevirt.fleet.api.app import CERTIFICATE
+from edgevirt.runtime.clock import Clock
 
 MAX_CONNECTIONS = 2000
 MAX_HEADERS = 64 * 1024
 """Bytes of a request's headers."""
 HEADER_SECONDS = 20.0
 """Within which a request's headers must have come."""
+DROP_SECONDS = 0.1
 GRACE = 5
 """Seconds that a stop waits for requests under way."""
 
@@ -44,6 +46,12 @@ class _Protocol(HttpToolsProtocol):
     _head: int | None = 0
     """Bytes of the request so far, while its headers are not complete."""
     _deadline: asyncio.TimerHandle | None = None
+
+    @property
+    def answered(self) -> bool:
+        """Nothing is under way, and all that was said was sent."""
+        idle = self.cycle is None or self.cycle.response_complete
+        return idle and self.transport.get_write_buffer_size() == 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -87,13 +95,28 @@ class _Protocol(HttpToolsProtocol):
 class _Server(uvicorn.Server):
     """Leaves signals to the program, and says when it is ready."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, clock: Clock) -> None:
         super().__init__(config)
+        self._clock = clock
         self.ready = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.ready.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        dropping = asyncio.create_task(self._drop_answered())
+        await super().shutdown(sockets)
+        dropping.cancel()
+
+    async def _drop_answered(self) -> None:
+        """Not every client answers the end of a TLS connection: those that have their answers need
+        not be waited for."""
+        while True:
+            for connection in tuple(self.server_state.connections):
+                if isinstance(connection, _Protocol) and connection.answered:
+                    connection.transport.abort()
+            await self._clock.sleep(DROP_SECONDS)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -139,7 +162,7 @@ async def serve(
     )
     config.load()
     config.ssl = tls_context(tls) if isinstance(tls, Tls) else tls
-    server = _Server(config)
+    server = _Server(config, app.state.api.registry.clock)
     await app.state.api.start()
     running = asyncio.create_task(server.serve([listener]), name="operators-api")
     try:
