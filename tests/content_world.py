@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from edgevirt.image.oci import Image, make_image, pack_layer
 from edgevirt.model.base import SwState
@@ -48,6 +48,27 @@ STORE = DatastoreId("d0000000-0000-0000-0000-000000000000")
 SERVICES = (DOWNLOADER, VERIFIER, VOLUMES)
 
 
+class JumpingClock(RealClock):
+    """The machine's own time, which a test can move on."""
+
+    def __init__(self) -> None:
+        self._ahead = 0.0
+
+    def jump(self, seconds: float) -> None:
+        self._ahead += seconds
+
+    def now(self) -> float:
+        return super().now() + self._ahead
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self._ahead
+
+    async def sleep(self, seconds: float) -> None:
+        end = self.monotonic() + seconds
+        while (left := end - self.monotonic()) > 0:
+            await asyncio.sleep(min(left, 0.02))
+
+
 def make_root(where: Path, *, text: str = "hello") -> Path:
     """A tiny root file system: busybox and a file that tells it from others."""
     (where / "bin").mkdir(parents=True)
@@ -75,6 +96,7 @@ class ContentWorld:
 
     paths: Paths
     store: MemoryStore = field(default_factory=MemoryStore)
+    clock: JumpingClock = field(default_factory=JumpingClock)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
@@ -89,9 +111,9 @@ class ContentWorld:
 
     async def _serve(self, service: Service) -> None:
         store = guard(self.store, service.reads, service.owns)
-        clock = RealClock()
+        context = Context(service.name, store, self.clock, self.paths, Settings())
         with suppress(asyncio.CancelledError):
-            await service.run(Context(service.name, store, clock, self.paths, Settings()))
+            await service.run(context)
 
     async def restart(self) -> None:
         """What a restart of the node leaves of the statuses: only what is persistent."""
@@ -115,15 +137,9 @@ class ContentWorld:
         online = AgentStatus(state=AgentState.ONLINE, since=0.0, config_from="controller")
         await self.store.put(AGENT_STATUS, "node", online)
 
-    async def want_image(self, number: int, url: str, **fields: object) -> ContentTreeId:
-        tree = ContentTree(
-            id=content_tree_id(number),
-            datastores=(STORE,),
-            url=url,
-            format=ContentFormat.CONTAINER,
-            name=f"tree-{number}",
-            **fields,  # type: ignore[arg-type]
-        )
+    async def want_image(self, number: int, url: str, **fields: Any) -> ContentTreeId:
+        given = {"format": ContentFormat.CONTAINER, "datastores": (STORE,), **fields}
+        tree = ContentTree(id=content_tree_id(number), url=url, name=f"tree-{number}", **given)
         await self.store.put(CONTENT_TREE, tree.id, tree)
         return tree.id
 
@@ -144,9 +160,17 @@ class ContentWorld:
     # -- what becomes of it --
 
     async def until(
-        self, kind: Kind[T], key: str, good: Callable[[T | None], bool], within: float = 30
+        self,
+        kind: Kind[T],
+        key: str,
+        good: Callable[[T | None], bool],
+        *,
+        hurry: float = 0.0,
+        within: float = 30,
     ) -> T | None:
-        """Waits for a value (None: it is gone) that is good; fails with the last one seen."""
+        """Waits for a value (None: it is gone) that is good; fails with the last one seen.
+        `hurry`: seconds that the clock jumps at each look.
+        """
         last: T | None = None
         try:
             async with asyncio.timeout(within):
@@ -155,9 +179,20 @@ class ContentWorld:
                     last = None if found is None else found.value
                     if good(last):
                         return last
+                    self.clock.jump(hurry)
                     await asyncio.sleep(0.01)
         except TimeoutError:
             raise AssertionError(f"{kind.name} {key} stayed {last}") from None
+
+    async def until_true(self, good: Callable[[], bool], hurry: float = 0.0) -> None:
+        async with asyncio.timeout(30):
+            while not good():
+                self.clock.jump(hurry)
+                await asyncio.sleep(0.01)
+
+    async def gone(self, kind: Kind[T], key: str) -> None:
+        """Waits as long as any grace of it takes."""
+        await self.until(kind, key, lambda value: value is None, hurry=5.0)
 
     async def tree(self, key: str, state: SwState = SwState.LOADED) -> ContentTreeStatus:
         found = await self.until(

@@ -205,9 +205,9 @@ class ContentStore:
     def _copy(
         self, source: int, found: os.stat_result, staged: Path, cancelled: Callable[[], bool]
     ) -> str:
-        free = room(self._blobs).free
-        if free < found.st_size:
-            raise NoRoom(f"cannot keep a blob of {found.st_size} bytes: {free} are free")
+        usable = room(self._blobs).usable
+        if usable < found.st_size:
+            raise NoRoom(f"cannot keep a blob of {found.st_size} bytes: {usable} are free")
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         target = os.open(staged, flags, 0o444)
         try:

@@ -14,6 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+_MARGIN = 64 * 1024 * 1024
+
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -27,6 +29,11 @@ class Room:
 
     total: int
     free: int
+
+    @property
+    def usable(self) -> int:
+        """What content may take: records and logs must still be written when it is full."""
+        return max(0, self.free - min(_MARGIN, self.total // 20))
 
 
 def room(path: Path) -> Room:

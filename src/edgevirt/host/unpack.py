@@ -34,7 +34,7 @@ HEADER_BYTES = 4 * 1024 * 1024
 BLOCK = 256 * 1024
 TAR_BLOCK = 16 * 1024
 """tarfile copies the rest of its block at each header, so that must be small."""
-_CHECK_ROOM_EVERY = 64 * 1024 * 1024
+_CHECK_ROOM_EVERY = 8 * 1024 * 1024
 _CAPABILITY = "SCHILY.xattr.security.capability"
 
 
@@ -48,11 +48,10 @@ class NoRoom(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """`bytes`: of the uncompressed tar. `reserve`: bytes that stay free on the disk."""
+    """`bytes`: of the uncompressed tar."""
 
     bytes: int
     files: int = 1_000_000
-    reserve: int = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -198,9 +197,9 @@ class _Reader:
         if self._read < self._check_room_at:
             return
         self._check_room_at = self._read + _CHECK_ROOM_EVERY
-        free = room(self._target).free
-        if free < self._limits.reserve + _CHECK_ROOM_EVERY:
-            raise NoRoom(f"cannot unpack: {free} bytes are free after {self._read} unpacked")
+        usable = room(self._target).usable
+        if usable < _CHECK_ROOM_EVERY:
+            raise NoRoom(f"cannot unpack: {usable} bytes are free after {self._read} unpacked")
 
     def drain(self) -> None:
         """Reads what follows the tar's end mark: it counts for the digest."""

@@ -336,8 +336,15 @@ def test_a_sparse_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_no_fault_of_the_layer(tmp_path: Path) -> None:
-    with pytest.raises(NoRoom, match="bytes are free"):
-        unpack(tmp_path, tar_of([member("f")]), Limits(bytes=1 << 20, reserve=1 << 60))
+    (tmp_path / "layer").write_bytes(tar_of([member("f", os.urandom(20 * 1024 * 1024))]))
+    root = tmp_path / "root"
+    root.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", root], check=True)
+    try:
+        with pytest.raises(NoRoom, match="bytes are free after"):
+            unpack_layer(tmp_path / "layer", root, LIMITS)
+    finally:
+        subprocess.run(["umount", root], check=True)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Coroutine, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +38,6 @@ class TooBig(CannotFetch):
     """There is more than was allowed: no retry."""
 
 
-@dataclass(frozen=True)
-class Options:
-    reserve: int = 64 * 1024 * 1024
-    """Bytes that a download leaves free on the disk."""
-    jitter: Jitter = random.random
-
-
 class BlobReconciler:
     name = "blobs"
     spec: Kind[Any] = BLOB_REQUEST
@@ -58,12 +50,12 @@ class BlobReconciler:
         directory: Path,
         sources: sources.Sources,
         clock: Clock,
-        options: Options = Options(),
+        jitter: Jitter = random.random,
     ) -> None:
         self._directory = directory
         self._sources = sources
         self._clock = clock
-        self._options = options
+        self._jitter = jitter
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._attempts: dict[str, int] = {}
         self._unwanted: dict[str, float] = {}
@@ -152,7 +144,7 @@ class BlobReconciler:
             await job.report(job.status(SwState.FAILED, worsen(None, why, inputs.now)))
             raise Refuse(why)
         before = None if progressed else job.trouble
-        seconds = delay((before.attempts if before else 0) + 1, inputs, self._options.jitter)
+        seconds = delay((before.attempts if before else 0) + 1, inputs, self._jitter)
         now = self._clock.now()
         await job.report(job.status(trouble=worsen(before, why, now, seconds)))
         raise Retry(why, after=seconds)
@@ -197,11 +189,9 @@ class BlobReconciler:
             )
 
     def _check_room(self, needed: int) -> None:
-        free = room(self._directory).free - self._options.reserve
-        if needed > free:
-            raise DiskFull(
-                f"cannot download: {needed} bytes needed, {max(free, 0)} free on the disk"
-            )
+        usable = room(self._directory).usable
+        if needed > usable:
+            raise DiskFull(f"cannot download: {needed} bytes needed, {usable} free on the disk")
 
 
 class _Job:

@@ -57,7 +57,7 @@ class ContentPlanner:
         table = _Table(claims, inputs)
         for tree in sorted(inputs.all(CONTENT_TREE).values(), key=lambda tree: tree.id):
             found = walk(tree, resolved, inputs)
-            if found.digest is None:
+            if found.by_tag and (tree.id, tree.url) not in resolved:
                 question = TagRequest(datastores=tree.datastores, url=tree.url)
                 yield Output(TAG_REQUEST, tree.id, question)
             table.add(found)

@@ -36,7 +36,6 @@ from edgevirt.node.downloader.blobs import (
     GRACE,
     LEFTOVER_GRACE,
     BlobReconciler,
-    Options,
 )
 from edgevirt.node.downloader.sources import Sources
 from edgevirt.runtime import VirtualClock
@@ -83,7 +82,7 @@ class World:
         self.server = RoughServer("")
 
     @asynccontextmanager
-    async def running(self, **options: Any) -> AsyncIterator[None]:
+    async def running(self) -> AsyncIterator[None]:
         """A server and one run of the service."""
 
         async def serve(request: Request, writer: asyncio.StreamWriter) -> None:
@@ -94,9 +93,7 @@ class World:
         async with rough_server(serve) as self.server:
             await self.datastore("d1", self.server.url)
             sources = Sources()
-            blobs = BlobReconciler(
-                self.directory, sources, self.clock, Options(jitter=lambda: 0.0, **options)
-            )
+            blobs = BlobReconciler(self.directory, sources, self.clock, lambda: 0.0)
             serving = asyncio.create_task(runtime_engine.run(self.store, self.clock, [blobs]))
             try:
                 yield
@@ -368,11 +365,18 @@ async def test_an_answer_of_unknown_length_is_whole_at_its_end(world: World) -> 
 
 
 async def test_a_full_disk_is_told_with_what_is_missing_and_the_part_is_kept(world: World) -> None:
+    too_big = 1000 + room(world.directory).total
+
+    async def huge(request: Request, writer: asyncio.StreamWriter) -> None:
+        extent = f"bytes 1000-{too_big - 1}/{too_big}"
+        answer(writer, 206, b"", content_length=str(too_big - 1000), content_range=extent)
+
     world.part.write_bytes(CONTENT[:1000])
-    async with world.running(reserve=room(world.directory).free):
+    world.handler = huge
+    async with world.running():
         await world.want()
         why = await world.why()
-        assert f"{len(CONTENT) - 1000} bytes needed" in why
+        assert f"{too_big - 1000} bytes needed" in why
         assert world.part.stat().st_size == 1000
 
 

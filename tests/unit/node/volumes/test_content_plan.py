@@ -157,6 +157,18 @@ def test_a_registry_that_refuses_to_resolve_is_told_in_the_tree_s_status() -> No
     assert world.tree().trouble == trouble
 
 
+def test_a_tag_is_asked_for_until_its_digest_is_remembered() -> None:
+    """An answer goes with its question: whoever asks no more forgets."""
+    world = World(tree())
+    world.plan()
+    world.values[TAG_ANSWER][TREE] = TagAnswer(url="apps/hello:1", digest=INDEX)
+    assert world.plan().all(TAG_REQUEST)
+    world.downloaded(INDEX)
+    world.plan()
+    assert world.claims()[INDEX].tags == ((TREE, "apps/hello:1"),)
+    assert not world.plan().all(TAG_REQUEST)
+
+
 def test_an_answer_for_another_url_is_not_taken() -> None:
     world = World(tree(url="apps/hello:2"))
     world.values[TAG_ANSWER][TREE] = TagAnswer(url="apps/hello:1", digest=INDEX)
