@@ -16,7 +16,7 @@ from edgevirt.model.network import AclAction, AppInterface, AppNetwork
 from edgevirt.node.networks.address_assign import AddressError, Register, assign_ip, assign_mac
 from edgevirt.node.networks.kinds import BRIDGE, LINK, Bridge, Interface, Link
 from edgevirt.node.networks.rule_parse import parse_rules
-from edgevirt.runtime import Inputs, Kind, Output
+from edgevirt.runtime import Again, Inputs, Kind, Output
 
 PROTOCOL_NAMES = {6: "tcp", 17: "udp"}
 
@@ -30,7 +30,7 @@ class LinkPlanner:
     reads: tuple[Kind[Any], ...] = (APP_NETWORK, BRIDGE)
     owns: tuple[Kind[Any], ...] = (LINK,)
 
-    def plan(self, inputs: Inputs) -> Iterable[Output]:
+    def plan(self, inputs: Inputs) -> Iterable[Output | Again]:
         wanted = inputs.all(APP_NETWORK)
         present = {key: link for key, link in inputs.all(LINK).items() if key in wanted}
         register = Register()
@@ -42,9 +42,14 @@ class LinkPlanner:
         def turn(key: str) -> tuple[bool, int, str]:
             return key not in present, wanted[key].app_num, key
 
+        gave_way = refused = False
         for key in sorted(wanted, key=turn):
-            planning = _Planning(wanted[key], present.get(key), bridges, register)
-            yield Output(LINK, key, planning.link())
+            link = _Planning(wanted[key], present.get(key), bridges, register).link()
+            gave_way = gave_way or (key in present and link != present[key])
+            refused = refused or bool(link.why)
+            yield Output(LINK, key, link)
+        if gave_way and refused:
+            yield Again(0.0)  # what one gave up may be what another was refused
 
 
 class _Planning:
