@@ -6,7 +6,8 @@ import asyncio
 import hashlib
 import os
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -270,6 +271,47 @@ async def test_content_of_another_digest_is_never_loaded(
         await world.volume(volume, SwState.FAILED)
     assert not (world.paths.blobs / name).exists()
     assert not (world.paths.layers / name).exists()
+
+
+async def test_a_download_goes_on_after_its_process_was_killed(tmp_path: Path) -> None:
+    blob = os.urandom(8 << 20)
+    digest = hashlib.sha256(blob).hexdigest()
+    half = asyncio.Event()
+
+    async def serve(request: Request, writer: asyncio.StreamWriter) -> None:
+        given = request.headers.get("range")
+        begin = int(given.removeprefix("bytes=").rstrip("-")) if given else 0
+        if not begin:
+            answer(writer, 200, blob[: 4 << 20], content_length=str(len(blob)))
+            await writer.drain()
+            half.set()
+            await asyncio.sleep(3600)
+        extent = f"bytes {begin}-{len(blob) - 1}/{len(blob)}"
+        answer(writer, 206, blob[begin:], content_range=extent)
+
+    part, whole = tmp_path / f"downloads/{digest}.part", tmp_path / f"downloads/{digest}"
+    async with rough_server(serve) as server:
+        ends: tuple[Callable[[], bool], ...] = (lambda: size_of(part) >= 3 << 20, whole.exists)
+        for ended in ends:
+            runner = Path(__file__).with_name("run_download.py")
+            command = [sys.executable, runner, server.url, f"sha256:{digest}", tmp_path]
+            process = await asyncio.create_subprocess_exec(*map(str, command))
+            try:
+                async with asyncio.timeout(30):
+                    while not ended():
+                        await asyncio.sleep(0.01)
+            finally:
+                process.kill()
+                await process.wait()
+        first, second = server.requests
+    assert half.is_set()
+    assert "range" not in first.headers
+    assert int(second.headers["range"].removeprefix("bytes=").rstrip("-")) >= 3 << 20
+    assert whole.read_bytes() == blob
+
+
+def size_of(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 async def test_an_app_starts_from_the_disk_alone_when_the_network_is_gone(
