@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from edgevirt.model import kinds
 from edgevirt.model.node import AgentState, Identity
@@ -18,11 +19,12 @@ from edgevirt.runtime import Put, engine, release
 
 
 async def run(context: Context) -> None:
-    async with asyncio.TaskGroup() as group:
+    async with contextlib.AsyncExitStack() as ending, asyncio.TaskGroup() as group:
         group.create_task(engine.run(context.store, context.clock, [Resolve()]))
         identity = await _identity(context)
         checkpoint = Checkpoint(context.paths.checkpoint)
         link = Link(context, identity)
+        ending.push_async_callback(link.close)
         line = Line(context, identity, link, checkpoint, node=checkpoint.facts.node)
         await _take_over(line)
         await config.load_checkpoint(line)

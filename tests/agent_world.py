@@ -1,0 +1,285 @@
+"""The agent with the trust service, against a controller that does as a test says.
+
+Real parts: HTTPS on the loopback, envelopes, certificates, keys. Time is virtual, so that a night
+without a controller takes a moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from google.protobuf.message import Message
+
+from edgevirt.fleet.device.http import HttpServer, make_tls_context
+from edgevirt.fleet.device.replies import Reply, Response
+from edgevirt.model import kinds
+from edgevirt.model.node import AgentStatus
+from edgevirt.node import agent, trust
+from edgevirt.node.paths import Paths
+from edgevirt.node.service import Context, Service, Settings
+from edgevirt.runtime import Kind, RealClock, VirtualClock
+from edgevirt.runtime.memory import MemoryStore
+from edgevirt.wire import certificates, envelope
+from edgevirt.wire.certificates import Issuer, Validity
+from edgevirt.wire.controller_certs import publish
+from edgevirt.wire.messages import attest, identity, info, metrics, register
+from edgevirt.wire.messages import config as configs
+
+T = TypeVar("T")
+M = TypeVar("M", bound=Message)
+
+NODE = "0f4e4b5a-3f3e-4a55-9b8e-8d8f0d5b9c11"
+BASE = "/api/v2/edgedevice"
+VALIDITY = Validity(datetime(2020, 1, 1, tzinfo=UTC), datetime(2049, 1, 1, tzinfo=UTC))
+START = 1_800_000_000.0
+STEP = 0.5
+"""Virtual seconds for each look at the world."""
+
+
+def new_key() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request as the controller got it; `at`: virtual time."""
+
+    path: str
+    payload: bytes
+    at: float
+
+
+@dataclass
+class Controller:
+    """`answers`: by the end of a path, statuses for the next requests, instead of what is right.
+
+    What it gets it keeps; signatures are checked with the certificate that registered.
+    """
+
+    clock: VirtualClock
+    config: configs.EdgeDevConfig = field(default_factory=configs.EdgeDevConfig)
+    config_hash: str = ""
+    same_hash_with_200: bool = False
+    attested: bool = True
+    token: bytes = b"token-1"
+    asked: list[Asked] = field(default_factory=list)
+    answers: dict[str, deque[int]] = field(default_factory=dict)
+    tamper: bool = False
+    device: bytes = b""
+
+    def __post_init__(self) -> None:
+        self.root_key = new_key()
+        self.root = certificates.make_root("root", self.root_key, VALIDITY)
+        self.rotate()
+
+    def rotate(self) -> None:
+        """Another signing certificate, from now on."""
+        issuer = Issuer(self.root, self.root_key)
+        self.signing_key = new_key()
+        signing = certificates.make_signing(
+            "signing", self.signing_key.public_key(), issuer, VALIDITY
+        )
+        self.signing_pem = certificates.to_pem(signing)
+        exchange = certificates.make_exchange("ecdh", new_key().public_key(), issuer, VALIDITY)
+        self.certs = publish(self.signing_pem, [certificates.to_pem(exchange)])
+
+    def tls_pair(self) -> bytes:
+        key = new_key()
+        issuer = Issuer(self.root, self.root_key)
+        made = certificates.make_server(["localhost"], key.public_key(), issuer, VALIDITY)
+        return private_pem(key) + certificates.to_pem(made)
+
+    def want(self, version: str, **changes: Any) -> None:
+        """A new config."""
+        self.config.id.uuid = NODE
+        self.config.id.version = version
+        for name, value in changes.items():
+            setattr(self.config, name, value)
+        self.config_hash = f"hash of {version}"
+
+    def times(self, end: str) -> list[float]:
+        return [asked.at for asked in self.asked if asked.path.endswith(end)]
+
+    def told(self, end: str, kind: type[M]) -> list[M]:
+        return [kind.FromString(a.payload) for a in self.asked if a.path.endswith(end)]
+
+    # -- as HttpServer asks --
+
+    def body_limit(self, method: bytes, path: bytes) -> int:
+        return 1 << 20
+
+    def handle(self, method: bytes, path: bytes, body: bytes) -> Reply:
+        where = path.decode().removeprefix(BASE)
+        payload = self._open(where, body) if body else b""
+        self.asked.append(Asked(where, payload, self.clock.now()))
+        for end, statuses in self.answers.items():
+            if where.endswith(end) and statuses:
+                return Response(HTTPStatus(statuses.popleft()))
+        return self._answer(where, payload)
+
+    def _open(self, where: str, body: bytes) -> bytes:
+        opened = envelope.open_envelope(body, 1 << 20)
+        if where == "/register":
+            certificate = certificates.load_pem(envelope.sender_pem(opened))
+            message = register.ZRegisterMsg.FromString(opened.payload)
+            self.device = base64.b64decode(message.pemCert, validate=True)
+        else:
+            certificate = certificates.load_pem(self.device)
+        assert opened.sender_hash == certificates.der_hash(certificate)
+        envelope.verify(certificates.public_key_of(certificate), opened)
+        return opened.payload
+
+    def _answer(self, where: str, payload: bytes) -> Reply:
+        if where == "/certs":
+            return self._sealed(HTTPStatus.OK, self.certs)
+        if where == "/register":
+            return Response(HTTPStatus.CREATED)
+        if where == "/uuid":
+            return self._sealed(HTTPStatus.OK, identity.UuidResponse(uuid=NODE))
+        if where.endswith("/config"):
+            return self._config(configs.ConfigRequest.FromString(payload))
+        if where.endswith("/attest"):
+            return self._attest(attest.ZAttestReq.FromString(payload))
+        return Response(HTTPStatus.CREATED)
+
+    def _config(self, request: configs.ConfigRequest) -> Reply:
+        if not self.attested and request.integrity_token != self.token:
+            return Response(HTTPStatus.FORBIDDEN)
+        if not self.config_hash:
+            return Response(HTTPStatus.NOT_FOUND)
+        if request.configHash == self.config_hash:
+            if self.same_hash_with_200:
+                same = configs.ConfigResponse(configHash=self.config_hash)
+                return self._sealed(HTTPStatus.OK, same)
+            return Response(HTTPStatus.NOT_MODIFIED)
+        answer = configs.ConfigResponse(config=self.config, configHash=self.config_hash)
+        return self._sealed(HTTPStatus.OK, answer)
+
+    def _attest(self, request: attest.ZAttestReq) -> Reply:
+        answer = attest.ZAttestResponse()
+        if request.reqType == attest.ATTEST_REQ_CERT:
+            answer.respType = attest.ATTEST_RESP_CERT
+        elif request.reqType == attest.ATTEST_REQ_NONCE:
+            answer.respType = attest.ATTEST_RESP_NONCE
+            answer.nonce.nonce = b"n" * 16
+        else:
+            answer.respType = attest.ATTEST_RESP_QUOTE_RESP
+            answer.quoteResp.response = attest.Z_ATTEST_RESPONSE_CODE_SUCCESS
+            answer.quoteResp.integrity_token = self.token
+        return self._sealed(HTTPStatus.CREATED, answer)
+
+    def _sealed(self, status: HTTPStatus, message: Message) -> Reply:
+        payload = message.SerializeToString()
+        cert_hash = certificates.pem_hash(self.signing_pem)
+        body = envelope.seal(payload, self.signing_key, cert_hash)
+        if self.tamper:
+            body = envelope.seal(payload, new_key(), cert_hash)
+        return Response(status, body)
+
+
+@dataclass
+class AgentWorld:
+    """`run()` starts the agent anew, with the same keys and checkpoint."""
+
+    paths: Paths
+    clock: VirtualClock
+    controller: Controller
+    port: int
+    store: MemoryStore = field(default_factory=MemoryStore)
+
+    @contextlib.asynccontextmanager
+    async def run(self) -> AsyncIterator[None]:
+        self.store = MemoryStore()
+        tasks = [
+            asyncio.create_task(self._serve(service)) for service in (trust.SERVICE, agent.SERVICE)
+        ]
+        try:
+            yield
+            for task in tasks:
+                if task.done():
+                    task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+    async def _serve(self, service: Service) -> None:
+        settings = Settings(serial="serial-1", uplink="lo")
+        await service.run(Context(service.name, self.store, self.clock, self.paths, settings))
+
+    async def until(self, what: str, condition: Callable[[], Any], patience: float = 3600) -> Any:
+        """The first true answer; lets virtual time pass meanwhile, `patience` seconds at most."""
+        end = self.clock.now() + patience
+        while self.clock.now() < end:
+            found = condition()
+            if found:
+                return found
+            await asyncio.sleep(0.001)  # for what is real: sockets
+            await self.clock.advance(STEP)
+        raise AssertionError(f"not within {patience:.0f} virtual seconds: {what}")
+
+    async def pass_time(self, seconds: float) -> None:
+        end = self.clock.now() + seconds
+        while self.clock.now() < end:
+            await asyncio.sleep(0.001)
+            await self.clock.advance(4 * STEP)
+
+    def values(self, kind: Kind[T]) -> dict[str, T]:
+        return {key: item.value for key, item in self.store._table(kind).present.items()}
+
+    @property
+    def status(self) -> AgentStatus | None:
+        return self.values(kinds.AGENT_STATUS).get("node")
+
+    def infos(self, kind: info.ZInfoTypes) -> list[info.ZInfoMsg]:
+        return [m for m in self.controller.told("/info", info.ZInfoMsg) if m.ztype == kind]
+
+    def metrics(self) -> list[metrics.ZMetricMsg]:
+        return self.controller.told("/metrics", metrics.ZMetricMsg)
+
+
+@contextlib.asynccontextmanager
+async def agent_world(where: Path, *, other_root: bool = False) -> AsyncIterator[AgentWorld]:
+    """`other_root`: the node was given a root that the controller's certificates don't lead to."""
+    paths = Paths(where / "config", where / "persist", where / "run")
+    for directory in (paths.config, paths.keys, paths.checkpoint):
+        directory.mkdir(parents=True)
+    clock = VirtualClock(START)
+    controller = Controller(clock)
+    pair = where / "pair.pem"
+    pair.write_bytes(controller.tls_pair())
+    server = HttpServer(controller, RealClock())
+    port = await server.listen("127.0.0.1", 0, make_tls_context(pair))
+    serving = asyncio.create_task(server.run())
+    root = Controller(clock).root if other_root else controller.root
+    paths.root_certificate.write_bytes(certificates.to_pem(root))
+    paths.server.write_text(f"localhost:{port}\n")
+    onboarding = new_key()
+    made = certificates.make_onboarding("onboarding", onboarding, VALIDITY)
+    paths.onboarding_certificate.write_bytes(certificates.to_pem(made))
+    paths.onboarding_key.write_bytes(private_pem(onboarding))
+    try:
+        yield AgentWorld(paths, clock, controller, port)
+    finally:
+        serving.cancel()
+        await asyncio.wait([serving])
+        await server.close(0.1)
