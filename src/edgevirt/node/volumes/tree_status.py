@@ -13,7 +13,6 @@ from edgevirt.node.volumes.trees import Walk
 from edgevirt.runtime import Inputs
 
 _ORDER = (
-    (SwState.FAILED, SwState.FAILED),
     (SwState.DOWNLOADING, SwState.DOWNLOADING),
     (SwState.DOWNLOADED, SwState.VERIFYING),
     (SwState.VERIFYING, SwState.VERIFYING),
@@ -52,10 +51,14 @@ def _state(found: Walk, mine: Sequence[Blob]) -> SwState:
     if found.digest is None:
         return SwState.RESOLVING_TAG
     states = {blob.state for blob in mine}
+    if SwState.FAILED in states:
+        return SwState.FAILED
+    if not found.whole:  # a manifest that is being verified leads to further downloads
+        return SwState.DOWNLOADING
     for one, makes in _ORDER:
         if one in states:
             return makes
-    return SwState.LOADED if found.whole else SwState.DOWNLOADING
+    return SwState.LOADED
 
 
 def _percent(found: Walk, mine: Sequence[Blob]) -> int:

@@ -305,6 +305,34 @@ def test_progress_counts_bytes_of_all_blobs_and_never_before_they_are_known() ->
     assert world.tree().progress == (100 + 100 + 250) * 100 // 1000
 
 
+@pytest.mark.parametrize(
+    ("blob", "expected"),
+    [
+        (SwState.VERIFYING, SwState.VERIFYING),
+        (SwState.VERIFIED, SwState.LOADING),
+        (SwState.LOADING, SwState.LOADING),
+        (SwState.LOADED, SwState.LOADED),
+    ],
+)
+def test_a_tree_is_as_far_as_its_slowest_blob(blob: SwState, expected: SwState) -> None:
+    world = World(by_digest())
+    world.load_manifest()
+    world.plan()
+    world.status(TOP, blob)
+    world.plan()
+    assert world.tree().state == expected
+
+
+def test_a_tree_is_downloading_until_all_its_blobs_are_known() -> None:
+    world = World(tree(sha256=oci.hex_of(INDEX)))
+    world.status(INDEX, SwState.VERIFYING)
+    world.plan()
+    assert world.tree().state == SwState.DOWNLOADING
+    world.status(INDEX, children=(child(MANIFEST, BlobRole.MANIFEST),))
+    world.plan()
+    assert world.tree().state == SwState.DOWNLOADING
+
+
 def test_the_time_of_a_state_stays_while_the_state_does() -> None:
     world = World(by_digest())
     world.plan()
@@ -418,7 +446,7 @@ def test_wrong_bytes_are_downloaded_again_and_claimed_when_they_are_there() -> N
     world.plan()
     assert world.claims()[MANIFEST].attempt == 1
     world.plan()
-    assert world.tree().state == SwState.VERIFYING
+    assert world.tree().state == SwState.DOWNLOADING
     assert world.tree().trouble is None
     assert world.requests()[MANIFEST].attempt == 1
 
