@@ -18,11 +18,12 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import yaml
-from authority import Authority
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, utils
-from rough_server import Request, RoughServer, answer, rough_server
+
+from tests.authority import Authority
+from tests.rough_server import Request, RoughServer, answer, rough_server
 
 USER, PASSWORD = "ali", "sesame"
 HTPASSWD = f"{USER}:$2b$05$abcdefghijklmnopqrstuuKcS.CYWVYVaLiiCKrrc0A5s3mGesJ9O\n"

@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 import uvicorn
-from authority import make_authority
-from docker_registry import PASSWORD, USER, docker_registry, free_port, token_server
 from msgspec import structs
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -24,6 +22,8 @@ from edgevirt.host.fetch import Access, BeyondEnd, CannotFetch, Timeouts, Wanted
 from edgevirt.image.oci import Image, Pusher, make_image, pack_layer
 from edgevirt.model.content import Datastore, DatastoreType, ImageConfig
 from edgevirt.model.ids import DatastoreId, Digest
+from tests.authority import make_authority
+from tests.docker_registry import PASSWORD, USER, docker_registry, free_port, token_server
 
 CONTENT = bytes(range(256)) * 5000
 """What an HTTP datastore serves. A registry serves a layer."""

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
-from busybox_app import ContainerWorld
 
 from edgevirt.host.fakes.hypervisor import FakeHypervisor, FakeMachine
 from edgevirt.host.hypervisor import DomainInfo, Exit, Hypervisor, HypervisorError, UnfitError
@@ -17,6 +16,7 @@ from edgevirt.model.base import SwState
 from edgevirt.model.content import ContentFormat, ImageConfig
 from edgevirt.model.ids import AppId
 from edgevirt.runtime import Clock, RealClock
+from tests.busybox_app import ContainerWorld
 
 APP = AppId("7f8e3c1a-0000-4000-8000-000000000001")
 

@@ -17,9 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from busybox_app import ContainerWorld, network_namespace, until
 from msgspec.structs import replace
-from service_process import Services
 
 from edgevirt.host.cgroup import Cgroup
 from edgevirt.host.container import ContainerHypervisor
@@ -57,6 +55,8 @@ from edgevirt.model.network import (
 from edgevirt.model.volume import VolumeStatus, volume_key
 from edgevirt.runtime import Kind, RealClock
 from edgevirt.runtime.socket import SocketStore
+from tests.busybox_app import ContainerWorld, network_namespace, until
+from tests.service_process import Services
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e, pytest.mark.timeout(120)]
 

@@ -11,9 +11,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from content_world import STORE, ContentWorld, make_busybox_image
-from docker_registry import PASSWORD, USER, DockerRegistry, docker_registry
-from rough_server import Request, answer, rough_server
 
 from edgevirt.host.disk import room
 from edgevirt.image.oci import Image, Pusher, make_image, pack_layer
@@ -38,6 +35,9 @@ from edgevirt.model.kinds import (
 )
 from edgevirt.node.paths import Paths
 from edgevirt.wire import oci
+from tests.content_world import STORE, ContentWorld, make_busybox_image
+from tests.docker_registry import PASSWORD, USER, DockerRegistry, docker_registry
+from tests.rough_server import Request, answer, rough_server
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e]
 

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from content_world import make_busybox_image
-from docker_registry import docker_registry
 
 from edgevirt.image.oci import Pusher
 from edgevirt.model.base import SwState
 from edgevirt.node.services import row_of
+from tests.content_world import make_busybox_image
+from tests.docker_registry import docker_registry
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e, pytest.mark.timeout(120)]
 

@@ -45,10 +45,21 @@ def graph() -> Dependencies:
                 ),
             ),
         ),
-        ("Image", Image(metadata=meta("nginx"), spec=ImageSpec(datastore_refs=(LocalRef(name="hub"),)))),
-        ("Image", Image(metadata=meta("postgres"), spec=ImageSpec(datastore_refs=(LocalRef(name="own"),)))),
+        (
+            "Image",
+            Image(metadata=meta("nginx"), spec=ImageSpec(datastore_refs=(LocalRef(name="hub"),))),
+        ),
+        (
+            "Image",
+            Image(
+                metadata=meta("postgres"), spec=ImageSpec(datastore_refs=(LocalRef(name="own"),))
+            ),
+        ),
         ("Datastore", Datastore(metadata=meta("hub"))),
-        ("Datastore", Datastore(metadata=meta("own"), spec=DatastoreSpec(credentials_secret_ref=secret_ref))),
+        (
+            "Datastore",
+            Datastore(metadata=meta("own"), spec=DatastoreSpec(credentials_secret_ref=secret_ref)),
+        ),
         ("Secret", Secret(metadata=meta("password"))),
     ):
         graph.put(kind, f"ns/{value.metadata.name}", value, 1)

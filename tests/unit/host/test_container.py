@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from busybox_app import ContainerWorld, network_namespace, until
 from msgspec.structs import replace
 
 from edgevirt.host import mounts
@@ -15,6 +14,7 @@ from edgevirt.host.hypervisor import HypervisorError, UnfitError
 from edgevirt.model.app import Domain, DomainVolume
 from edgevirt.model.base import SwState
 from edgevirt.model.content import ContentFormat, ImageConfig
+from tests.busybox_app import ContainerWorld, network_namespace, until
 
 pytestmark = pytest.mark.root
 

@@ -6,12 +6,12 @@ import asyncio
 import json
 
 import pytest
-from rough_server import Request, answer, rough_server
 
 from edgevirt.host.fetch import Access, CannotFetch, Timeouts, Wanted, open_source
 from edgevirt.host.fetch.registry import Reference, parse_reference, registry_url
 from edgevirt.model.content import Datastore, DatastoreType
 from edgevirt.model.ids import DatastoreId, Digest
+from tests.rough_server import Request, answer, rough_server
 
 DIGEST = Digest("sha256:" + "ab" * 32)
 QUICK = Timeouts(connect=2, stalled=2)

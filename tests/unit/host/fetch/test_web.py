@@ -6,11 +6,11 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from authority import make_authority
-from rough_server import Request, answer, rough_server
 
 from edgevirt.host.fetch.source import CannotFetch, Timeouts, Transfer
 from edgevirt.host.fetch.web import MAX_ANSWER, Web, range_from
+from tests.authority import make_authority
+from tests.rough_server import Request, answer, rough_server
 
 QUICK = Timeouts(connect=2, stalled=0.2)
 SECRET = {"Authorization": "Basic c2VjcmV0"}
