@@ -15,7 +15,7 @@ from urllib.parse import urlencode, urlsplit
 import msgspec
 
 from edgevirt.host.fetch.source import Access, CannotFetch, Timeouts, Transfer, Wanted
-from edgevirt.host.fetch.web import Content, Web, range_from
+from edgevirt.host.fetch.web import Content, Web, range_from, shown
 from edgevirt.model.ids import Digest
 from edgevirt.wire import oci
 
@@ -149,10 +149,12 @@ class Registry:
         try:
             said = msgspec.json.decode(body, type=_Token)
         except (msgspec.DecodeError, UnicodeDecodeError) as failure:
-            raise CannotFetch(f"cannot fetch a token from {realm}: {failure}") from failure
+            raise CannotFetch(f"cannot fetch a token from {shown(realm)}: {failure}") from failure
         token = said.token or said.access_token
         if not token or not token.isascii() or not token.isprintable():
-            raise CannotFetch(f"cannot fetch a token from {realm}: there is none in its answer")
+            raise CannotFetch(
+                f"cannot fetch a token from {shown(realm)}: there is none in its answer"
+            )
         return token
 
 

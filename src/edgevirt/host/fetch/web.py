@@ -50,7 +50,9 @@ class Web:
         async for chunk in self.chunks(answer, url):
             body += chunk
             if len(body) > MAX_ANSWER:
-                raise CannotFetch(f"cannot fetch {url}: an answer of more than {MAX_ANSWER} bytes")
+                raise CannotFetch(
+                    f"cannot fetch {shown(url)}: an answer of more than {MAX_ANSWER} bytes"
+                )
         return bytes(body)
 
     @asynccontextmanager
@@ -73,7 +75,7 @@ class Web:
                 request = client.build_request(method, url, headers=sent, content=body)
                 answer = await client.send(request, stream=True)
             except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError, ValueError) as failure:
-                raise CannotFetch(f"cannot fetch {url}: {_words(failure)}") from failure
+                raise CannotFetch(f"cannot fetch {shown(url)}: {_words(failure)}") from failure
             target = answer.headers.get("location", "")
             if answer.status_code not in _REDIRECTS or not target:
                 try:
@@ -83,7 +85,7 @@ class Web:
                 return
             await answer.aclose()
             url = _redirect(url, target, sent)
-        raise CannotFetch(f"cannot fetch {url}: more than {MAX_REDIRECTS} redirects")
+        raise CannotFetch(f"cannot fetch {shown(url)}: more than {MAX_REDIRECTS} redirects")
 
     async def chunks(self, answer: httpx.Response, url: str) -> AsyncIterator[bytes]:
         """The body as it came over the wire. Raises CannotFetch."""
@@ -93,7 +95,7 @@ class Web:
             async for chunk in answer.aiter_raw():
                 yield chunk
         except (httpx.HTTPError, httpx.StreamError, ssl.SSLError) as failure:
-            raise CannotFetch(f"cannot fetch {url}: {_words(failure)}") from failure
+            raise CannotFetch(f"cannot fetch {shown(url)}: {_words(failure)}") from failure
 
     async def transfer(
         self, answer: httpx.Response, url: str, offset: int, server: str
@@ -107,7 +109,7 @@ class Web:
             raise CannotFetch(await self.refusal(answer, url, server))
         start, size = _extent(answer, url)
         if start > offset:
-            raise CannotFetch(f"cannot fetch {url}: asked from byte {offset}, got {start}")
+            raise CannotFetch(f"cannot fetch {shown(url)}: asked from byte {offset}, got {start}")
         media_type = answer.headers.get("content-type", "").partition(";")[0].strip()
         return Transfer(start, size, media_type, self.chunks(answer, url))
 
@@ -121,7 +123,7 @@ class Web:
                     break
         words = " ".join(said[:400].decode(errors="replace").split())
         why = f"{server} answered {answer.status_code}"
-        return f"cannot fetch {url}: {why}: {words or answer.reason_phrase}"
+        return f"cannot fetch {shown(url)}: {why}: {words or answer.reason_phrase}"
 
     def _client(self, url: str) -> httpx.AsyncClient:
         import httpx
@@ -154,6 +156,14 @@ class Web:
         return context
 
 
+def shown(url: str) -> str:
+    """A URL as it may be told: a signature in its query, or a password, is a secret."""
+    scheme, separator, rest = url.partition("://")
+    where = rest.partition("?")[0]
+    host, slash, path = where.partition("/")
+    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"
+
+
 def range_from(offset: int) -> dict[str, str]:
     return {"Range": f"bytes={offset}-"} if offset else {}
 
@@ -163,7 +173,7 @@ def _origin(url: str) -> tuple[str, str, int | None]:
         parts = urlsplit(url)
         port = parts.port or {"https": 443, "http": 80}.get(parts.scheme)
     except ValueError as failure:
-        raise CannotFetch(f"cannot fetch {url}: {failure}") from failure
+        raise CannotFetch(f"cannot fetch {shown(url)}: {failure}") from failure
     return parts.scheme, (parts.hostname or "").lower(), port
 
 
@@ -172,10 +182,12 @@ def _redirect(url: str, target: str, headers: dict[str, str]) -> str:
     try:
         there = urljoin(url, target)
     except ValueError as failure:
-        raise CannotFetch(f"cannot fetch {url}: redirected to nowhere: {failure}") from failure
+        raise CannotFetch(
+            f"cannot fetch {shown(url)}: redirected to nowhere: {failure}"
+        ) from failure
     scheme = _origin(there)[0]
     if scheme not in {"http", "https"} or (scheme == "http" and _origin(url)[0] == "https"):
-        raise CannotFetch(f"cannot fetch {url}: redirected from TLS to {scheme}")
+        raise CannotFetch(f"cannot fetch {shown(url)}: redirected from TLS to {scheme}")
     if _origin(there) != _origin(url):
         for name in [name for name in headers if name.lower() in {"authorization", "cookie"}]:
             del headers[name]
@@ -187,7 +199,7 @@ def _extent(answer: httpx.Response, url: str) -> tuple[int, int | None]:
     if answer.status_code == 206:
         found = _CONTENT_RANGE.fullmatch(answer.headers.get("content-range", ""))
         if found is None:
-            raise CannotFetch(f"cannot fetch {url}: a part without a readable Content-Range")
+            raise CannotFetch(f"cannot fetch {shown(url)}: a part without a readable Content-Range")
         return int(found[1]), None if found[2] == "*" else int(found[2])
     length = answer.headers.get("content-length", "")
     return 0, int(length) if length.isdecimal() else None

@@ -64,7 +64,8 @@ class ClaimReconciler:
         asked = structs.replace(spec, tags=(), unused_since=None)
         if before is not None and self._settled.get(key) == asked:
             return before
-        work = _Work(spec, report, lambda: self._is_cancelled(key, inputs))
+        quiet = before is not None and before.state == SwState.LOADED
+        work = _Work(spec, report, lambda: self._is_cancelled(key, inputs), quiet=quiet)
         async with self._slots:
             status = await self._prepare(work, before, inputs)
         self._settled[key] = asked
@@ -98,7 +99,7 @@ class ClaimReconciler:
 
     async def _prove_and_use(self, work: _Work) -> BlobStatus:
         claim, content = work.claim, self._content
-        await work.report(work.status(SwState.VERIFYING))
+        await work.under_way(SwState.VERIFYING)
         size = await asyncio.to_thread(content.ensure, claim.digest, work.cancelled)
         match claim.role:
             case BlobRole.FILE:
@@ -116,7 +117,7 @@ class ClaimReconciler:
 
     async def _load_layer(self, work: _Work, size: int) -> BlobStatus:
         claim = work.claim
-        await work.report(work.status(SwState.LOADING, size=size))
+        await work.under_way(SwState.LOADING, size=size)
         limits = Limits(bytes=claim.max_unpacked or max(LEAST_BOUND, EXPANSION * size))
         unpacked = await asyncio.to_thread(
             partial(self._content.unpack, claim.digest, claim.diff_id, limits, work.cancelled)
@@ -126,14 +127,26 @@ class ClaimReconciler:
 
 
 class _Work:
-    """One claim at work."""
+    """One claim at work. `quiet`: it was loaded before this process was; apps run on it, and
+    needn't hear that it is looked at again.
+    """
 
     def __init__(
-        self, claim: BlobClaim, report: Report[BlobStatus], cancelled: Callable[[], bool]
+        self,
+        claim: BlobClaim,
+        report: Report[BlobStatus],
+        cancelled: Callable[[], bool],
+        *,
+        quiet: bool,
     ) -> None:
         self.claim = claim
         self.report = report
         self.cancelled = cancelled
+        self._quiet = quiet
+
+    async def under_way(self, state: SwState, size: int = 0) -> None:
+        if not self._quiet:
+            await self.report(self.status(state, size=size))
 
     def status(self, state: SwState, **fields: Any) -> BlobStatus:
         return BlobStatus(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgevirt.host.fetch.source import CannotFetch, Timeouts, Transfer
-from edgevirt.host.fetch.web import MAX_ANSWER, Web, range_from
+from edgevirt.host.fetch.web import MAX_ANSWER, Web, range_from, shown
 from tests.authority import make_authority
 from tests.rough_server import Request, answer, rough_server
 
@@ -162,3 +162,30 @@ async def test_an_endless_answer_is_cut_at_its_bound() -> None:
 async def test_a_url_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(CannotFetch):
         await get(url)
+
+
+async def test_the_signature_in_a_redirect_s_url_is_never_told() -> None:
+    async def storage(request: Request, writer: asyncio.StreamWriter) -> None:
+        answer(writer, 403, b"expired")
+
+    async with rough_server(storage) as other:
+
+        async def redirecting(request: Request, writer: asyncio.StreamWriter) -> None:
+            answer(writer, 307, location=f"{other.url}/blob?signature=sesame")
+
+        async with rough_server(redirecting) as server:
+            with pytest.raises(CannotFetch, match="answered 403: expired") as refusal:
+                await get(server.url)
+    assert "sesame" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("https://a:b@host:1/p?q=1", "https://host:1/p"),
+        ("https://host?q=a@b/c", "https://host"),
+        ("host/p", "host/p"),
+    ],
+)
+def test_a_url_is_told_without_its_secrets(url: str, told: str) -> None:
+    assert shown(url) == told

@@ -19,7 +19,7 @@ from edgevirt.model.content import BlobClaim, BlobRole, BlobStatus, ImageConfig
 from edgevirt.model.ids import Digest
 from edgevirt.model.kinds import BLOB_CLAIM, BLOB_STATUS
 from edgevirt.node.verifier.claims import LOOK_AGAIN, ClaimReconciler
-from edgevirt.runtime import VirtualClock
+from edgevirt.runtime import Event, Put, VirtualClock
 from edgevirt.runtime import engine as runtime_engine
 from edgevirt.runtime.memory import MemoryStore
 from edgevirt.wire import oci
@@ -235,3 +235,41 @@ async def test_a_restart_loads_what_is_there_without_a_download(world: World) ->
     await world.store.delete(BLOB_STATUS, digest)
     async with world.running():
         assert await world.reached(digest, SwState.LOADED) == before
+
+
+async def test_apps_hear_nothing_when_the_verifier_starts_anew_and_all_is_well(
+    world: World,
+) -> None:
+    layer = world.image().layers[0]
+    digest = world.download(layer.path.read_bytes())
+    async with world.running():
+        await world.claim(digest, BlobRole.LAYER)
+        loaded = await world.reached(digest, SwState.LOADED)
+    told: list[BlobStatus] = []
+
+    def note(event: Event[BlobStatus]) -> None:
+        if isinstance(event, Put):
+            told.append(event.resource.value)
+
+    async def listen() -> None:
+        async for event in world.store.watch(BLOB_STATUS):
+            note(event)
+
+    listening = asyncio.create_task(listen())
+    async with world.running():
+        other = world.download(b"disk")
+        await world.claim(other, BlobRole.FILE)
+        await world.reached(other, SwState.LOADED)
+        listening.cancel()
+    assert [status for status in told if status.digest == digest] == [loaded]
+
+
+async def test_a_layer_that_is_lost_between_two_starts_is_told_to_be(world: World) -> None:
+    digest = world.download(world.image().layers[0].path.read_bytes())
+    async with world.running():
+        await world.claim(digest, BlobRole.LAYER)
+        await world.reached(digest, SwState.LOADED)
+    world.content.remove(digest)
+    (world.where / "downloads" / oci.hex_of(digest)).unlink()
+    async with world.running():
+        await world.reached(digest, SwState.INITIAL)
