@@ -149,8 +149,10 @@ def _decompressed(file: IO[bytes]) -> tuple[IO[bytes], type[Exception]]:
     if mark[:2] == b"\x1f\x8b":
         return io.BufferedReader(_Gzip(file), 4 * BLOCK), zlib.error
     if mark == b"\x28\xb5\x2f\xfd":
-        from backports import zstd
-
+        try:
+            from backports import zstd
+        except ImportError as missing:
+            raise CannotUnpack("cannot unpack: it is compressed with zstd") from missing
         widest = {int(zstd.DecompressionParameter.window_log_max): 27}  # 128 MiB of memory at most
         return io.BufferedReader(zstd.ZstdFile(file, options=widest), 4 * BLOCK), zstd.ZstdError
     return file, EOFError
