@@ -288,15 +288,14 @@ def test_a_whiteout_of_no_name_is_refused(tmp_path: Path, name: str) -> None:
 
 
 def test_a_bomb_ends_at_its_bound(tmp_path: Path) -> None:
-    zeros = gzip.compress(bytes(256 * 1024 * 1024), compresslevel=1)
-    head = tar_of([member("bomb")])[:512]
-    info, _ = member("bomb")
-    info.size = 4 * 1024 * 1024
-    one = info.tobuf() + bytes(4 * 1024 * 1024)
-    assert len(head) == 512
+    piece = 4 * 1024 * 1024
+    info = tarfile.TarInfo("piece")
+    info.size = piece
+    bomb = gzip.compress(b"".join([info.tobuf(), bytes(piece)] * 64), compresslevel=1)
+    assert len(bomb) < piece
     with pytest.raises(CannotUnpack, match="more than 8388608 bytes"):
-        unpack(tmp_path, gzip.compress(one) + zeros, Limits(bytes=8 * 1024 * 1024))
-    assert used(tmp_path / "root") < 16 * 1024 * 1024
+        unpack(tmp_path, bomb, Limits(bytes=8 * 1024 * 1024))
+    assert used(tmp_path / "root") <= 8 * 1024 * 1024
 
 
 def used(root: Path) -> int:
