@@ -5,137 +5,37 @@ Asked of the kernel from outside, while the real services run.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from edgevirt.host.cgroup import Cgroup
 from edgevirt.host.confine import CAPABILITIES, permitted
 from edgevirt.model.machine import BootReason
-from edgevirt.node.launch import HostNode
 from edgevirt.node.services import ROWS, Row
 from edgevirt.node.supervisor.supervisor import SHUTDOWN
-from edgevirt.wire import certificates
+from tests.host_node import (
+    ENVIRONMENT,
+    PATIENCE,
+    Node,
+    children_of,
+    command,
+    eventually,
+    group_of,
+    leftovers,
+    name_of,
+    running,
+    services_of,
+    start,
+    status,
+)
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e, pytest.mark.timeout(180)]
-
-HANG = 4.0
-PATIENCE = 40.0
-RUNNER = Path(__file__).with_name("run_node.py")
-HOME = "run/edgevirt"
-SOURCES = (Path(certificates.__file__).parents[2], RUNNER.parent)
-ENVIRONMENT = {**os.environ, "PYTHONPATH": ":".join(map(str, SOURCES))}
-
-
-def eventually(found: Callable[[], bool], what: str, patience: float = PATIENCE) -> None:
-    end = time.monotonic() + patience
-    while not found():
-        assert time.monotonic() < end, f"not within {patience:.0f} s: {what}"
-        time.sleep(0.1)
-
-
-@dataclass
-class Node:
-    """A running node as seen from outside."""
-
-    process: subprocess.Popen[bytes]
-    state: Path
-
-    @property
-    def init(self) -> int:
-        """Our number of the node's process 1."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        found = [
-            int(pid)
-            for pid in children.read_text().split()
-            if status(int(pid), "NSpid")[-1:] == ["1"]
-        ]
-        return found[0] if found else 0
-
-    @property
-    def supervisor(self) -> int:
-        return next((pid for pid in children_of(self.init) if services_of(pid)), 0)
-
-    def pid(self, service: str) -> int:
-        """0 while it isn't running, or has not given up its rights yet."""
-        pid = services_of(self.supervisor).get(service, 0)
-        return pid if pid and status(pid, "Seccomp") == ["2"] else 0
-
-    def up(self) -> bool:
-        return all(self.pid(row.name) for row in ROWS)
-
-    def file(self, name: str) -> Path:
-        return Path(f"/proc/{self.init}/root/{HOME}/{name}")
-
-    def log(self, service: str) -> str:
-        return self.file(f"run/logs/{service}.log").read_text(errors="replace").replace("\0", "")
-
-
-def status(pid: int, field: str) -> list[str]:
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith(field + ":"):
-                return line.split(":", 1)[1].split()
-    return []
-
-
-def children_of(pid: int) -> list[int]:
-    with contextlib.suppress(OSError):
-        return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return []
-
-
-def name_of(pid: int) -> str:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/comm").read_text().strip()
-    return ""
-
-
-def services_of(supervisor: int) -> dict[str, int]:
-    named = {name_of(pid): pid for pid in children_of(supervisor)}
-    return {name[3:]: pid for name, pid in named.items() if name.startswith("ev-")}
-
-
-def start(tmp_path: Path, modules: dict[str, str] | None = None) -> Node:
-    state, config = tmp_path / "state", tmp_path / "config"
-    config.mkdir(exist_ok=True)
-    (config / "server").write_text("controller.test:1\n")
-    key = ec.generate_private_key(ec.SECP256R1())
-    validity = certificates.Validity(
-        datetime(2020, 1, 1, tzinfo=UTC), datetime(2049, 1, 1, tzinfo=UTC)
-    )
-    root = certificates.make_root("root", key, validity)
-    (config / "root-certificate.pem").write_bytes(certificates.to_pem(root))
-    wanted = {"state": str(state), "config": str(config), "hang": HANG, "modules": modules}
-    process = subprocess.Popen([sys.executable, str(RUNNER), json.dumps(wanted)], env=ENVIRONMENT)
-    return Node(process, state)
-
-
-@contextlib.contextmanager
-def running(tmp_path: Path) -> Iterator[Node]:
-    node = start(tmp_path)
-    try:
-        eventually(node.up, "all services run")
-        yield node
-    finally:
-        if node.process.poll() is None:
-            node.process.send_signal(signal.SIGTERM)
-        try:
-            node.process.wait(40)
-        except subprocess.TimeoutExpired:
-            node.process.kill()
-            raise
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +68,7 @@ def test_a_service_cannot_gain_rights_and_its_calls_are_filtered(node: Node, row
 
 @pytest.mark.parametrize("row", ROWS, ids=by_name)
 def test_a_service_is_in_its_own_bounded_group(node: Node, row: Row) -> None:
-    group = Cgroup(f"{HostNode(node.state, node.state).group}/services/{row.name}")
+    group = Cgroup(f"{group_of(node.state)}/services/{row.name}")
     pid = node.pid(row.name)
     assert f"/{group.path}" in Path(f"/proc/{pid}/cgroup").read_text()
     usage = group.usage()
@@ -246,31 +146,14 @@ def test_what_a_service_left_running_outlives_it_and_the_supervisor(node: Node) 
     assert boot.get("count", 1) == 1
 
 
-def leftovers(node: Node) -> list[str]:
-    group = HostNode(node.state, node.state).group
-    found = [str(path) for path in Path("/sys/fs/cgroup").glob(f"*/{group}*")]
-    found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"{group}*")]
-    links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
-    tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True)
-    suffix = uplink_hash(node.state)
-    found += [line for line in (links + tables.stdout).splitlines() if suffix in line]
-    return found
-
-
-def uplink_hash(state: Path) -> str:
-    from edgevirt.host.namespace import Uplink
-
-    return Uplink(state).table.removeprefix("edgevirt_")
-
-
 def test_a_node_that_is_asked_to_stop_leaves_nothing_and_says_so_at_its_next_start(
     tmp_path: Path,
 ) -> None:
     with running(tmp_path) as first:
         pids = [first.init, first.supervisor, *services_of(first.supervisor).values()]
-        assert leftovers(first) != []
+        assert leftovers(first.state) != []
     assert first.process.returncode == 0
-    assert leftovers(first) == []
+    assert leftovers(first.state) == []
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
     with running(tmp_path) as second:
         boot = json.loads(second.file("persist/boot.json").read_text())
@@ -288,11 +171,11 @@ def test_a_node_whose_outer_process_is_killed_ends_whole_and_can_be_started_agai
     with running(tmp_path) as second:
         boot = json.loads(second.file("persist/boot.json").read_text())
         assert boot["text"] == "the run before ended without a word"
-    assert leftovers(second) == []
+    assert leftovers(second.state) == []
 
 
 def test_a_reboot_and_a_shutdown_that_the_agent_wants_are_done_once_each(tmp_path: Path) -> None:
-    node = start(tmp_path, {"agent": "commanding_agent", "supervisor": ""})
+    node = start(tmp_path, modules={"agent": "commanding_agent", "supervisor": ""})
     try:
         assert node.process.wait(PATIENCE) == SHUTDOWN
     finally:
@@ -303,18 +186,13 @@ def test_a_reboot_and_a_shutdown_that_the_agent_wants_are_done_once_each(tmp_pat
     assert boot["reason"] == BootReason.REBOOT_COMMAND
     end = json.loads((node.state / "persist/end.json").read_text())
     assert (end["reason"], end["text"]) == (BootReason.POWEROFF_COMMAND, "a test wants a shutdown")
-    assert leftovers(node) == []
+    assert leftovers(node.state) == []
 
 
 def test_two_nodes_never_run_in_one_state_directory(tmp_path: Path) -> None:
     with running(tmp_path) as first:
-        wanted = {"state": str(first.state), "config": str(tmp_path / "config"), "hang": HANG}
         second = subprocess.run(
-            [sys.executable, str(RUNNER), json.dumps(wanted)],
-            capture_output=True,
-            text=True,
-            check=False,
-            env=ENVIRONMENT,
+            command(tmp_path), capture_output=True, text=True, check=False, env=ENVIRONMENT
         )
         assert second.returncode != 0
         assert "one runs in" in second.stderr
