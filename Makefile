@@ -96,7 +96,8 @@ check: lint
 	$(PYTEST) tests/unit -m 'not root and not slow'
 
 test: check $(KUBECTL)
-	$(PYTEST) tests/unit tests/conformance -m 'root or slow or conformance'
+	$(PYTEST) tests/unit -m 'root or slow'
+	$(PYTEST) tests/conformance
 	$(PYTEST) tests/e2e
 
 bench: setup

@@ -122,7 +122,7 @@ def fill_image(status: AppInstanceStatus, told: info.ZInfoContentTree) -> AppIns
     state = state_name(told.state)
     return msgspec.structs.replace(
         status,
-        what=f"its image is being {_WORDS.get(state, state.lower())}",
+        what=f"its image: {_WORDS.get(state, state.lower())}",
         progress=told.progressPercentage,
     )
 

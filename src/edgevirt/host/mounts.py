@@ -45,7 +45,8 @@ def overlay(target: Path, layers: Sequence[Path], upper: Path, work: Path) -> No
             return f"/proc/self/fd/{fd}"
 
         lower = ":".join(name(layer) for layer in reversed(layers))
-        options = f"lowerdir={lower},upperdir={name(upper)},workdir={name(work)}"
+        # opaque directories are marked in user.overlay: the unpacker has no right to trusted ones
+        options = f"lowerdir={lower},upperdir={name(upper)},workdir={name(work)},userxattr"
         _mount("overlay", target, "overlay", _MS_NODEV, options)
 
 

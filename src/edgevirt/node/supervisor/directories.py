@@ -34,8 +34,9 @@ PLACES: Final = (
     # the group is inherited by what is made in a directory with the setgid bit
     Place("downloads", "downloader", "downloader", 0o2770),
     Place("blobs", "verifier", "verifier", 0o2750),
-    Place("layers", "verifier", "verifier", 0o711),
-    Place("volumes", "volumes", "volumes", 0o711),
+    # setuid programs of images lie below: nobody else may pass
+    Place("layers", "verifier", "verifier", 0o700),
+    Place("volumes", "volumes", "volumes", 0o700),
     Place("newlog", "logs", "logs", 0o750),
     Place("console_logs", _ROOT, "logs", 0o750),
     Place("run"),
