@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,78 +16,185 @@ from edgevirt.cli.session import fail
 if TYPE_CHECKING:
     from edgevirt.fleet.process import Settings
 
+Endpoint = tuple[str, int]
+
+
+class HostPort(click.ParamType[Endpoint]):
+    """`HOST:PORT`; an IPv6 address in brackets."""
+
+    name = "host:port"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Endpoint:
+        host, _, port = str(value).rpartition(":")
+        if not host or not port.isdecimal() or int(port) > 0xFFFF:
+            self.fail(f"{str(value)!r} is not HOST:PORT", param, ctx)
+        return host.strip("[]"), int(port)
+
+
+class PortPair(click.ParamType[tuple[int, int]]):
+    """`PORT:PORT`."""
+
+    name = "port:port"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        outer, _, inner = str(value).partition(":")
+        if not all(port.isdecimal() and 0 < int(port) <= 0xFFFF for port in (outer, inner)):
+            self.fail(f"{str(value)!r} is not PORT:PORT", param, ctx)
+        return int(outer), int(inner)
+
+
+def _in_a_directory(ctx: click.Context, param: click.Parameter, value: Path) -> Path:
+    if not value.parent.is_dir():
+        raise click.BadParameter(f"there is no directory {value.parent}", ctx, param)
+    return value
+
+
 DATA = click.option(
     "--data",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("/var/lib/edgevirt/fleet"),
     show_default=True,
+    metavar="DIR",
     help="The fleet's directory; its user's alone.",
 )
-NODES = click.option("--nodes", default="127.0.0.1:8443", show_default=True, metavar="HOST:PORT")
+NODES = click.option(
+    "--nodes",
+    type=HostPort(),
+    default="127.0.0.1:8443",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where nodes are answered.",
+)
 OPERATORS = click.option(
-    "--operators", default="127.0.0.1:6443", show_default=True, metavar="HOST:PORT"
+    "--operators",
+    type=HostPort(),
+    default="127.0.0.1:6443",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where operators are answered.",
 )
 SANS = click.option(
-    "--san", "sans", multiple=True, help="Another name or address that nodes call it by."
+    "--san",
+    "sans",
+    multiple=True,
+    metavar="NAME|ADDRESS",
+    help="Another name or address that it is called by; may be repeated.",
+)
+KUBECONFIG = click.option(
+    "--kubeconfig",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("kubeconfig"),
+    show_default=True,
+    metavar="FILE",
+    callback=_in_a_directory,
+    help="The file to write.",
 )
 
 
-@edgevirt.group()
+# -- the fleet --
+
+
+@edgevirt.group(short_help="The controller: set up, serve, let people and nodes in.")
 def fleet() -> None:
     """The controller."""
 
 
-def _settings(data: Path, nodes: str, operators: str, sans: tuple[str, ...]) -> Settings:
+def _settings(data: Path, nodes: Endpoint, operators: Endpoint, sans: tuple[str, ...]) -> Settings:
     from edgevirt.fleet.process import Settings
 
-    return Settings(data=data, nodes=_endpoint(nodes), operators=_endpoint(operators), names=sans)
+    return Settings(data=data, nodes=nodes, operators=operators, names=sans)
 
 
-def _endpoint(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal():
-        raise click.BadParameter(f"{text!r} is not HOST:PORT")
-    return host.strip("[]"), int(port)
+@contextlib.contextmanager
+def _told(hint: str = "") -> Iterator[None]:
+    """What the machine or the directory refuses, as one sentence; a bug keeps its traceback."""
+    from edgevirt.fleet.keys import KeysError
+    from edgevirt.fleet.process import InUse
+
+    try:
+        yield
+    except (KeysError, InUse) as error:
+        fail(str(error), hint)
+    except OSError as error:
+        fail(_sentence(error), hint)
+    except BaseExceptionGroup as group:
+        refused, rest = group.split(OSError)
+        if rest is not None or refused is None:
+            raise
+        fail(_sentence(_first(refused)), hint)
 
 
-@fleet.command()
+def _first(group: BaseExceptionGroup[BaseException]) -> OSError:
+    inner = group.exceptions[0]
+    if isinstance(inner, BaseExceptionGroup):
+        return _first(inner)
+    assert isinstance(inner, OSError)
+    return inner
+
+
+def _sentence(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    return f"cannot go on: {where}{error.strerror or error}"
+
+
+def _existing(data: Path) -> Path:
+    if not (data / "keys").is_dir():
+        fail(
+            f"cannot find a fleet in {data}",
+            "name its directory with --data; `fleet init` makes one",
+        )
+    return data
+
+
+@fleet.command(short_help="Make the fleet's keys, and a kubeconfig.")
 @DATA
 @NODES
 @OPERATORS
 @SANS
-@click.option("--kubeconfig", type=click.Path(path_type=Path), default=Path("kubeconfig"))
-def init(data: Path, nodes: str, operators: str, sans: tuple[str, ...], kubeconfig: Path) -> None:
-    """Make the fleet's keys, if there are none, and a kubeconfig for its first operator."""
+@KUBECONFIG
+def init(
+    data: Path, nodes: Endpoint, operators: Endpoint, sans: tuple[str, ...], kubeconfig: Path
+) -> None:
+    """Make the fleet's keys, if there are none, and a kubeconfig for an operator who may do all."""
     from edgevirt.fleet import process
 
-    process.init(_settings(data, nodes, operators, sans), kubeconfig)
+    with _told():
+        process.init(_settings(data, nodes, operators, sans), kubeconfig)
     click.echo(f"kubeconfig written to {kubeconfig}")
 
 
-@fleet.command()
+@fleet.command(short_help="Serve operators and nodes.")
 @DATA
 @NODES
 @OPERATORS
 @SANS
-def run(data: Path, nodes: str, operators: str, sans: tuple[str, ...]) -> None:
-    """Serve operators and nodes until told to stop."""
+def run(data: Path, nodes: Endpoint, operators: Endpoint, sans: tuple[str, ...]) -> None:
+    """Serve operators and nodes until told to stop (SIGTERM)."""
     from edgevirt.fleet import process
 
-    process.run(_settings(data, nodes, operators, sans))
+    with _told():
+        process.run(_settings(data, nodes, operators, sans))
 
 
-@fleet.command()
-@click.argument("role", type=click.Choice(["signing", "encryption", "tls"]))
+@fleet.command(short_help="Make a new certificate.")
+@click.argument(
+    "role", type=click.Choice(["signing", "encryption", "tls"]), metavar="signing|encryption|tls"
+)
 @DATA
 def rotate(role: str, data: Path) -> None:
     """Make a new certificate; a running fleet takes it up, and so do its nodes."""
     from edgevirt.fleet import process
 
-    process.rotate(data, role)
+    with _told():
+        process.rotate(_existing(data), role)
     click.echo(f"{role} certificate rotated")
 
 
-@fleet.command("node-config")
+@fleet.command("node-config", short_help="Write what a new node is given.")
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
 @DATA
 @click.option("--server", required=True, metavar="HOST:PORT", help="Where nodes reach the fleet.")
@@ -94,23 +203,93 @@ def node_config(directory: Path, data: Path, server: str, serial: str) -> None:
     """Write what a new node is given: the server, the root certificate, an onboarding key."""
     from edgevirt.fleet import process
 
-    process.write_node_config(data, directory, server, serial)
+    with _told():
+        process.write_node_config(_existing(data), directory, server, serial)
     click.echo(f"node config written to {directory}; onboard.cert.pem is for an OnboardingKey")
 
 
-@edgevirt.group()
+@fleet.command(short_help="Make a kubeconfig for another person.")
+@click.argument("name")
+@click.option("--role", type=click.Choice(["admin", "viewer"]), default="viewer", show_default=True)
+@click.option("--project", default="", metavar="PROJECT", help="In this project alone.")
+@DATA
+@OPERATORS
+@KUBECONFIG
+def grant(
+    name: str, role: str, project: str, data: Path, operators: Endpoint, kubeconfig: Path
+) -> None:
+    """Make a kubeconfig for another person, with a certificate that ends after a year.
+
+    An admin may do everything, a viewer may read everything but secrets.
+    """
+    from edgevirt.fleet import access
+    from edgevirt.fleet.keys import KeyRing
+    from edgevirt.runtime import RealClock
+
+    groups = {
+        ("admin", False): access.ADMINS,
+        ("viewer", False): access.VIEWERS,
+        ("admin", True): f"{access.PROJECT}{project}",
+        ("viewer", True): f"{access.PROJECT}{project}:viewers",
+    }
+    clock = RealClock()
+    host, port = operators
+    server = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+    with _told():
+        keys = KeyRing(_existing(data) / "keys", (), clock).keys
+        user = access.User(name, (groups[role, bool(project)],))
+        access.write_kubeconfig(
+            kubeconfig,
+            server,
+            keys.root.pem + b"\n",
+            access.issue(keys.operators.issuer, user, clock.now()),
+            user=name,
+            namespace=project or "default",
+        )
+    click.echo(f"kubeconfig written to {kubeconfig}")
+
+
+# -- the node --
+
+
+@edgevirt.group(short_help="The edge node: run one, look into it.")
 def node() -> None:
     """The edge node."""
 
 
-@node.command("run")
-@click.option("--state", type=click.Path(path_type=Path), required=True, help="Its directory.")
-@click.option("--config", type=click.Path(path_type=Path, exists=True), required=True)
+@node.command("run", short_help="Run a node in host mode.")
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    metavar="DIR",
+    help="What it keeps: made on the first run.",
+)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    required=True,
+    metavar="DIR",
+    help="What `edgevirt fleet node-config` wrote.",
+)
 @click.option("--serial", default="", help="Its soft serial number; else made once and kept.")
 @click.option("--name", default="edge-node", show_default=True, help="Its host name.")
-@click.option("--host", "hosts", multiple=True, help="A name for this machine, or NAME=ADDRESS.")
-@click.option("--forward", "forwards", multiple=True, metavar="PORT:LOOPBACK_PORT")
-@click.option("--nameserver", "nameservers", multiple=True)
+@click.option(
+    "--host",
+    "hosts",
+    multiple=True,
+    metavar="NAME[=ADDRESS]",
+    help="A name that it knows; without an address: this machine. May be repeated.",
+)
+@click.option(
+    "--forward",
+    "forwards",
+    type=PortPair(),
+    multiple=True,
+    metavar="PORT:PORT",
+    help="A port that leads it to one of this machine's loopback. May be repeated.",
+)
+@click.option("--nameserver", "nameservers", multiple=True, metavar="ADDRESS", help="Its DNS.")
 @click.option("--masquerade", is_flag=True, help="Let it reach out through this machine.")
 def run_node(
     state: Path,
@@ -118,14 +297,14 @@ def run_node(
     serial: str,
     name: str,
     hosts: tuple[str, ...],
-    forwards: tuple[str, ...],
+    forwards: tuple[tuple[int, int], ...],
     nameservers: tuple[str, ...],
     masquerade: bool,
 ) -> None:
     """Run a node in host mode: in namespaces and a directory of its own. Needs root."""
     from edgevirt.node.launch import CONTROLLER, HostNode, LaunchError, run_host_node
 
-    ports = dict(_pair(text, ":") for text in forwards)
+    pairs = (text.partition("=") for text in hosts)
     try:
         code = run_host_node(
             HostNode(
@@ -133,27 +312,27 @@ def run_node(
                 config=config,
                 serial=serial,
                 hostname=name,
-                hosts=dict(_pair(text, "=", CONTROLLER) for text in hosts),
+                hosts={host: address or CONTROLLER for host, _, address in pairs},
                 nameservers=nameservers,
-                forwards={int(outer): int(inner) for outer, inner in ports.items()},
+                forwards=dict(forwards),
                 masquerade=masquerade,
             )
         )
     except LaunchError as error:
         fail(str(error))
-        return
     sys.exit(code)
 
 
-def _pair(text: str, mark: str, other: str = "") -> tuple[str, str]:
-    first, _, second = text.partition(mark)
-    return first, second or other
-
-
-@node.command()
-@click.option("--format", "form", type=click.Choice(["text", "dot", "mermaid"]), default="text")
+@node.command(short_help="Who owns and who reads which kind.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "dot", "mermaid"]),
+    default="text",
+    show_default=True,
+)
 def graph(form: str) -> None:
-    """Who owns and who reads which kind on a node."""
+    """Print who owns and who reads which kind on a node."""
     from edgevirt.node.services import ROWS, load, print_graph
 
     click.echo(print_graph([load(row) for row in ROWS], form))  # type: ignore[arg-type]

@@ -7,14 +7,18 @@ them: a client that knows no field of a kind works with every kind.
 from __future__ import annotations
 
 import base64
+import binascii
+import contextlib
 import json
 import os
+import re
 import ssl
 import tempfile
-from collections.abc import Iterator, Mapping
+import urllib.parse
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import httpx
 import yaml
@@ -27,7 +31,10 @@ VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 MANAGER = "edgevirt"
 TIMEOUT = httpx.Timeout(30.0, connect=10.0)
+WATCH_SILENCE: Final = 150.0
+"""Seconds without a word after which a watch is dead: the fleet sends a bookmark each minute."""
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
+_WARNING: Final = re.compile(r'299 \S+ "((?:[^"\\]|\\.)*)"')
 
 
 class ClientError(Exception):
@@ -64,14 +71,24 @@ class ResourceType:
         group = "/apis/" if "/" in self.api_version else "/api/"
         return group + self.api_version
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What it may be called by."""
+        return (self.plural, self.singular, self.kind.lower(), *self.short_names)
+
     def answers_to(self, word: str) -> bool:
-        word = word.lower().split(".", 1)[0]
-        return word in {self.plural, self.singular, self.kind.lower(), *self.short_names}
+        """`edgenodes`, `EdgeNode`, `en`, `edgenodes.edgevirt.io`."""
+        name, _, group = word.lower().partition(".")
+        own = self.api_version.rpartition("/")[0]
+        return name in self.words and (not group or own == group or group.endswith(f".{own}"))
+
+
+# -- where the fleet is --
 
 
 @dataclass(frozen=True)
 class Connection:
-    """Where the fleet is and who we are: the current context of a kubeconfig."""
+    """Where the fleet is and who we are: one context of a kubeconfig."""
 
     server: str
     namespace: str
@@ -81,60 +98,135 @@ class Connection:
     key: str = ""
 
 
-def kubeconfig_path(given: str | None = None) -> Path:
-    """The file named on the command line, else $KUBECONFIG, else `~/.kube/config`."""
-    return Path(given or os.environ.get("KUBECONFIG") or Path.home() / ".kube" / "config")
+def kubeconfig_paths(given: str | None = None) -> tuple[Path, ...]:
+    """The file named on the command line, else those of $KUBECONFIG, else `~/.kube/config`."""
+    if given:
+        return (Path(given),)
+    named = [Path(part) for part in os.environ.get("KUBECONFIG", "").split(os.pathsep) if part]
+    return tuple(named) or (Path.home() / ".kube" / "config",)
 
 
-def load_connection(path: Path, context: str | None = None) -> Connection:
-    """Raises ClientError when the file is missing, malformed or names what isn't there."""
-    try:
-        config = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
+def load_connection(*paths: Path, context: str | None = None) -> Connection:
+    """From one kubeconfig, or several of which the first to name a thing has the word, as kubectl
+    reads them. Raises ClientError when none is there, or they don't say how to connect."""
+    entries = _read_kubeconfigs(paths)
+    where = os.pathsep.join(map(str, paths))
+    name = context or entries.current
+    if not name:
         raise ClientError(
-            f"cannot find the fleet: there is no kubeconfig at {path}",
-            "set KUBECONFIG, or make one with `edgevirt fleet init`",
-        ) from None
-    except (OSError, yaml.YAMLError) as error:
-        raise ClientError(f"cannot read the kubeconfig {path}: {error}") from None
-    try:
-        chosen = _named(config["contexts"], context or config["current-context"])["context"]
-        cluster = _named(config["clusters"], chosen["cluster"])["cluster"]
-        user = _named(config["users"], chosen["user"])["user"]
-        return Connection(
-            server=cluster["server"],
-            namespace=chosen.get("namespace", "default"),
-            ca=_material(cluster, "certificate-authority", path),
-            token=user.get("token", ""),
-            certificate=_material(user, "client-certificate", path),
-            key=_material(user, "client-key", path),
+            f"cannot use the kubeconfig {where}: it names no current context",
+            "choose one with --context",
         )
-    except (KeyError, TypeError) as error:
-        raise ClientError(f"cannot use the kubeconfig {path}: it lacks {error}") from None
+    chosen = _entry(entries.contexts, "context", name, where)
+    cluster = _entry(entries.clusters, "cluster", chosen.get("cluster", ""), where)
+    user = _entry(entries.users, "user", chosen.get("user", ""), where)
+    server = str(cluster.get("server", ""))
+    if not server.startswith("https://"):
+        raise ClientError(
+            f"cannot use the kubeconfig {where}: its server {server!r} is no https:// address"
+        )
+    return Connection(
+        server=server,
+        namespace=chosen.get("namespace") or "default",
+        ca=_material(cluster, "certificate-authority", where),
+        token=user.get("token", "") or _material(user, "tokenFile", where).strip(),
+        certificate=_material(user, "client-certificate", where),
+        key=_material(user, "client-key", where),
+    )
 
 
-def _named(entries: list[Object], name: str) -> Object:
-    for entry in entries:
-        if entry["name"] == name:
-            return entry
-    raise KeyError(name)
+@dataclass
+class _Entries:
+    """What kubeconfigs name, by name."""
+
+    contexts: dict[str, Object]
+    clusters: dict[str, Object]
+    users: dict[str, Object]
+    current: str = ""
 
 
-def _material(holder: Mapping[str, str], name: str, path: Path) -> str:
-    """PEM text given in line (`NAME-data`, base64) or as a file beside the kubeconfig."""
-    if inline := holder.get(f"{name}-data"):
-        return base64.b64decode(inline).decode()
-    if file := holder.get(name):
-        return (path.parent / file).read_text()
+_FILES: Final = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
+
+
+def _read_kubeconfigs(paths: tuple[Path, ...]) -> _Entries:
+    found = _Entries({}, {}, {})
+    there = [path for path in paths if path.exists()]
+    if not there:
+        listed = " or ".join(map(str, paths))
+        raise ClientError(
+            f"cannot find the fleet: there is no kubeconfig at {listed}",
+            "set KUBECONFIG, or make one with `edgevirt fleet init`",
+        )
+    for path in there:
+        try:
+            config = yaml.safe_load(path.read_text())
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ClientError(f"cannot read the kubeconfig {path}: {_first_line(error)}") from None
+        try:
+            _add_entries(found, config, path.parent)
+        except (KeyError, TypeError, AttributeError):
+            raise ClientError(f"cannot use {path}: it is no kubeconfig") from None
+    return found
+
+
+def _add_entries(found: _Entries, config: Object, directory: Path) -> None:
+    found.current = found.current or config.get("current-context") or ""
+    for held, plural, singular in (
+        (found.contexts, "contexts", "context"),
+        (found.clusters, "clusters", "cluster"),
+        (found.users, "users", "user"),
+    ):
+        for entry in config.get(plural) or ():
+            body = dict(entry[singular])
+            for name in _FILES:
+                if body.get(name):
+                    body[name] = str(directory / body[name])
+            held.setdefault(entry["name"], body)
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _entry(entries: Mapping[str, Object], what: str, name: str, where: str) -> Object:
+    if name in entries:
+        return entries[name]
+    known = ", ".join(entries) or "none"
+    raise ClientError(
+        f"cannot use the kubeconfig {where}: it has no {what} {name!r}", f"it has {known}"
+    )
+
+
+def _material(holder: Mapping[str, str], name: str, where: str) -> str:
+    """Text given in line (`NAME-data`, base64) or as a file."""
+    try:
+        if inline := holder.get(f"{name}-data"):
+            return base64.b64decode(inline, validate=True).decode()
+        if file := holder.get(name):
+            return Path(file).read_text()
+    except (OSError, binascii.Error, UnicodeDecodeError) as error:
+        raise ClientError(f"cannot use the kubeconfig {where}: its {name}: {error}") from None
     return ""
+
+
+# -- the client --
 
 
 class Client:
     """One connection to a fleet. Every method raises Refused or ClientError."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        timeout: httpx.Timeout = TIMEOUT,
+        warn: Callable[[str], None] = lambda _text: None,
+    ) -> None:
+        """`warn` hears what the fleet says beside its answers."""
         self.namespace = connection.namespace
         self._types: list[ResourceType] | None = None
+        self._warn = warn
+        self._timeout = timeout
         headers = {"User-Agent": "edgevirt"}
         if connection.token:
             headers["Authorization"] = f"Bearer {connection.token}"
@@ -142,7 +234,7 @@ class Client:
             base_url=connection.server,
             verify=_tls_context(connection),
             headers=headers,
-            timeout=TIMEOUT,
+            timeout=timeout,
             trust_env=False,
         )
 
@@ -189,8 +281,8 @@ class Client:
         """URL path of a collection (no name; namespace None: all projects) or of an object."""
         parts = [type_.root]
         if type_.namespaced and namespace is not None:
-            parts.append(f"namespaces/{namespace}")
-        parts += [part for part in (type_.plural, name, sub) if part]
+            parts.append(f"namespaces/{_segment(namespace)}")
+        parts += [part for part in (type_.plural, _segment(name), sub) if part]
         return "/".join(parts)
 
     def get(self, type_: ResourceType, namespace: str | None, name: str) -> Object:
@@ -210,9 +302,10 @@ class Client:
         *,
         labels: str = "",
         fields: str = "",
+        limit: int = 0,
     ) -> Object:
-        """A meta.k8s.io/v1 Table."""
-        query = _selectors(labels, fields)
+        """A meta.k8s.io/v1 Table. `limit`: at most so many rows; 0: all."""
+        query = _selectors(labels, fields) | ({"limit": str(limit)} if limit else {})
         path = self.path(type_, namespace, name)
         return self._json("GET", path, params=query, headers={"Accept": TABLE})
 
@@ -225,24 +318,31 @@ class Client:
         labels: str = "",
         since: str = "",
         timeout: float | None = None,
+        table: bool = False,
     ) -> Iterator[Object]:
-        """Watch events (`type`, `object`), until the server or `timeout` seconds end it."""
-        query = {"watch": "1", **_selectors(labels, fields)}
+        """Watch events (`type`, `object`), until the server or `timeout` seconds end it; bookmarks
+        are among them. With `table` each object is a Table of one row. Raises Refused (410) when
+        `since` is too old to go on from."""
+        query = {"watch": "1", "allowWatchBookmarks": "true", **_selectors(labels, fields)}
         if since:
             query["resourceVersion"] = since
         if timeout is not None:
             query["timeoutSeconds"] = str(max(1, int(timeout)))
-        limits = httpx.Timeout(timeout, connect=10.0) if timeout else httpx.Timeout(None)
-        with self._stream(self.path(type_, namespace), query, limits) as response:
+        silence = min(timeout, WATCH_SILENCE) if timeout is not None else WATCH_SILENCE
+        limits = httpx.Timeout(silence, connect=10.0)
+        headers = {"Accept": TABLE} if table else {}
+        with self._stream(self.path(type_, namespace), query, limits, headers) as lines:
             try:
-                for line in response.iter_lines():
+                for line in lines:
                     if line:
-                        yield json.loads(line)
+                        yield _watched(json.loads(line))
             except httpx.ReadTimeout:
                 return
 
-    def create(self, type_: ResourceType, namespace: str | None, body: Object) -> Object:
-        query = {"fieldManager": MANAGER, "fieldValidation": "Strict"}
+    def create(
+        self, type_: ResourceType, namespace: str | None, body: Object, *, dry_run: bool = False
+    ) -> Object:
+        query = _writing(dry_run=dry_run)
         return self._json("POST", self.path(type_, namespace), params=query, body=body)
 
     def apply(
@@ -255,29 +355,36 @@ class Client:
         dry_run: bool = False,
     ) -> Object:
         """Server-side apply."""
-        query = {"fieldManager": MANAGER, "fieldValidation": "Strict"}
-        query |= {"force": "true"} if force else {}
-        query |= {"dryRun": "All"} if dry_run else {}
+        query = _writing(dry_run=dry_run) | ({"force": "true"} if force else {})
         path = self.path(type_, namespace, body["metadata"]["name"])
         headers = {"Content-Type": "application/apply-patch+yaml"}
         return self._json("PATCH", path, params=query, body=body, headers=headers)
 
     def replace(self, type_: ResourceType, namespace: str | None, body: Object) -> Object:
-        query = {"fieldManager": MANAGER, "fieldValidation": "Strict"}
         path = self.path(type_, namespace, body["metadata"]["name"])
-        return self._json("PUT", path, params=query, body=body)
+        return self._json("PUT", path, params=_writing(), body=body)
 
     def patch(
-        self, type_: ResourceType, namespace: str | None, name: str, change: Any, *, style: str
+        self,
+        type_: ResourceType,
+        namespace: str | None,
+        name: str,
+        change: Any,
+        *,
+        style: str,
+        sub: str = "",
     ) -> Object:
-        """`style`: `merge` (RFC 7386) or `json` (RFC 6902)."""
+        """`style`: `merge` (RFC 7386) or `json` (RFC 6902). `sub`: a subresource to write to."""
         headers = {"Content-Type": f"application/{style}-patch+json"}
-        query = {"fieldManager": MANAGER, "fieldValidation": "Strict"}
-        path = self.path(type_, namespace, name)
-        return self._json("PATCH", path, params=query, body=change, headers=headers)
+        path = self.path(type_, namespace, name, sub)
+        return self._json("PATCH", path, params=_writing(), body=change, headers=headers)
 
-    def delete(self, type_: ResourceType, namespace: str | None, name: str) -> Object:
-        return self._json("DELETE", self.path(type_, namespace, name))
+    def delete(
+        self, type_: ResourceType, namespace: str | None, name: str, *, dry_run: bool = False
+    ) -> Object:
+        """The Status of what is gone; or the object itself, while it waits for its finalizers."""
+        query = {"dryRun": "All"} if dry_run else {}
+        return self._json("DELETE", self.path(type_, namespace, name), params=query)
 
     def read(self, path: str, **query: str) -> Object:
         """GET of any path of the API."""
@@ -285,10 +392,10 @@ class Client:
 
     def lines(self, path: str, *, follow: bool, **query: str) -> Iterator[str]:
         """Lines of a text answer; with `follow` as they come, without end."""
-        limits = httpx.Timeout(None, connect=10.0) if follow else TIMEOUT
+        limits = httpx.Timeout(None, connect=10.0) if follow else self._timeout
         query |= {"follow": "true"} if follow else {}
-        with self._stream(path, query, limits) as response:
-            yield from response.iter_lines()
+        with self._stream(path, query, limits) as lines:
+            yield from lines
 
     # -- transport --
 
@@ -307,43 +414,102 @@ class Client:
             response = self._http.request(
                 method, path, params=params, content=content, headers=sent
             )
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise self._unreachable(error) from None
         if response.is_error:
-            raise _refusal(response)
-        answer: Object = response.json()
+            raise self._refusal(response)
+        for text in _WARNING.findall(response.headers.get("warning", "")):
+            self._warn(re.sub(r"\\(.)", r"\1", text))
+        try:
+            answer: Object = response.json()
+        except ValueError:
+            raise ClientError(
+                f"cannot understand {self._http.base_url}: it answers, but not with JSON",
+                "is the kubeconfig's server a fleet's address for operators?",
+            ) from None
         return answer
 
-    def _stream(self, path: str, query: Mapping[str, str], limits: httpx.Timeout) -> _CheckedStream:
-        return _CheckedStream(self, self._http.stream("GET", path, params=query, timeout=limits))
+    @contextlib.contextmanager
+    def _stream(
+        self,
+        path: str,
+        query: Mapping[str, str],
+        limits: httpx.Timeout,
+        headers: Mapping[str, str] | None = None,
+    ) -> Iterator[Iterator[str]]:
+        """Lines as they come. What fails later fails in the same way as what fails at once."""
+        try:
+            with self._http.stream(
+                "GET", path, params=query, timeout=limits, headers=headers
+            ) as response:
+                if response.is_error:
+                    response.read()
+                    raise self._refusal(response)
+                yield response.iter_lines()
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from None
 
-    def _unreachable(self, error: httpx.HTTPError) -> ClientError:
+    def _unreachable(self, error: Exception) -> ClientError:
+        server = str(self._http.base_url).rstrip("/")
+        why = str(error) or type(error).__name__
+        if "CERTIFICATE_VERIFY_FAILED" in why:
+            return ClientError(
+                f"cannot trust the fleet at {server}: its certificate is not what the kubeconfig "
+                f"says ({why.rpartition(': ')[2]})",
+                "the kubeconfig is another fleet's, or the fleet was set up anew",
+            )
         return ClientError(
-            f"cannot reach the fleet at {self._http.base_url}: {error}",
+            f"cannot reach the fleet at {server}: {why}",
             "is it running, and is the kubeconfig its own?",
         )
 
-
-class _CheckedStream:
-    """A streamed response whose error status became an exception before the first line."""
-
-    def __init__(self, client: Client, stream: Any) -> None:
-        self._client = client
-        self._stream = stream
-
-    def __enter__(self) -> httpx.Response:
+    def _refusal(self, response: httpx.Response) -> Refused:
         try:
-            response: httpx.Response = self._stream.__enter__()
-        except httpx.HTTPError as error:
-            raise self._client._unreachable(error) from None
-        if response.is_error:
-            response.read()
-            self._stream.__exit__(None, None, None)
-            raise _refusal(response)
-        return response
+            status = response.json()
+        except ValueError:
+            status = {}
+        if not isinstance(status, dict):
+            status = {}
+        code, reason = response.status_code, status.get("reason", "")
+        message = status.get("message") or f"the fleet answered {code}"
+        if code == 401:
+            server = str(self._http.base_url).rstrip("/")
+            message = f"cannot log in to the fleet at {server}: it does not know who this is"
+        return Refused(code, reason, message, _hint(code, reason, status))
 
-    def __exit__(self, *what: object) -> None:
-        self._stream.__exit__(*what)
+
+def _hint(code: int, reason: str, status: Object) -> str:
+    details = status.get("details") or {}
+    if code == 401:
+        return "the kubeconfig's token or certificate is another fleet's, or has expired"
+    if code == 404 and details.get("name"):
+        return f"`edgevirt get {details.get('kind', '')}` lists those that are there"
+    if code == 409 and reason == "Conflict":
+        causes = {cause.get("reason") for cause in details.get("causes", ())}
+        if "FieldManagerConflict" in causes:
+            return "--force-conflicts takes the fields over"
+        if "InUse" not in causes:
+            return "somebody changed it meanwhile: read it again, then repeat"
+    return ""
+
+
+def _watched(event: Object) -> Object:
+    """Raises Refused when the event says that the watch cannot go on."""
+    if event["type"] == "ERROR":
+        status = event["object"]
+        code, reason = int(status.get("code", 500)), status.get("reason", "")
+        raise Refused(code, reason, status.get("message", "cannot go on watching"))
+    return event
+
+
+def _segment(text: str) -> str:
+    """Of a path. No name needs it; a mistyped one must not become another path."""
+    return urllib.parse.quote(text, safe="")
+
+
+def _writing(*, dry_run: bool = False) -> dict[str, str]:
+    query = {"fieldManager": MANAGER, "fieldValidation": "Strict"}
+    return query | ({"dryRun": "All"} if dry_run else {})
 
 
 def _selectors(labels: str, fields: str) -> dict[str, str]:
@@ -351,28 +517,18 @@ def _selectors(labels: str, fields: str) -> dict[str, str]:
     return {name: value for name, value in query.items() if value}
 
 
-def _refusal(response: httpx.Response) -> Refused:
-    try:
-        status = response.json()
-    except ValueError:
-        status = {}
-    if not isinstance(status, dict):
-        status = {}
-    message = status.get("message") or f"the fleet answered {response.status_code}"
-    hint = ""
-    if response.status_code == 401:
-        hint = "the kubeconfig's token or certificate isn't known to this fleet"
-    elif response.status_code == 409 and status.get("reason") == "Conflict":
-        hint = "somebody changed it meanwhile: read it again, then repeat"
-    return Refused(response.status_code, status.get("reason", ""), message, hint)
-
-
 def _tls_context(connection: Connection) -> ssl.SSLContext:
-    context = ssl.create_default_context(cadata=connection.ca or None)
-    if connection.certificate:
-        # OpenSSL takes a client key from a file only: a private one, gone at once.
-        with tempfile.NamedTemporaryFile("w", suffix=".pem") as pair:
-            pair.write(connection.certificate + "\n" + connection.key)
-            pair.flush()
-            context.load_cert_chain(pair.name)
+    """Raises ClientError when the kubeconfig's material is unusable."""
+    try:
+        context = ssl.create_default_context(cadata=connection.ca or None)
+        if connection.certificate:
+            # OpenSSL takes a client key from a file only: a private one, gone at once.
+            with tempfile.NamedTemporaryFile("w", suffix=".pem") as pair:
+                pair.write(connection.certificate + "\n" + connection.key)
+                pair.flush()
+                context.load_cert_chain(pair.name)
+    except (ssl.SSLError, ValueError) as error:
+        raise ClientError(
+            f"cannot use the kubeconfig's certificates for {connection.server}: {error}"
+        ) from None
     return context

@@ -1,170 +1,249 @@
-"""What every verb shares: the connection, the namespace, how output and errors look."""
+"""What every verb shares: the connection, the project, the words for objects, how errors look."""
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import functools
-import json
-import sys
-from collections.abc import Callable, Iterator
+import http
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
-import yaml
-from rich.console import Console
-from rich.table import Table
 
-from edgevirt.client import (
-    Client,
-    ClientError,
-    Object,
-    ResourceType,
-    kubeconfig_path,
-    load_connection,
+if TYPE_CHECKING:
+    from edgevirt.client import Client, Object, ResourceType
+
+ALIASES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "node": "edgenodes",
+        "nodes": "edgenodes",
+        "instance": "appinstances",
+        "instances": "appinstances",
+        "request": "enrollmentrequests",
+        "requests": "enrollmentrequests",
+        "network": "networkinstances",
+        "networks": "networkinstances",
+        "project": "namespaces",
+        "projects": "namespaces",
+    }
 )
+"""Words that people say for kinds, besides those that the fleet itself tells."""
 
-F = TypeVar("F", bound=Callable[..., Any])
 
-out = Console(highlight=False, soft_wrap=True)
-"""Results. Errors go to stderr through click."""
+class Failure(click.ClickException):
+    """«cannot X: why», and a hint on what to do. `code`: the exit status."""
+
+    def __init__(self, why: str, hint: str = "", code: int = 1) -> None:
+        super().__init__(why)
+        self.hint = hint
+        self.exit_code = code  # type: ignore[misc]  # click has it per class; diff needs another
+
+
+def fail(why: str, hint: str = "") -> NoReturn:
+    raise Failure(why, hint)
+
+
+def tell_failure(why: str, hint: str = "") -> None:
+    """On stderr, where results never go."""
+    click.secho(f"edgevirt: {why}", err=True, fg="red")
+    if hint:
+        click.echo(f"  hint: {hint}", err=True)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A kind, and the objects of it that are meant; no names: all."""
+
+    type: ResourceType
+    names: tuple[str, ...] = ()
 
 
 @dataclass
 class Session:
-    """One run of the command: connects when a verb first needs the fleet."""
+    """One run of the command: connects when a verb first needs the fleet.
 
-    kubeconfig: str | None
-    context: str | None
-    namespace: str | None
+    `patience`: seconds that an answer may take; None: as long as the client waits by itself.
+    """
+
+    kubeconfig: str | None = None
+    context: str | None = None
+    namespace: str | None = None
+    patience: float | None = None
 
     @functools.cached_property
     def client(self) -> Client:
-        path = kubeconfig_path(self.kubeconfig)
-        return Client(load_connection(path, self.context))
+        import httpx
+
+        from edgevirt.client import TIMEOUT, Client, kubeconfig_paths, load_connection
+
+        connection = load_connection(*kubeconfig_paths(self.kubeconfig), context=self.context)
+        timeout = TIMEOUT if self.patience is None else httpx.Timeout(self.patience)
+        return Client(connection, timeout=timeout, warn=_warn)
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if "client" in self.__dict__:
+            self.__dict__.pop("client").close()
 
     def scope(self, type_: ResourceType, all_namespaces: bool = False) -> str | None:
         """The namespace to ask in; None for kinds without one, or for all of them."""
         if not type_.namespaced or all_namespaces:
             return None
+        return self.project
+
+    @property
+    def project(self) -> str:
         return self.namespace or self.client.namespace
 
-    def target(self, words: tuple[str, ...]) -> tuple[ResourceType, tuple[str, ...]]:
-        """`TYPE`, `TYPE NAME…` or `TYPE/NAME` → the type and the names."""
+    # -- words --
+
+    def type_of(self, word: str) -> ResourceType:
+        """By any word for a kind. Raises Failure, which names those that come near."""
+        for found in self.client.types():
+            if found.answers_to(ALIASES.get(word.lower(), word)):
+                return found
+        known = [word for type_ in self.client.types() for word in (*type_.words, *ALIASES)]
+        near = difflib.get_close_matches(word.lower(), known, 1)
+        plurals = ", ".join(sorted(type_.plural for type_ in self.client.types()))
+        hint = f"did you mean {near[0]}?" if near else f"there are {plurals}"
+        fail(f"cannot find a kind called {word!r}", hint)
+
+    def targets(self, words: Sequence[str]) -> list[Target]:
+        """From `TYPE[,TYPE…] [NAME…]`, or `TYPE/NAME…` of any types."""
         if not words:
-            raise ClientError(
-                "cannot tell what to act on: no TYPE given", "try `edgevirt get nodes`"
-            )
-        if "/" in words[0]:
-            pairs = [word.split("/", 1) for word in words]
-            if any(len(pair) != 2 or pair[0] != pairs[0][0] for pair in pairs):
-                raise ClientError(
-                    "cannot mix TYPE/NAME of different types", "one type for each command"
-                )
-            return self.client.type_of(pairs[0][0]), tuple(pair[1] for pair in pairs)
-        return self.client.type_of(words[0]), words[1:]
+            fail("cannot tell what is meant: no TYPE given", "such as nodes, or app/hello")
+        if not any("/" in word for word in words):
+            kinds = [word for word in words[0].split(",") if word]
+            return [Target(self.type_of(kind), tuple(words[1:])) for kind in kinds]
+        found: dict[ResourceType, list[str]] = {}
+        for word in words:
+            kind, slash, name = word.partition("/")
+            if not (slash and kind and name) or "/" in name:
+                fail(f"cannot tell what {word!r} is among TYPE/NAME", "give each as TYPE/NAME")
+            found.setdefault(self.type_of(kind), []).append(name)
+        return [Target(type_, tuple(names)) for type_, names in found.items()]
 
-    def one(self, words: tuple[str, ...]) -> tuple[ResourceType, str]:
-        type_, names = self.target(words)
-        if len(names) != 1:
-            raise ClientError(f"cannot act on {len(names)} names: give one", "TYPE/NAME")
-        return type_, names[0]
+    def one(self, words: Sequence[str]) -> tuple[ResourceType, str]:
+        """The only object that the words name."""
+        targets = self.targets(words)
+        names = [name for target in targets for name in target.names]
+        if len(targets) != 1 or len(names) != 1:
+            fail(f"cannot tell which one is meant: {len(names)} names given", "TYPE/NAME")
+        return targets[0].type, names[0]
+
+    def objects(
+        self, words: Sequence[str], labels: str = ""
+    ) -> Iterator[tuple[ResourceType, str | None, str]]:
+        """(type, namespace, name) of each that is meant, by name or by label selector."""
+        for target in self.targets(words):
+            scope = self.scope(target.type)
+            names: Sequence[str] = target.names
+            if labels and names:
+                fail("cannot take names and a selector together", "give one of them")
+            if labels:
+                listed = self.client.list(target.type, scope, labels=labels)["items"]
+                names = [body["metadata"]["name"] for body in listed]
+            elif not names:
+                fail(f"cannot tell which {target.type.plural} are meant", "TYPE/NAME, or -l")
+            for name in names:
+                yield target.type, scope, name
 
 
-def verb(function: F) -> F:
-    """Turns what the client refuses into one sentence, a hint, and exit status 1."""
+def session_of(context: click.Context) -> Session:
+    """Made by whoever asks first, options of the command line or the shell's completion."""
+    return context.find_root().ensure_object(Session)
 
-    @functools.wraps(function)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
+
+def _remember(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    session = session_of(context)
+    if value is not None:
+        setattr(session, str(parameter.name), value)
+
+
+def connection_options(*, hidden: bool) -> list[click.Parameter]:
+    """Where the fleet is and which project is meant: before the verb, or behind it."""
+    from edgevirt.cli.completing import complete_namespace
+
+    def option(*names: str, **more: Any) -> click.Option:
+        return click.Option(names, expose_value=False, callback=_remember, **more)
+
+    return [
+        option(
+            "-n", "--namespace", metavar="PROJECT", help="Default: the context's.",
+            shell_complete=complete_namespace,
+        ),
+        option("--context", metavar="NAME", help="Of the kubeconfig.", hidden=hidden),
+        option(
+            "--kubeconfig", metavar="FILE", help="Default: $KUBECONFIG, then ~/.kube/config.",
+            hidden=hidden,
+        ),
+    ]  # fmt: skip
+
+
+class Verb(click.Command):
+    """A command that speaks to the fleet: what the fleet refuses ends it with one sentence."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.params += connection_options(hidden=True)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from edgevirt.client import ClientError
+
         try:
-            return function(*args, **kwargs)
+            with session_of(ctx):
+                return super().invoke(ctx)
         except ClientError as error:
-            fail(str(error), error.hint)
-
-    return wrapped  # type: ignore[return-value]
+            raise Failure(str(error), error.hint) from None
 
 
-def fail(why: str, hint: str = "") -> None:
-    click.secho(f"edgevirt: {why}", err=True, fg="red")
-    if hint:
-        click.echo(f"  hint: {hint}", err=True)
-    sys.exit(1)
+class Attempts:
+    """One verb on several objects: what is refused of one is told, and the others go on."""
+
+    def __init__(self) -> None:
+        self._failed = False
+
+    @contextlib.contextmanager
+    def each(self) -> Iterator[None]:
+        from edgevirt.client import Refused
+
+        try:
+            yield
+        except (Refused, Failure) as error:
+            if isinstance(error, Refused) and error.code == http.HTTPStatus.UNAUTHORIZED:
+                raise
+            tell_failure(str(error), error.hint)
+            self._failed = True
+
+    def finish(self) -> None:
+        """Exit status 1 when something was refused."""
+        if self._failed:
+            raise click.exceptions.Exit(1)
 
 
-def read_manifests(files: tuple[str, ...]) -> Iterator[Object]:
-    """Objects of YAML or JSON files, directories (by file name) or `-` for stdin."""
-    for name in files:
-        for label, text in _texts(name):
-            try:
-                documents = list(yaml.safe_load_all(text))
-            except yaml.YAMLError as error:
-                raise ClientError(f"cannot read {label}: {error}") from None
-            for document in documents:
-                if document is None:
-                    continue
-                if not isinstance(document, dict) or "kind" not in document:
-                    raise ClientError(
-                        f"cannot use {label}: a document in it is no object",
-                        "each needs apiVersion, kind and metadata.name",
-                    )
-                if document["kind"] == "List":
-                    yield from document.get("items", ())
-                else:
-                    yield document
-
-
-def _texts(name: str) -> Iterator[tuple[str, str]]:
-    from pathlib import Path
-
-    if name == "-":
-        yield "stdin", sys.stdin.read()
+def confirm(question: str, *, yes: bool) -> None:
+    """Asks before what cannot be undone. Raises Failure unless the answer is yes."""
+    if yes:
         return
-    path = Path(name)
-    if path.is_dir():
-        found = sorted(p for p in path.iterdir() if p.suffix in {".yaml", ".yml", ".json"})
-        if not found:
-            raise ClientError(f"cannot find a manifest in {name}: no .yaml, .yml or .json there")
-    elif path.exists():
-        found = [path]
-    else:
-        raise ClientError(f"cannot read {name}: there is no such file")
-    for file in found:
-        yield str(file), file.read_text()
-
-
-def show_table(table: Object, *, wide: bool, with_namespace: bool, header: bool = True) -> None:
-    """A meta.k8s.io/v1 Table, as the server made it."""
-    columns = [
-        (index, column["name"])
-        for index, column in enumerate(table["columnDefinitions"])
-        if wide or not column.get("priority")
-    ]
-    grid = Table(box=None, pad_edge=False, show_header=header, header_style="bold")
-    if with_namespace:
-        grid.add_column("NAMESPACE", no_wrap=True)
-    for _, name in columns:
-        grid.add_column(name.upper(), no_wrap=True)
-    for row in table["rows"]:
-        cells = [_cell(row["cells"][index]) for index, _ in columns]
-        if with_namespace:
-            cells.insert(0, row["object"]["metadata"].get("namespace", ""))
-        grid.add_row(*cells)
-    out.print(grid)
-
-
-def _cell(value: object) -> str:
-    return "<none>" if value is None or value == "" else str(value)
-
-
-def show_object(body: Object, form: str) -> None:
-    """`form`: yaml or json."""
-    if form == "json":
-        click.echo(json.dumps(body, indent=2))
-    else:
-        click.echo(yaml.safe_dump(body, sort_keys=False), nl=False)
+    try:
+        agreed = click.confirm(question, err=True)
+    except click.Abort:
+        click.echo(err=True)
+        fail("cannot go on without an answer: nothing was changed", "-y answers yes")
+    if not agreed:
+        fail("nothing was changed")
 
 
 def reference(body: Object) -> str:
-    """`kind/name`, as kubectl prints it."""
-    group = body["apiVersion"].split("/")[0] if "/" in body["apiVersion"] else ""
-    kind = body["kind"].lower() + (f".{group}" if group else "")
-    return f"{kind}/{body['metadata']['name']}"
+    """`kind/name`, as people type it."""
+    meta = body["metadata"]
+    return f"{body['kind'].lower()}/{meta.get('name') or meta['generateName'] + '…'}"
+
+
+def _warn(text: str) -> None:
+    click.secho(f"edgevirt: warning: {text}", err=True, fg="yellow")

@@ -2,82 +2,140 @@
 
 from __future__ import annotations
 
+import json
+import re
+from typing import TYPE_CHECKING, Any, Final
+
 import click
-from rich.table import Table
 
-from edgevirt.cli.session import Session, out, verb
-from edgevirt.client import ClientError, Refused
+from edgevirt.cli.completing import complete_logged
+from edgevirt.cli.session import Session, Verb, fail
+from edgevirt.cli.tables import age, echo_table, size
+from edgevirt.cli.wait import Duration
+
+if TYPE_CHECKING:
+    from edgevirt.client import ResourceType
+
+_LINE: Final = re.compile(r"(\S+) (\S+) ([^:]*): (.*)")
+"""A node's line as the fleet writes it: time, severity, source, text."""
+_COLORS: Final = {"warning": "yellow", "warn": "yellow", "error": "red", "fatal": "red"}
+_SERVICE_WIDTH: Final = 10
+_LEVEL_WIDTH: Final = 7
+_NOT_FOUND: Final = 404
 
 
-@click.command()
-@click.argument("target", metavar="APPINSTANCE | node/NAME | TYPE/NAME")
+@click.command(cls=Verb)
+@click.argument("target", metavar="APPINSTANCE | node/NAME", shell_complete=complete_logged)
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes.")
-@click.option("--tail", default=200, show_default=True, help="Lines to begin with.")
-@click.option("--since", default=0, help="Only the last so many seconds.")
+@click.option("--tail", type=click.IntRange(0), default=200, show_default=True,
+              help="Lines to begin with.")  # fmt: skip
+@click.option("--since", type=Duration(), metavar="DURATION", help="Only the last 30s, 5m, 2h….")
+@click.option("--timestamps", is_flag=True, help="Of an app's lines; a node's have them anyway.")
 @click.pass_obj
-@verb
-def logs(session: Session, target: str, follow: bool, tail: int, since: int) -> None:
-    """What an app printed, or what a node's services tell."""
-    word = target if "/" in target else f"appinstance/{target}"
-    type_, name = session.one((word,))
+def logs(
+    session: Session, target: str, follow: bool, tail: int, since: float | None, timestamps: bool
+) -> None:
+    """Show what an app printed, or what a node's services tell.
+
+    Such as `edgevirt logs hello -f`, `edgevirt logs node/factory-7 --since 10m`.
+    """
+    type_, name = session.one((target if "/" in target else f"appinstances/{target}",))
     if type_.kind not in {"AppInstance", "EdgeNode"}:
-        raise ClientError(
-            f"cannot show logs of a {type_.kind}", "app instances and nodes have them"
+        fail(
+            f"cannot show logs of {type_.singular}/{name}: it has none",
+            "app instances and nodes have them",
         )
+    query = {"tailLines": str(tail)}
+    if since is not None:
+        query["sinceSeconds"] = str(max(round(since), 1))
+    if timestamps:
+        query["timestamps"] = "true"
     path = session.client.path(type_, session.scope(type_), name, "log")
-    query = {"tailLines": str(tail)} | ({"sinceSeconds": str(since)} if since else {})
     for line in session.client.lines(path, follow=follow, **query):
-        click.echo(line)
+        click.echo(node_line(line) if type_.kind == "EdgeNode" else line)
 
 
-@click.command()
+def node_line(line: str) -> str:
+    """`time service level text`, in columns; what has another form stays as it is."""
+    found = _LINE.fullmatch(line)
+    if found is None:
+        return line
+    stamp, level, service, text = found.groups()
+    head = f"{stamp} {service:<{_SERVICE_WIDTH}} {level:<{_LEVEL_WIDTH}} "
+    return click.style(head, fg=_COLORS.get(level)) + _said(text)
+
+
+def _said(text: str) -> str:
+    """EVE's own services write JSON: the message, and why, is what people look for."""
+    if not text.startswith("{"):
+        return text
+    try:
+        entry = json.loads(text)
+    except ValueError:
+        return text
+    if not isinstance(entry, dict) or not isinstance(entry.get("msg"), str):
+        return text
+    error = entry.get("error")
+    message: str = entry["msg"].rstrip()
+    return f"{message}: {error}" if isinstance(error, str) else message
+
+
+# -- top --
+
+
+@click.command(cls=Verb)
 @click.argument("what", type=click.Choice(["nodes", "node", "apps", "app"]), default="nodes")
+@click.argument("names", nargs=-1, metavar="[NAME…]")
+@click.option("-l", "--selector", "labels", default="", help="Label selector: a=b,c in (d,e).")
+@click.option("-A", "--all-namespaces", "everywhere", is_flag=True, help="Of every project.")
 @click.pass_obj
-@verb
-def top(session: Session, what: str) -> None:
-    """What nodes, or apps, use of their machines right now."""
+def top(session: Session, what: str, names: tuple[str, ...], labels: str, everywhere: bool) -> None:
+    """Show what nodes, or app instances, use of their machines."""
     apps = what.startswith("app")
-    type_ = session.client.type_of("appinstance" if apps else "edgenode")
-    scope = session.scope(type_)
-    grid = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("NAME", "CPU", "MEMORY", "DISK", "RECEIVED", "SENT", "AS OF"):
-        grid.add_column(title, no_wrap=True)
-    for body in session.client.list(type_, scope)["items"]:
-        name = body["metadata"]["name"]
-        try:
-            metrics = session.client.read(session.client.path(type_, scope, name, "metrics"))
-        except Refused as refused:
-            if refused.code != 404:
-                raise
-            grid.add_row(name, *["<none yet>"] * 6)
-            continue
-        grid.add_row(
-            name,
-            _cores(metrics.get("cpuMillicores")),
-            _used(metrics.get("memoryBytes"), metrics.get("memoryLimitBytes")),
-            _used(metrics.get("diskBytes"), metrics.get("diskLimitBytes")),
-            _size(metrics.get("receivedBytes")),
-            _size(metrics.get("sentBytes")),
-            str(metrics.get("timestamp", "")),
-        )
-    out.print(grid)
+    type_ = session.type_of("appinstances" if apps else "edgenodes")
+    scope = session.scope(type_, everywhere)
+    if names:
+        bodies = [session.client.get(type_, scope, name) for name in names]
+    else:
+        bodies = session.client.list(type_, scope, labels=labels)["items"]
+    if not bodies:
+        click.echo(f"there are no {type_.plural}", err=True)
+        return
+    titles = ["name", *(["node"] if apps else []), "cpu", "memory", "disk", "received", "sent"]
+    rows = []
+    for body in bodies:
+        meta = body["metadata"]
+        row = [meta["namespace"]] if everywhere else []
+        row += [meta["name"], *([body["spec"]["edgeNode"]] if apps else [])]
+        rows.append([*row, *_usage(session, type_, meta["namespace"], meta["name"])])
+    echo_table([*(["namespace"] if everywhere else []), *titles, "as of"], rows)
 
 
-def _cores(millicores: float | None) -> str:
-    return "<none>" if millicores is None else f"{millicores:.0f}m"
+def _usage(session: Session, type_: ResourceType, scope: str, name: str) -> list[str]:
+    from edgevirt.client import Refused
+
+    try:
+        usage = session.client.read(session.client.path(type_, scope, name, "metrics"))
+    except Refused as refused:
+        if refused.code != _NOT_FOUND:
+            raise
+        return ["-"] * 5 + ["never"]
+    return [
+        _cores(usage.get("cpuMillicores")),
+        _used(usage.get("memoryBytes"), usage.get("memoryLimitBytes")),
+        _used(usage.get("diskBytes"), usage.get("diskLimitBytes")),
+        size(usage.get("receivedBytes")),
+        size(usage.get("sentBytes")),
+        f"{age(usage.get('timestamp'))} ago",
+    ]
+
+
+def _cores(millicores: Any) -> str:
+    """Thousandths of a core. The first two reports make the first figure."""
+    return "-" if millicores is None else f"{millicores:.0f}m"
 
 
 def _used(value: float | None, limit: float | None) -> str:
     if value is None:
-        return "<none>"
-    return _size(value) + (f" of {_size(limit)}" if limit else "")
-
-
-def _size(value: float | None) -> str:
-    if value is None:
-        return "<none>"
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TiB"
+        return "-"
+    return size(value) + (f"/{size(limit)} ({value / limit:.0%})" if limit else "")

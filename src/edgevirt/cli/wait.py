@@ -1,0 +1,159 @@
+"""wait: for scripts, until objects are as they should be."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from edgevirt.cli import jsonpath
+from edgevirt.cli.completing import complete_objects
+from edgevirt.cli.session import Session, Verb, fail
+
+if TYPE_CHECKING:
+    from edgevirt.client import Object, ResourceType
+
+_HINT: Final = "condition=Ready, delete, create, or jsonpath='{.status.state}'=RUNNING"
+_GONE: Final = 410
+_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhd]?)")
+_UNITS: Final = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+Holds = Callable[["Object | None"], bool]
+"""Whether an object, or its absence, is what is waited for."""
+
+
+class Duration(click.ParamType[float]):
+    """`30`, `30s`, `1h30m`: seconds."""
+
+    name = "duration"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        text = str(value)
+        parts = list(_PART.finditer(text))
+        if not text or "".join(part[0] for part in parts) != text:
+            self.fail(f"{text!r} is no duration such as 30s, 5m or 1h30m", param, ctx)
+        return sum(float(part[1]) * _UNITS[part[2]] for part in parts)
+
+
+@click.command(cls=Verb)
+@click.argument(
+    "words",
+    nargs=-1,
+    required=True,
+    metavar="TYPE NAME… | TYPE/NAME…",
+    shell_complete=complete_objects,
+)
+@click.option("--for", "wanted", required=True,
+              metavar="condition=NAME[=VALUE]|delete|create|jsonpath=PATH[=VALUE]")  # fmt: skip
+@click.option("-l", "--selector", "labels", default="", help="Label selector: a=b,c in (d,e).")
+@click.option("--timeout", type=Duration(), default="30s", show_default=True)
+@click.pass_obj
+def wait(
+    session: Session, words: tuple[str, ...], wanted: str, labels: str, timeout: float
+) -> None:
+    """Wait until objects have a condition or a value, are there, or are gone.
+
+    A condition counts only when it was seen of the object's present spec.
+    """
+    holds = _parse(wanted)
+    deadline = time.monotonic() + timeout
+    for type_, scope, name in session.objects(words, labels):
+        _Wait(session, type_, scope, name, wanted).until(holds, deadline)
+        click.echo(f"{type_.singular}/{name}: {_met(wanted)}")
+
+
+def _met(wanted: str) -> str:
+    return {"delete": "deleted", "create": "created"}.get(wanted, "condition met")
+
+
+@dataclass(frozen=True)
+class _Wait:
+    session: Session
+    type: ResourceType
+    scope: str | None
+    name: str
+    wanted: str
+
+    def until(self, holds: Holds, deadline: float) -> None:
+        """Asks once at least, however short the time is."""
+        while not self._look(holds, deadline - time.monotonic()):
+            if time.monotonic() >= deadline:
+                fail(
+                    f"cannot wait longer for {self.type.singular}/{self.name}: {self.wanted} "
+                    "did not come",
+                    f"edgevirt describe {self.type.singular}/{self.name}",
+                )
+
+    def _look(self, holds: Holds, seconds: float) -> bool:
+        """At what is, then at what comes until the watch ends."""
+        from edgevirt.client import Refused
+
+        client, field = self.session.client, f"metadata.name={self.name}"
+        listed = client.list(self.type, self.scope, fields=field)
+        present = next(iter(listed["items"]), None)
+        if holds(present):
+            return True
+        if present is None and self.wanted != "create":
+            client.get(self.type, self.scope, self.name)  # it says that there is none
+        if seconds <= 0:
+            return False
+        since = listed["metadata"]["resourceVersion"]
+        try:
+            for event in client.watch(
+                self.type, self.scope, fields=field, since=since, timeout=seconds
+            ):
+                gone = event["type"] == "DELETED"
+                if event["type"] != "BOOKMARK" and holds(None if gone else event["object"]):
+                    return True
+        except Refused as refused:
+            if refused.code != _GONE:
+                raise
+        return False
+
+
+def _parse(wanted: str) -> Holds:
+    if wanted == "delete":
+        return lambda body: body is None
+    if wanted == "create":
+        return lambda body: body is not None
+    how, _, rest = wanted.partition("=")
+    if how == "condition" and rest:
+        name, _, status = rest.partition("=")
+        return lambda body: body is not None and _has_condition(body, name, status or "True")
+    if how == "jsonpath" and rest:
+        path, value = _split_path(rest)
+        return lambda body: body is not None and _has_value(body, path, value)
+    fail(f"cannot wait for {wanted!r}", _HINT)
+
+
+def _split_path(rest: str) -> tuple[str, str | None]:
+    """`{.a.b}=value` → the path and the value; None: any."""
+    braced = re.fullmatch(r"\{([^}]*)\}(?:=(.*))?", rest, re.DOTALL)
+    if braced:
+        return braced[1], braced[2]
+    path, equals, value = rest.partition("=")
+    return path, value if equals else None
+
+
+def _has_value(body: Object, path: str, value: str | None) -> bool:
+    found = jsonpath.find(path, body)
+    if value is None:
+        return bool(found)
+    return any(jsonpath.text(inner) == value for inner in found)
+
+
+def _has_condition(body: Object, name: str, value: str) -> bool:
+    status = body.get("status") or {}
+    generation = body["metadata"].get("generation", 0)
+    for condition in status.get("conditions", ()):
+        if condition["type"].lower() == name.lower():
+            seen = condition.get("observedGeneration", status.get("observedGeneration"))
+            fresh = seen is None or int(seen) >= int(generation)
+            return fresh and str(condition["status"]).lower() == value.lower()
+    return False
