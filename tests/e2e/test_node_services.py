@@ -87,6 +87,7 @@ def test_the_machines_files_are_read_only_and_its_run_directory_is_not_seen(node
     mounts = Path(f"/proc/{node.init}/mountinfo").read_text().splitlines()
     options = {line.split()[4]: line.split()[5] for line in mounts}
     assert "ro" in options["/"].split(",")
+    assert {"nosuid", "nodev"} <= set(options["/run/edgevirt/persist"].split(","))
     assert sorted(os.listdir(f"/proc/{node.init}/root/run")) == ["edgevirt"]
 
 

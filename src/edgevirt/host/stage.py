@@ -41,6 +41,9 @@ def set_stage(persist: Path, programs: Sequence[Path]) -> None:
             (HOME / name).mkdir(parents=True)
         mount("tmpfs", HOME / "run", "tmpfs", _MS_NOSUID | _MS_NODEV, f"mode=711,size={_RUN_SIZE}")
         bind(Path(f"/proc/self/fd/{kept[persist]}"), HOME / "persist")
+        # what images bring is data: no service gets a device or another user out of it
+        flags = _MS_BIND | _MS_REMOUNT | _MS_NOSUID | _MS_NODEV
+        mount(None, HOME / "persist", None, flags, None)
         for path in hidden:
             _expose(path, kept[path])
     mount(None, Path("/"), None, _MS_BIND | _MS_REMOUNT | _MS_RDONLY, None)

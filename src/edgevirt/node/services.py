@@ -53,7 +53,7 @@ _MACHINE_WIDE: Final = frozenset(
 )
 """Capabilities over the machine itself, which making domains doesn't take."""
 
-_UNPACKING: Final = frozenset({"CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP"})
+_UNPACKING: Final = frozenset({"CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETFCAP"})
 """What gives files the owners, modes and attributes that an image says."""
 
 _NETWORKING: Final = frozenset(

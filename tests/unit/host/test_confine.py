@@ -186,6 +186,16 @@ def test_a_group_takes_a_service_in_and_is_bounded(group: Cgroup) -> None:
     assert usage.memory_limit == 64 << 20
 
 
+def test_where_groups_are_unified_each_level_passes_its_controllers_on(tmp_path: Path) -> None:
+    (tmp_path / "edge/services").mkdir(parents=True)
+    for level in (".", "edge", "edge/services"):
+        (tmp_path / level / "cgroup.controllers").write_text("cpu io memory")
+    limit_memory(Cgroup("edge/services/agent", root=tmp_path), 64 << 20)
+    assert (tmp_path / "edge/services/agent/memory.max").read_text() == str(64 << 20)
+    passing = sorted(path.parent for path in tmp_path.rglob("cgroup.subtree_control"))
+    assert passing == [tmp_path, tmp_path / "edge", tmp_path / "edge/services"]
+
+
 def test_a_service_dies_with_who_forked_it() -> None:
     """A middle process forks a confined one and is killed: the confined one must go too."""
     read_end, write_end = os.pipe()

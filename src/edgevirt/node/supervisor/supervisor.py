@@ -41,7 +41,7 @@ from edgevirt.node.supervisor.directories import prepare
 from edgevirt.node.supervisor.keeping import Ask, Keeping, Limits, Start
 from edgevirt.node.supervisor.records import log_to_file
 from edgevirt.node.supervisor.status import MESSAGE_MAX, Told
-from edgevirt.node.supervisor.warm import warm_up
+from edgevirt.node.supervisor.warm import give_back_memory, warm_up
 
 _LOG: Final = logging.getLogger("edgevirt.supervisor")
 
@@ -258,6 +258,7 @@ def supervise(
     """Runs the node's services in the present namespaces; needs root. Returns an exit code."""
     options = options or Options()
     by_name = {row.name: row for row in rows}
+    give_back_memory()
     gc.disable()
     services = {name: load(row) for name, row in by_name.items()}
     prepare(paths, services.values())

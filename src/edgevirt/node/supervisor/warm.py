@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import logging
 import tempfile
@@ -62,6 +63,24 @@ class _Reconciler:
 
     async def existing(self) -> Iterable[str]:
         return ()
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
+_LARGE: Final = 64 << 10
+
+
+def give_back_memory() -> None:
+    """What a service frees goes back to the kernel: one heap for all threads, none kept ahead.
+
+    The C library would keep a heap for each thread, and what a service once needed, for ever.
+    """
+    libc = ctypes.CDLL(None)
+    for parameter, value in (
+        (_M_ARENA_MAX, 1),
+        (_M_MMAP_THRESHOLD, _LARGE),
+        (_M_TRIM_THRESHOLD, _LARGE),
+    ):
+        libc.mallopt(parameter, value)
 
 
 def warm_up(uid: int) -> None:
