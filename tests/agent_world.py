@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,14 +21,12 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from google.protobuf.message import Message
 
-from edgevirt.fleet.device.http import HttpServer, make_tls_context
-from edgevirt.fleet.device.replies import Reply, Response
 from edgevirt.model import kinds
 from edgevirt.model.node import AgentStatus
 from edgevirt.node import agent, trust
 from edgevirt.node.paths import Paths
 from edgevirt.node.service import Context, Service, Settings
-from edgevirt.runtime import Kind, RealClock, VirtualClock
+from edgevirt.runtime import Kind, VirtualClock
 from edgevirt.runtime.memory import MemoryStore
 from edgevirt.wire import certificates, envelope
 from edgevirt.wire.certificates import Issuer, Validity
@@ -59,6 +57,10 @@ def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     )
 
 
+Reply = tuple[int, bytes]
+"""Status and body."""
+
+
 @dataclass(frozen=True)
 class Asked:
     """One request as the controller got it; `at`: virtual time."""
@@ -85,6 +87,7 @@ class Controller:
     answers: dict[str, deque[int]] = field(default_factory=dict)
     tamper: bool = False
     device: bytes = b""
+    connections: set[asyncio.Task[Any]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.root_key = new_key()
@@ -122,18 +125,35 @@ class Controller:
     def told(self, end: str, kind: type[M]) -> list[M]:
         return [kind.FromString(a.payload) for a in self.asked if a.path.endswith(end)]
 
-    # -- as HttpServer asks --
+    # -- as a server --
 
-    def body_limit(self, method: bytes, path: bytes) -> int:
-        return 1 << 20
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, kept open."""
+        task = asyncio.current_task()
+        assert task is not None
+        self.connections.add(task)
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
+                path = head.split(" ", 2)[1]
+                _, mark, length = head.partition("content-length:")
+                body = await reader.readexactly(int(length.split()[0]) if mark else 0)
+                status, answer = self._handle(path, body)
+                writer.write(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n" % (status, len(answer)))
+                writer.write(answer)
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            self.connections.discard(task)
+            writer.transport.abort()
 
-    def handle(self, method: bytes, path: bytes, body: bytes) -> Reply:
-        where = path.decode().removeprefix(BASE)
+    def _handle(self, path: str, body: bytes) -> Reply:
+        where = path.removeprefix(BASE)
         payload = self._open(where, body) if body else b""
         self.asked.append(Asked(where, payload, self.clock.now()))
         for end, statuses in self.answers.items():
             if where.endswith(end) and statuses:
-                return Response(HTTPStatus(statuses.popleft()))
+                return statuses.popleft(), b""
         return self._answer(where, payload)
 
     def _open(self, where: str, body: bytes) -> bytes:
@@ -150,29 +170,29 @@ class Controller:
 
     def _answer(self, where: str, payload: bytes) -> Reply:
         if where == "/certs":
-            return self._sealed(HTTPStatus.OK, self.certs)
+            return self._sealed(200, self.certs)
         if where == "/register":
-            return Response(HTTPStatus.CREATED)
+            return (201, b"")
         if where == "/uuid":
-            return self._sealed(HTTPStatus.OK, identity.UuidResponse(uuid=NODE))
+            return self._sealed(200, identity.UuidResponse(uuid=NODE))
         if where.endswith("/config"):
             return self._config(configs.ConfigRequest.FromString(payload))
         if where.endswith("/attest"):
             return self._attest(attest.ZAttestReq.FromString(payload))
-        return Response(HTTPStatus.CREATED)
+        return (201, b"")
 
     def _config(self, request: configs.ConfigRequest) -> Reply:
         if not self.attested and request.integrity_token != self.token:
-            return Response(HTTPStatus.FORBIDDEN)
+            return (403, b"")
         if not self.config_hash:
-            return Response(HTTPStatus.NOT_FOUND)
+            return (404, b"")
         if request.configHash == self.config_hash:
             if self.same_hash_with_200:
                 same = configs.ConfigResponse(configHash=self.config_hash)
-                return self._sealed(HTTPStatus.OK, same)
-            return Response(HTTPStatus.NOT_MODIFIED)
+                return self._sealed(200, same)
+            return (304, b"")
         answer = configs.ConfigResponse(config=self.config, configHash=self.config_hash)
-        return self._sealed(HTTPStatus.OK, answer)
+        return self._sealed(200, answer)
 
     def _attest(self, request: attest.ZAttestReq) -> Reply:
         answer = attest.ZAttestResponse()
@@ -185,15 +205,15 @@ class Controller:
             answer.respType = attest.ATTEST_RESP_QUOTE_RESP
             answer.quoteResp.response = attest.Z_ATTEST_RESPONSE_CODE_SUCCESS
             answer.quoteResp.integrity_token = self.token
-        return self._sealed(HTTPStatus.CREATED, answer)
+        return self._sealed(201, answer)
 
-    def _sealed(self, status: HTTPStatus, message: Message) -> Reply:
+    def _sealed(self, status: int, message: Message) -> Reply:
         payload = message.SerializeToString()
         cert_hash = certificates.pem_hash(self.signing_pem)
         body = envelope.seal(payload, self.signing_key, cert_hash)
         if self.tamper:
             body = envelope.seal(payload, new_key(), cert_hash)
-        return Response(status, body)
+        return status, body
 
 
 @dataclass
@@ -267,9 +287,10 @@ async def agent_world(where: Path, *, other_root: bool = False) -> AsyncIterator
     controller = Controller(clock)
     pair = where / "pair.pem"
     pair.write_bytes(controller.tls_pair())
-    server = HttpServer(controller, RealClock())
-    port = await server.listen("127.0.0.1", 0, make_tls_context(pair))
-    serving = asyncio.create_task(server.run())
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(pair)
+    server = await asyncio.start_server(controller.serve, "127.0.0.1", 0, ssl=tls)
+    port: int = server.sockets[0].getsockname()[1]
     root = Controller(clock).root if other_root else controller.root
     paths.root_certificate.write_bytes(certificates.to_pem(root))
     paths.server.write_text(f"localhost:{port}\n")
@@ -280,6 +301,9 @@ async def agent_world(where: Path, *, other_root: bool = False) -> AsyncIterator
     try:
         yield AgentWorld(paths, clock, controller, port)
     finally:
-        serving.cancel()
-        await asyncio.wait([serving])
-        await server.close(0.1)
+        server.close()
+        for task in list(controller.connections):
+            task.cancel()
+        await asyncio.gather(*controller.connections, return_exceptions=True)
+        await server.wait_closed()
+        await asyncio.sleep(0.01)  # for transports that were aborted

@@ -24,6 +24,8 @@ _log = logging.getLogger(__name__)
 
 TIMER = "timer.config.interval"
 LEAST_PAUSE = 5.0
+FAREWELL = 3.0
+"""Seconds to tell the controller before a reboot or a shutdown."""
 
 
 class Rejected(Exception):
@@ -80,6 +82,7 @@ async def poll(line: Line) -> None:
         else:
             delay = await _pause(line)
             await _tell_contact(line, status)
+            await _carry_out(line)
         now = line.context.clock.monotonic()
         if status in {400, 404} and now - asked_again >= ASK_AGAIN:
             asked_again = now
@@ -120,6 +123,8 @@ async def _poll_once(line: Line) -> int:
     if response.configHash == line.config_hash:
         return 304
     line.config_hash = response.configHash
+    stamp = response.config.config_timestamp
+    line.received_config = stamp.seconds + stamp.nanos / 1e9
     try:
         await _accept(line, response, reply.body)
     except Rejected as error:
@@ -159,10 +164,10 @@ def _require_trust(link: Link) -> ControllerCerts:
 async def _accept(line: Line, response: config.ConfigResponse, raw: bytes) -> None:
     """Judges, keeps, publishes, in this order. Raises Rejected; then nothing has changed."""
     wanted = _parsed(response, line.node)
-    if wanted.timestamp and wanted.timestamp < line.received_config:
+    if wanted.timestamp and wanted.timestamp < line.processed_config:
         raise Rejected(
             f"cannot use the config: it is older ({wanted.timestamp:.0f}) than the one in force "
-            f"({line.received_config:.0f})"
+            f"({line.processed_config:.0f})"
         )
     saved = SavedConfig(
         envelope=raw,
@@ -201,7 +206,7 @@ async def _publish(line: Line, wanted: DeviceConfig) -> None:
         if known != wanted.controller_cert_hash:
             line.certs_bell.ring()
             line.checkpoint.remember(certificates_hash=wanted.controller_cert_hash)
-    line.info_bell.ring()
+    line.report_device()
 
 
 def _heed_counters(line: Line, wanted: DeviceConfig) -> None:
@@ -215,12 +220,22 @@ def _heed_counters(line: Line, wanted: DeviceConfig) -> None:
             continue
         line.checkpoint.remember(**{f"{what}_counter": counter})
         if counter is not None and known is not None:
-            line.operation = Operation(
+            line.wanted_operation = Operation(
                 what=what,
                 counter=counter,
                 why=f"{what} asked for by the controller (counter {counter})",
                 at=line.context.clock.now(),
             )
+
+
+async def _carry_out(line: Line) -> None:
+    """What the node is to do as a whole, once the controller had a moment to hear of it."""
+    if line.wanted_operation is None:
+        return
+    line.report_device()
+    await line.pause(FAREWELL)
+    operation, line.wanted_operation = line.wanted_operation, None
+    await line.tell(operation=operation)
 
 
 async def watch_certificates(line: Line) -> None:

@@ -17,7 +17,7 @@ from edgevirt.model.content import BlobStatus, ContentTreeStatus
 from edgevirt.model.ids import AppId, ContentTreeId, Digest, NetworkInstanceId, VolumeId
 from edgevirt.model.machine import Boot
 from edgevirt.model.network import AppNetworkStatus, NetworkInstanceStatus
-from edgevirt.model.node import Property
+from edgevirt.model.node import Operation, Property
 from edgevirt.model.volume import VolumeStatus
 from edgevirt.node.agent.outbox import Outbox
 from edgevirt.node.agent.outcome import Delivery, Failure, in_words
@@ -54,6 +54,7 @@ class News:
             kinds.BLOB_STATUS.name: self._blob,
         }
         line.resend = self.resend
+        line.report_device = self._enqueue_device
 
     async def run(self) -> None:
         """Never returns."""
@@ -183,6 +184,7 @@ class News:
             inventory=machine.inventory(context.paths.checkpoint, line.identity.serial),
             boot=self._boot(),
             version=__version__,
+            state=_state(line.wanted_operation or line.operation),
             ports=machine.port_states(frozenset({uplink})),
             properties=known,
             unknown_properties=unknown,
@@ -238,3 +240,11 @@ class News:
         outcome = self.outbox.answered(key, turn, reply.status, clock.monotonic())
         if outcome is Delivery.DROP:
             _log.error("info of %s is dropped: %s", key, in_words(reply.status))
+
+
+def _state(operation: Operation | None) -> info.ZDeviceState:
+    if operation is None:
+        return info.ZDEVICE_STATE_ONLINE
+    if operation.what == "reboot":
+        return info.ZDEVICE_STATE_REBOOTING
+    return info.ZDEVICE_STATE_POWERING_OFF

@@ -6,6 +6,8 @@ import base64
 import logging
 import uuid
 
+from google.protobuf.message import DecodeError
+
 from edgevirt.model.ids import NodeId
 from edgevirt.model.node import AgentState, SigningKey
 from edgevirt.node.agent.outcome import Failure, in_words, onboarding_delay
@@ -70,7 +72,7 @@ def register_uuid(body: bytes) -> NodeId:
 
     try:
         return NodeId(str(uuid.UUID(identity.UuidResponse.FromString(body).uuid)))
-    except ValueError as error:
+    except (ValueError, DecodeError) as error:
         raise Failure(f"cannot onboard: the controller's answer holds no UUID: {error}") from error
 
 

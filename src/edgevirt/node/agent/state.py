@@ -69,6 +69,8 @@ class Line:
     received_config: float = 0.0
     processed_config: float = 0.0
     epoch: int = 0
+    wanted_operation: Operation | None = None
+    """Asked for, not yet told to who carries it out."""
     operation: Operation | None = None
     trouble: Trouble | None = None
     status: AgentStatus | None = None
@@ -78,6 +80,8 @@ class Line:
     info_bell: Bell = field(default_factory=Bell)
     onboarding_bell: Bell = field(default_factory=Bell)
     resend: Callable[[], None] = lambda: None
+    """Tells the controller everything again."""
+    report_device: Callable[[], None] = lambda: None
 
     # -- time --
 

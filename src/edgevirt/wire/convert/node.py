@@ -61,6 +61,7 @@ def device(report: NodeReport) -> info.ZInfoMsg:
     for uuid, name, domain in report.apps:
         dinfo.appInstances.add(uuid=uuid, name=name, domainName=domain)
     dinfo.state = report.state
+    dinfo.reboot_inprogress = report.state == info.ZDEVICE_STATE_REBOOTING
     dinfo.rebootConfigCounter = report.reboot_counter
     dinfo.shutdown_config_counter = report.shutdown_counter
     dinfo.api_capability = CAPABILITY

@@ -8,7 +8,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from agent_world import NODE, AgentWorld, agent_world
 
 from edgevirt.model import kinds
 from edgevirt.model.app import AppInstanceStatus
@@ -16,6 +15,7 @@ from edgevirt.model.base import SwState
 from edgevirt.model.ids import AppId
 from edgevirt.model.node import AgentState, LogBundle, LogUpload
 from edgevirt.wire.messages import attest, config, info
+from tests.agent_world import NODE, AgentWorld, agent_world
 
 pytestmark = pytest.mark.timeout(120)
 APP = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
@@ -202,6 +202,19 @@ async def test_a_config_that_cannot_be_obeyed_keeps_the_last_good_one_and_is_rep
         await world.until("all is well", lambda: world.status and world.status.trouble is None)
 
 
+async def test_metrics_tell_a_config_that_came_but_is_not_in_force(world: AgentWorld) -> None:
+    world.controller.config.config_timestamp.seconds = 1000
+    add_app(world.controller.config)
+    async with world.run():
+        await online(world)
+        world.controller.config.config_timestamp.seconds = 2000
+        world.controller.config.apps[0].uuidandversion.uuid = "no uuid"
+        world.controller.want("bad")
+        await world.pass_time(200)
+    last = world.metrics()[-1].dm
+    assert (last.last_received_config.seconds, last.last_processed_config.seconds) == (2000, 1000)
+
+
 async def test_another_nodes_config_is_refused(world: AgentWorld) -> None:
     async with world.run():
         await online(world)
@@ -255,6 +268,9 @@ async def test_the_first_reboot_counter_is_recorded_and_a_later_one_executed_onc
             "it wants a reboot", lambda: world.status and world.status.operation
         )
         assert (operation.what, operation.counter) == ("reboot", 3)
+        told = world.infos(info.ZiDevice)[-1].dinfo
+        assert (told.state, told.reboot_inprogress) == (info.ZDEVICE_STATE_REBOOTING, True)
+        assert told.rebootConfigCounter == 3
     async with world.run():
         await online(world, "2")
         await world.pass_time(120)
