@@ -109,9 +109,15 @@ class Line:
         await self.tell_certificates(published)
 
     async def tell_certificates(self, published: bytes) -> None:
-        await self.context.store.put(
-            kinds.CONTROLLER_CERTIFICATES, "controller", _as_noun(published)
-        )
+        """Keys of before stay known for as long as the config has secrets under them."""
+        store = self.context.store
+        told = _as_noun(published)
+        before = await store.get(kinds.CONTROLLER_CERTIFICATES, "controller")
+        contexts = (await store.list(kinds.CIPHER_CONTEXT)).values()
+        missing = {item.value.controller_cert_hash for item in contexts} - dict(told.ecdh).keys()
+        kept = [entry for entry in before.value.ecdh if entry[0] in missing] if before else []
+        told = msgspec.structs.replace(told, ecdh=(*told.ecdh, *kept))
+        await store.put(kinds.CONTROLLER_CERTIFICATES, "controller", told)
 
     # -- status --
 

@@ -251,6 +251,26 @@ async def test_a_controller_that_rotates_its_certificate_is_believed_within_one_
         assert world.controller.times("/certs") != []
 
 
+async def test_a_key_under_which_the_config_has_secrets_outlives_its_rotation(
+    world: AgentWorld,
+) -> None:
+    used, unused = world.controller.certs.certs[1], None
+    context = world.controller.config.cipherContexts.add(contextId="c")
+    context.controllerCertHash = used.certHash
+    async with world.run():
+        await online(world)
+        for version in ("2", "3"):
+            unused = world.controller.certs.certs[1] if version == "3" else None
+            world.controller.rotate()
+            world.controller.want(version)
+            await online(world, version)
+        known = dict(world.values(kinds.CONTROLLER_CERTIFICATES)["controller"].ecdh)
+    assert used.certHash in known
+    assert world.controller.certs.certs[1].certHash in known
+    assert unused is not None
+    assert unused.certHash not in known
+
+
 # -- commands ------------------------------------------------------------------------------------
 
 
