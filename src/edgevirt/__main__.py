@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgevirt.cli.main import edgevirt
+from edgevirt.cli.main import edgevirt as edgevirt  # the programs join its verbs
 from edgevirt.cli.session import fail
 
 if TYPE_CHECKING:

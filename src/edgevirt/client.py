@@ -282,11 +282,18 @@ class Client:
         parts = [type_.root]
         if type_.namespaced and namespace is not None:
             parts.append(f"namespaces/{_segment(namespace)}")
-        parts += [part for part in (type_.plural, _segment(name), sub) if part]
+        parts += [part for part in (type_.plural, _segment(name) if name else "", sub) if part]
         return "/".join(parts)
 
+    def object_path(
+        self, type_: ResourceType, namespace: str | None, name: str, sub: str = ""
+    ) -> str:
+        """As `path`, of one object. An empty name is refused: without it the path would be that of
+        all objects."""
+        return f"{self.path(type_, namespace)}/{_segment(name)}" + (f"/{sub}" if sub else "")
+
     def get(self, type_: ResourceType, namespace: str | None, name: str) -> Object:
-        return self._json("GET", self.path(type_, namespace, name))
+        return self._json("GET", self.object_path(type_, namespace, name))
 
     def list(
         self, type_: ResourceType, namespace: str | None, *, labels: str = "", fields: str = ""
@@ -356,12 +363,12 @@ class Client:
     ) -> Object:
         """Server-side apply."""
         query = _writing(dry_run=dry_run) | ({"force": "true"} if force else {})
-        path = self.path(type_, namespace, body["metadata"]["name"])
+        path = self.object_path(type_, namespace, body["metadata"]["name"])
         headers = {"Content-Type": "application/apply-patch+yaml"}
         return self._json("PATCH", path, params=query, body=body, headers=headers)
 
     def replace(self, type_: ResourceType, namespace: str | None, body: Object) -> Object:
-        path = self.path(type_, namespace, body["metadata"]["name"])
+        path = self.object_path(type_, namespace, body["metadata"]["name"])
         return self._json("PUT", path, params=_writing(), body=body)
 
     def patch(
@@ -376,7 +383,7 @@ class Client:
     ) -> Object:
         """`style`: `merge` (RFC 7386) or `json` (RFC 6902). `sub`: a subresource to write to."""
         headers = {"Content-Type": f"application/{style}-patch+json"}
-        path = self.path(type_, namespace, name, sub)
+        path = self.object_path(type_, namespace, name, sub)
         return self._json("PATCH", path, params=_writing(), body=change, headers=headers)
 
     def delete(
@@ -384,7 +391,7 @@ class Client:
     ) -> Object:
         """The Status of what is gone; or the object itself, while it waits for its finalizers."""
         query = {"dryRun": "All"} if dry_run else {}
-        return self._json("DELETE", self.path(type_, namespace, name), params=query)
+        return self._json("DELETE", self.object_path(type_, namespace, name), params=query)
 
     def read(self, path: str, **query: str) -> Object:
         """GET of any path of the API."""
@@ -503,7 +510,9 @@ def _watched(event: Object) -> Object:
 
 
 def _segment(text: str) -> str:
-    """Of a path. No name needs it; a mistyped one must not become another path."""
+    """Of a path. No name needs quoting; a mistyped one must not become another path."""
+    if text in {"", ".", ".."}:
+        raise ClientError(f"cannot use {text!r} as a name")
     return urllib.parse.quote(text, safe="")
 
 

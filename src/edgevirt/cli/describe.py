@@ -17,8 +17,6 @@ from edgevirt.cli.tables import NOTHING, Columns, age, ago, echo_table, is_stamp
 if TYPE_CHECKING:
     from edgevirt.client import Object
 
-_ACRONYMS: Final = {"Ip": "IP", "Ips": "IPs", "Url": "URL", "Mac": "MAC", "Cpu": "CPU",
-                    "Cpus": "CPUs", "Dns": "DNS", "Id": "ID", "Acls": "ACLs"}  # fmt: skip
 _BYTES: Final = frozenset({"memory", "storage", "size"})
 """Fields that hold bytes, by any kind's name for them."""
 _PEM: Final = re.compile(r"-----BEGIN ([A-Z ]+)-----")
@@ -78,7 +76,7 @@ def _parts(body: Object) -> None:
         if body["kind"] == "Secret" and part in {"data", "stringData"}:
             value = {key: _hidden(str(inner)) for key, inner in value.items()}
         if isinstance(value, dict) and value:
-            click.secho(f"{_title(part)}:", bold=True)
+            click.secho(f"{part.capitalize()}:", bold=True)
             _outline(value, 1)
         elif value not in ({}, [], None):
             rest[part] = value
@@ -107,12 +105,12 @@ def _hidden(encoded: str) -> str:
 
 
 def _outline(value: Mapping[str, Any], depth: int) -> None:
-    """Scalars first, so that what belongs together stands together; then what has parts."""
+    """Fields by their names in manifests. Scalars first, so that they stand in line."""
     plain = {key: inner for key, inner in value.items() if not _has_parts(inner)}
-    _pairs([(_title(key), _scalar(key, inner)) for key, inner in plain.items()], depth)
+    _pairs([(key, _scalar(key, inner)) for key, inner in plain.items()], depth)
     for key, inner in value.items():
         if key not in plain:
-            click.secho(f"{'  ' * depth}{_title(key)}:", bold=depth == 0)
+            click.secho(f"{'  ' * depth}{key}:", bold=depth == 0)
             _nested(inner, depth + 1)
 
 
@@ -126,7 +124,7 @@ def _nested(value: Any, depth: int) -> None:
             _items(value, depth)
             return
         rows = [[_scalar(key, item.get(key)) for key in titles] for item in value]
-        echo_table([_title(key) for key in titles], rows, indent=pad)
+        echo_table(titles, rows, indent=pad)
     else:
         _items(value, depth)
 
@@ -162,14 +160,6 @@ def _has_parts(value: Any) -> bool:
 
 def _is_long(value: Any) -> bool:
     return isinstance(value, str) and ("\n" in value or len(value) > 200)
-
-
-def _title(key: str) -> str:
-    """`nodeID` → `Node ID`, `mountPath` → `Mount Path`."""
-    if not re.fullmatch(r"[A-Za-z0-9]+", key):
-        return key  # a name that somebody gave, not a field's
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", key[:1].upper() + key[1:]).split()
-    return " ".join(_ACRONYMS.get(word, word) for word in words)
 
 
 def _scalar(key: str, value: Any) -> str:

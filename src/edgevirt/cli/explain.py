@@ -37,8 +37,7 @@ def explain(session: Session, path: str, recursive: bool) -> None:
         fail(f"cannot explain {type_.plural}: the fleet publishes no schema of it")
     found, title, text = _descend(schemas, schema, steps, path)
     _head(type_, ".".join(steps), title)
-    whole = schemas.text(found)
-    _paragraphs("\n\n".join(dict.fromkeys(part for part in (text, whole) if part)))
+    _paragraphs(text or schemas.text(found))
     _fields(schemas, found, recursive=recursive)
 
 

@@ -123,6 +123,8 @@ class _Dumper(yaml.SafeDumper):
 
 def _text_node(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     style = "|" if "\n" in text else None
+    if not text.replace("\n", "").replace("\t", "").isprintable():
+        style = '"'  # escaped: YAML takes some of these characters for line breaks
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 

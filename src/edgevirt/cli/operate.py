@@ -29,7 +29,7 @@ _ATTEMPTS = 5
 @click.pass_obj
 def restart(session: Session, names: tuple[str, ...]) -> None:
     """Stop app instances and start them again; their volumes stay."""
-    _raise_counters(session, "appinstances", names, "restartCounter", "restart")
+    raise_counters(session, "appinstances", names, "restartCounter", "restart")
 
 
 @click.command(cls=Verb)
@@ -39,7 +39,7 @@ def restart(session: Session, names: tuple[str, ...]) -> None:
 def purge(session: Session, names: tuple[str, ...], yes: bool) -> None:
     """Start app instances over with empty volumes: what they kept is lost."""
     confirm(f"purge {', '.join(names)}? What they keep on their volumes is lost.", yes=yes)
-    _raise_counters(session, "appinstances", names, "purgeCounter", "purge")
+    raise_counters(session, "appinstances", names, "purgeCounter", "purge")
 
 
 @click.command(cls=Verb)
@@ -49,10 +49,10 @@ def purge(session: Session, names: tuple[str, ...], yes: bool) -> None:
 def reboot(session: Session, names: tuple[str, ...], yes: bool) -> None:
     """Reboot edge nodes; their apps stop meanwhile."""
     confirm(f"reboot {', '.join(names)}? Their apps stop meanwhile.", yes=yes)
-    _raise_counters(session, "edgenodes", names, "rebootCounter", "reboot")
+    raise_counters(session, "edgenodes", names, "rebootCounter", "reboot")
 
 
-def _raise_counters(
+def raise_counters(
     session: Session, plural: str, names: Iterable[str], field: str, what: str
 ) -> None:
     type_ = session.type_of(plural)

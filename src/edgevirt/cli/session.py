@@ -117,6 +117,8 @@ class Session:
         """From `TYPE[,TYPE…] [NAME…]`, or `TYPE/NAME…` of any types."""
         if not words:
             fail("cannot tell what is meant: no TYPE given", "such as nodes, or app/hello")
+        if "" in words:
+            fail("cannot use '' as a name", "is a variable of your script empty?")
         if not any("/" in word for word in words):
             kinds = [word for word in words[0].split(",") if word]
             return [Target(self.type_of(kind), tuple(words[1:])) for kind in kinds]
