@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-BENCHES = ("ipc", "device_api", "fleet_start", "app_start", "node_memory")
+BENCHES = ("ipc", "device_api", "fleet_start", "app_start", "app_config", "node_memory")
 
 
 def show(rows: list[dict[str, Any]]) -> Table:
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", default=BENCHES, metavar="NAME", help=str(BENCHES))
     parser.add_argument("--out", type=Path, default=Path("build/bench.json"))
     options = parser.parse_args()
-    console = Console()
+    console = Console(width=max(Console().width, 130))
     rows: list[dict[str, Any]] = []
     for name in options.names:
         with console.status(f"measuring {name}"):
