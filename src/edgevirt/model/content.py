@@ -9,7 +9,7 @@ from edgevirt.model.ids import ContentTreeId, DatastoreId, Digest
 
 
 class CipherBlock(Noun, frozen=True, kw_only=True):
-    """An `EncryptionBlock`, encrypted for this node (wire.md section 5)."""
+    """An `EncryptionBlock`, encrypted for this node (EVE's docs/OBJECT-LEVEL-ENCRYPTION.md)."""
 
     context_id: str
     initial_value: bytes

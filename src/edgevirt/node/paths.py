@@ -16,7 +16,7 @@ class Paths:
     persist: Path
     run: Path
 
-    # -- config (behaviour.md section 7) --
+    # -- config: names as of EVE's CONFIG partition (EVE's docs/CONFIG.md) --
     @property
     def server(self) -> Path:
         return self.config / "server"

@@ -20,7 +20,7 @@ DEFAULTS = {
     "timer.download.stalled": "600",
     "timer.gc.vdisk": "3600",
 }
-"""behaviour of EVE's docs/CONFIG-PROPERTIES.md; seconds where it is a timer."""
+"""As in EVE's docs/CONFIG-PROPERTIES.md; seconds where it is a timer."""
 
 
 def number(inputs: Inputs, name: str) -> int:

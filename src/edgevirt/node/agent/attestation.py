@@ -1,4 +1,4 @@
-"""Attestation: certificates, nonce, quote, token (wire.md section 8). No TPM here: empty quotes."""
+"""Attestation: certificates, nonce, quote, token (EVE API v2, `attest`). No TPM: empty quotes."""
 
 from __future__ import annotations
 

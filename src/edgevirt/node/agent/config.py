@@ -1,4 +1,4 @@
-"""Polling the config, judging it, keeping it, publishing it (wire.md section 7)."""
+"""Polling the config, judging it, keeping it, publishing it (EVE API v2, `config`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Statuses → info messages, delivered until they are accepted (wire-messages.md section 2)."""
+"""Statuses → info messages, delivered until they are accepted (EVE API v2, `info`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics, sent and forgotten: the next ones say more (wire-messages.md section 3)."""
+"""Metrics, sent and forgotten: the next ones say more (EVE API v2, `metrics`)."""
 
 from __future__ import annotations
 

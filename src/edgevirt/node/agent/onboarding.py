@@ -1,4 +1,4 @@
-"""How a node becomes known: certificates, registration, its UUID (wire.md section 6)."""
+"""How a node becomes known: certificates, registration, its UUID (EVE API v2)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What an answer of the controller means, as tables. No I/O.
 
-The status codes and what a node does about each: wire.md sections 2, 7 and 12.
+The status codes and what a node does about each: EVE API v2 (APIv2.md).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Config properties: their defaults and bounds, and what applies when a wanted value is wrong.
 
-Names, types, defaults and ranges as EVE has them (behaviour.md section 13). An omitted property
+Names, types, defaults and ranges as in EVE's docs/CONFIG-PROPERTIES.md. An omitted property
 has its default; an invalid value leaves the one before in force and says so.
 """
 

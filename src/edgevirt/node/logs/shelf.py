@@ -1,6 +1,6 @@
 """Bundles on disk: waiting, refused, or sent and kept; within a quota, the oldest going first.
 
-Names and order as EVE has them (behaviour.md section 11): `dev.log.<ms>.gz`,
+Names and order as in EVE's docs/LOGGING.md: `dev.log.<ms>.gz`,
 `app.<uuid>.log.<ms>.gz`, `skipTx.` in front of what stays on the node.
 """
 
