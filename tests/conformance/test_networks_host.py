@@ -438,6 +438,24 @@ async def test_a_port_map_gives_the_guest_no_way_out(lab: Lab, network: Network)
         assert refused("10.1.0.2", 80)
 
 
+async def test_an_address_leads_to_its_new_guest_at_once(lab: Lab, network: Network) -> None:
+    first = guarded(2, portmap(8080, 80))
+    await two_guests(network, first, guarded(3))
+    with lab.guest("app-2"):
+        lab.echo(80)
+    with lab.beyond():
+        assert talks(NODE_ADDRESS, 8080)
+    await network.remove_guest("app-2")
+    heir = msgspec.structs.replace(link(2), mac="02:00:00:00:00:ff", host_name="nbu0x4")
+    guard = msgspec.structs.replace(first, mac=heir.mac, host_name=heir.host_name)
+    await network.apply_filter(Filter(zones=(ZONE,), links=(guard, guarded(3))))
+    await network.ensure_guest(GuestSpec(id="app-4", links=(heir,)))
+    with lab.guest("app-4"):
+        lab.echo(80)
+    with lab.beyond():
+        assert talks(NODE_ADDRESS, 8080)
+
+
 async def test_a_port_map_for_some_is_closed_to_others(lab: Lab, network: Network) -> None:
     await two_guests(network, guarded(2, portmap(8080, 80, remote="192.0.2.128/25")))
     with lab.guest("app-2"):

@@ -7,6 +7,7 @@ at a time.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -263,6 +264,15 @@ def _ensure_link(netlink: IPRoute, guest: _Guest, owner: str, spec: LinkSpec) ->
     _ensure_addresses(guest.netlink, inner["index"], {(spec.ip, spec.prefix)})
     _ensure_attributes(guest.netlink, inner, mac=spec.mac, mtu=mtu)
     _ensure_attributes(netlink, outer, mac=str(outer.get_attr("IFLA_ADDRESS")), mtu=mtu)
+    _forget_predecessor(netlink, bridge["index"], spec)
+
+
+def _forget_predecessor(netlink: IPRoute, bridge: int, spec: LinkSpec) -> None:
+    """The kernel would look for the address at whoever had it before, for up to a minute."""
+    for known in netlink.get_neighbours(family=_AF_INET, ifindex=bridge):
+        if known.get_attr("NDA_DST") == spec.ip and known.get_attr("NDA_LLADDR") != spec.mac:
+            with contextlib.suppress(NetlinkError):  # it was forgotten meanwhile
+                netlink.neigh("del", dst=spec.ip, ifindex=bridge)
 
 
 def _are_pair(outer: _Message, inner: _Message, owner: str) -> bool:
