@@ -13,6 +13,7 @@ from edgevirt.node.agent.checkpoint import SavedConfig
 from edgevirt.node.agent.link import Link, Reply, open_verified
 from edgevirt.node.agent.onboarding import ASK_AGAIN, ask_again
 from edgevirt.node.agent.outcome import Failure, Unverified, in_words
+from edgevirt.node.agent.properties import resolve
 from edgevirt.node.agent.state import Line
 from edgevirt.runtime import release
 from edgevirt.wire.controller_certs import ControllerCerts
@@ -76,11 +77,11 @@ async def poll(line: Line) -> None:
             if isinstance(failure, Unverified):
                 line.link.counts.unverified += 1
             status = failure.status
-            delay = await _pause(line)
+            delay = _pause(line)
             _log.warning("%s; again in %.0f s", failure, delay)
             await line.tell(AgentState.OFFLINE, trouble=line.worse(failure, delay))
         else:
-            delay = await _pause(line)
+            delay = _pause(line)
             await _tell_contact(line, status)
             await _carry_out(line)
         now = line.context.clock.monotonic()
@@ -90,8 +91,8 @@ async def poll(line: Line) -> None:
         await line.pause(delay, line.config_bell)
 
 
-async def _pause(line: Line) -> float:
-    return max(LEAST_PAUSE * line.jitter(), await line.interval(TIMER, 0.3, 1.0))
+def _pause(line: Line) -> float:
+    return max(LEAST_PAUSE * line.jitter(), line.interval(TIMER, 0.3, 1.0))
 
 
 async def _tell_contact(line: Line, status: int) -> None:
@@ -194,6 +195,7 @@ def _parsed(response: config.ConfigResponse, node: NodeId | None) -> DeviceConfi
 
 
 async def _publish(line: Line, wanted: DeviceConfig) -> None:
+    line.properties = resolve(wanted.properties, line.properties)
     await line.context.store.put(kinds.DEVICE_CONFIG, "node", wanted)
     await release(line.context.store, [kinds.DEVICE_CONFIG])
     _heed_counters(line, wanted)
@@ -241,7 +243,7 @@ async def _carry_out(line: Line) -> None:
 async def watch_certificates(line: Line) -> None:
     """Never returns: fetches the list when it is due or known to have changed."""
     while True:
-        delay = await line.interval("timer.cert.interval", 0.3, 1.0)
+        delay = line.interval("timer.cert.interval", 0.3, 1.0)
         await line.pause(delay, line.certs_bell)
         while True:
             try:

@@ -135,7 +135,7 @@ class News:
         self._put("hardware", lambda: hardware(self._report()))
         while True:
             self._enqueue_device()
-            await self._line.pause(await self._line.interval("timer.deviceinfo.interval", 0.8, 1.2))
+            await self._line.pause(self._line.interval("timer.deviceinfo.interval", 0.8, 1.2))
 
     # -- messages --
 

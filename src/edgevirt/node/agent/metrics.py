@@ -34,7 +34,7 @@ async def report_metrics(line: Line) -> None:
                 _log.warning("metrics are not accepted: %s", in_words(reply.status))
         except Failure as failure:
             _log.info("metrics are not sent: %s", failure)
-        await line.pause(await line.interval("timer.metric.interval", 0.3, 1.0))
+        await line.pause(line.interval("timer.metric.interval", 0.3, 1.0))
 
 
 async def _gather(line: Line) -> MetricReport:
@@ -84,5 +84,5 @@ async def report_health(line: Line) -> None:
         except Failure as failure:
             _log.info("hardware health is not sent: %s", failure)
             accepted = False
-        timer = await line.interval("timer.hardwarehealth.interval", 0.3, 1.0)
+        timer = line.interval("timer.hardwarehealth.interval", 0.3, 1.0)
         await line.pause(timer if accepted else 120.0)

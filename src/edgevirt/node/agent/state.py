@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -79,6 +79,8 @@ class Line:
     certs_bell: Bell = field(default_factory=Bell)
     info_bell: Bell = field(default_factory=Bell)
     onboarding_bell: Bell = field(default_factory=Bell)
+    properties: Mapping[str, Property] = field(default_factory=dict)
+    """Of the config in force, at once; to the others the store tells them a moment later."""
     resend: Callable[[], None] = lambda: None
     """Tells the controller everything again."""
     report_device: Callable[[], None] = lambda: None
@@ -90,14 +92,9 @@ class Line:
         sleep = asyncio.create_task(self.context.clock.sleep(seconds))
         await (bell or Bell()).wait(sleep)
 
-    async def interval(self, name: str, least: float, most: float) -> float:
+    def interval(self, name: str, least: float, most: float) -> float:
         """Seconds: a timer property, times something between `least` and `most`."""
-        return await self.number(name) * (least + (most - least) * self.jitter())
-
-    async def number(self, name: str) -> int:
-        found = await self.context.store.get(kinds.PROPERTY, name)
-        known: dict[str, Property] = {name: found.value} if found else {}
-        return number(known, name)
+        return number(self.properties, name) * (least + (most - least) * self.jitter())
 
     # -- certificates --
 

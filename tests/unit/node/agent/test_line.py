@@ -88,6 +88,15 @@ async def test_a_node_speaks_to_nobody_whose_certificate_does_not_lead_to_its_ro
         assert world.status.trouble is not None
 
 
+async def test_the_interval_of_a_config_holds_from_the_next_question_on(world: AgentWorld) -> None:
+    world.controller.config.configItems.add(key="timer.config.interval", value="5")
+    async with world.run():
+        await online(world)
+        before = len(world.controller.times("/config"))
+        await world.pass_time(15)
+        assert len(world.controller.times("/config")) >= before + 2
+
+
 # -- without a controller ------------------------------------------------------------------------
 
 
