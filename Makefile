@@ -4,6 +4,7 @@
 #   make run ONCE=1     the same, checks the answer, stops
 #   make test           sets up what it needs, then every check and test, the slow ones last
 #   make check          format, lint, types, import contracts, fast tests: before each commit
+#   make docs           the pages of docs/reference, anew from the code
 #   make bench          each figure beside its floor or its peer; also in build/bench.json
 #   make clean          forgets all that was built
 
@@ -80,7 +81,7 @@ run: setup
 # -- checks, fast first ----------------------------------------------------------------------------
 
 PYTEST := $(BIN)/python -m pytest
-SOURCES := src tests bench examples hatch_build.py
+SOURCES := src tests bench docs examples hatch_build.py
 
 format: setup
 	$(BIN)/ruff check --fix --select I $(SOURCES)
@@ -104,7 +105,7 @@ bench: setup
 	@$(BIN)/python -m bench
 
 docs: setup
-	@$(BIN)/edgevirt node graph --format mermaid >/dev/null
+	@$(BIN)/python -m docs.generate
 
 clean:
 	rm -rf $(BUILD) src/edgevirt/wire/gen
