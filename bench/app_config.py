@@ -23,7 +23,7 @@ from bench import app_start
 from edgevirt.client import Client, Object
 from edgevirt.node.launch import HostNode
 
-ROUNDS = 7
+ROUNDS = 5
 PATIENCE = 60.0
 AIM_MORE_MS = 150.0
 HELLO = Path(__file__).parent.parent / "examples/hello/run.py"
