@@ -137,7 +137,7 @@ def push_image(port: int) -> str:
         for folder in ("bin", "dev", "proc", "sys", "tmp", "etc", "data", "www/cgi-bin"):
             (root / folder).mkdir(parents=True)
         shutil.copy(busybox, root / "bin/busybox")
-        for applet in ("sh", "cat", "echo", "mv", "flock", "printf", "httpd"):
+        for applet in ("sh", "wc", "httpd"):
             (root / "bin" / applet).symlink_to("busybox")
         script = root / "www/cgi-bin/index.cgi"
         shutil.copy(HERE / "image/index.cgi", script)
@@ -295,16 +295,16 @@ def run(state: Path, once: bool) -> None:
 
 
 def stay(job: Job, url: str) -> None:
-    program = f"{Path(sys.executable).parent}/edgevirt --kubeconfig {job.state / 'kubeconfig'}"
     out.print("\nThings to try, in another terminal:")
     for line in (
-        f"curl {url}",
+        f"export PATH={Path(sys.executable).parent}:$PATH",
         f"export KUBECONFIG={job.state / 'kubeconfig'}",
-        f"{program} get appinstances -o wide",
-        f"{program} describe appinstance/hello",
-        f"{program} logs hello -f",
-        f"{program} top apps",
-        f"{program} restart hello",
+        f"curl {url}",
+        "edgevirt get nodes,instances",
+        "edgevirt describe instance hello",
+        "edgevirt logs hello -f",
+        "edgevirt top apps",
+        "edgevirt restart hello",
         "kubectl get appinstances -o wide --watch",
     ):
         out.print(f"  {line}", soft_wrap=True)
@@ -312,6 +312,10 @@ def stay(job: Job, url: str) -> None:
     while True:
         time.sleep(0.5)
         job.check()
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def main() -> int:
@@ -322,7 +326,8 @@ def main() -> int:
     if os.geteuid() != 0:
         out.print("cannot run the example: a node needs root for its namespaces")
         return 1
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job ignores SIGINT
+        signal.signal(number, _interrupt)
     try:
         run(options.state.resolve(), options.once)
     except KeyboardInterrupt:
