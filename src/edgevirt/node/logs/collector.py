@@ -62,7 +62,7 @@ class Collector:
         header: NodeHeader,
         announce: Callable[[Shelved], None],
     ) -> None:
-        self._directories = {NODE: services, "app": consoles}
+        self._directories = {"node": services, "app": consoles}
         self._state = state
         self._shelf = shelf
         self._header = header
@@ -83,6 +83,8 @@ class Collector:
                 tail = self._tails[key] = Tail(path, self._safe.get(key, Mark()))
             lines = tail.read()
             read += len(lines)
+            if not lines and not path.exists():
+                self._forget(key, target)
             for line in lines:
                 self._add(target, self._entry(target, path, line, now, apps), now, apps)
             if lines and target in self._open:
@@ -104,16 +106,22 @@ class Collector:
         self._open.clear()
 
     def _files(self) -> list[tuple[str, Path, str]]:
-        """(key, path, target) of each file that there is; forgets those that are gone."""
-        found = []
+        """(key, path, target) of each file that there is, or that may hold a last word."""
+        keys = set(self._tails)
         for kind, directory in self._directories.items():
-            for path in sorted(directory.glob("*.log")):
-                target = NODE if kind == NODE else path.stem
-                found.append((f"{kind or 'node'}/{path.name}", path, target))
-        present = {key for key, _, _ in found}
-        for key in [key for key in self._tails if key not in present]:
-            self._tails.pop(key).close()
+            keys.update(f"{kind}/{path.name}" for path in directory.glob("*.log"))
+        found = []
+        for key in sorted(keys):
+            kind, name = key.split("/", 1)
+            path = self._directories[kind] / name
+            found.append((key, path, NODE if kind == "node" else path.stem))
         return found
+
+    def _forget(self, key: str, target: str) -> None:
+        """A file that is gone and read to its end, once its last lines are durable."""
+        bundle = self._open.get(target)
+        if bundle is None or key not in bundle.marks:
+            self._tails.pop(key).close()
 
     def _entry(
         self, target: str, path: Path, line: bytes, now: float, apps: Mapping[str, AppNames]

@@ -151,6 +151,22 @@ def test_a_rotated_console_is_read_to_its_end_first(bench: Bench) -> None:
     assert bench.lines() == ["first", "last of the old", "first of the new"]
 
 
+def test_the_last_words_of_an_app_that_is_removed_are_not_lost(bench: Bench) -> None:
+    path = bench.consoles / f"{APP}.log"
+    bench.write(path, "first")
+    bench.turn()
+    bench.write(path, "last")
+    path.unlink()
+    bench.turn()
+    bench.turn(MAX_AGE)
+    assert bench.lines() == ["first", "last"]
+    bench.turn()
+    bench.write(path, "of its successor")
+    bench.turn()
+    bench.turn(MAX_AGE)
+    assert bench.lines() == ["first", "last", "of its successor"]
+
+
 def test_what_is_bundled_takes_no_disk_blocks_any_more(bench: Bench) -> None:
     path = bench.services / "agent.log"
     bench.write(path, *[f"{n:060d}" for n in range(2000)])
