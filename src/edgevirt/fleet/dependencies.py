@@ -8,7 +8,6 @@ process, is still what would be rendered now.
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -38,7 +37,7 @@ class Dependencies:
         """Takes an object's present state in; returns keys of the EdgeNodes whose config it may
         change, which are none when only its status did.
         """
-        item = (kind, sys.intern(key))
+        item = (kind, key)
         mark = _mark(value, version)
         if self._marks.get(item) == mark:
             return ()
@@ -65,6 +64,11 @@ class Dependencies:
         else:
             for user in self._users.get(item, ()):
                 yield from self.nodes_of(user)
+
+    def instances_of(self, edge_node: str) -> list[str]:
+        """Keys of the AppInstances that are meant for the node."""
+        users = self._users.get((EDGE_NODE, edge_node), ())
+        return sorted(key for kind, key in users if kind == APP_INSTANCE)
 
     def items_of(self, edge_node: str) -> list[Item]:
         """Everything that the node's config is made of, in order; what is missing included."""
@@ -107,7 +111,7 @@ def _uses(kind: str, value: ApiObject) -> Iterator[Item]:
     namespace = value.metadata.namespace
     for reference in references_of(kind, value):
         if reference.kind in RENDERED:
-            yield reference.kind, sys.intern(object_key(namespace, reference.name))
+            yield reference.kind, object_key(namespace, reference.name)
 
 
 def _mark(value: ApiObject, version: int) -> int:

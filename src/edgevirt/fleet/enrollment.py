@@ -45,7 +45,7 @@ from edgevirt.fleet.objects.onboarding import (
     OnboardingKey,
 )
 from edgevirt.fleet.waiting import Machine, OpenKeys, Outcome, Places, Requests, machine_of
-from edgevirt.runtime import ABSENT, Clock, Conflict, Event, Gone, InStep, Kind, Store
+from edgevirt.runtime import ABSENT, Clock, Conflict, Event, Gone, InStep, Kind, Put, Store
 
 
 class Enrollment:
@@ -117,9 +117,18 @@ class Enrollment:
         """Every EdgeNode that comes, changes and goes, once the registry is whole."""
         if isinstance(event, InStep):
             self._now_in_step(kinds.EDGE_NODE)
-        else:
+        elif not self._is_settled(event):
             act = self._gone_node if isinstance(event, Gone) else self._put_node
             await insist(self._clock, "enrolment", partial(act, event.resource.value))
+
+    def _is_settled(self, event: Put[EdgeNode] | Gone[EdgeNode]) -> bool:
+        """Bound, and told so: what nearly all are at a start."""
+        return (
+            isinstance(event, Put)
+            and bool(event.resource.value.status.node_id)
+            and self._registry.find_node(event.resource.key) >= 0
+            and not self._nodes.has(event.resource.key)
+        )
 
     def _now_in_step(self, kind: Kind[Any]) -> None:
         self._behind.discard(kind.name)

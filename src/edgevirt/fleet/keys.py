@@ -14,7 +14,7 @@ makes a new immutable `Keys`; whoever sealed something under the old one asks `K
 from __future__ import annotations
 
 import enum
-import hmac
+import hashlib
 import itertools
 import os
 import secrets
@@ -93,10 +93,10 @@ class Keys:
         """An envelope around `payload`, signed by the fleet."""
         return envelope.seal(payload, self.signing.key, self.signing_hash)
 
-    def derive(self, purpose: str, *parts: bytes) -> bytes:
-        """32 bytes that only this fleet can know, the same for the same purpose and parts."""
-        message = b"\0".join((purpose.encode(), *(part.hex().encode() for part in parts)))
-        return hmac.digest(self.secret, message, "sha256")
+    def integrity_token(self, node: bytes, attested: int) -> bytes:
+        """What a node (16 bytes of UUID) that proved itself so many times brings along."""
+        proof = b"integrity" + node + attested.to_bytes(8, "big")
+        return hashlib.blake2b(proof, key=self.secret, digest_size=32).hexdigest().encode()
 
 
 class KeyRing:

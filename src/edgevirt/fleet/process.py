@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import fcntl
 import gc
 import logging
@@ -184,7 +185,7 @@ class Fleet:
         self._sql = SqlStore(settings.url)
         self.store: Store = self._sql
         self.telemetry = Telemetry(settings.data / "telemetry.db", clock, settings.quotas)
-        self.registry = Registry(self._make_token)
+        self.registry = Registry(lambda *proof: self.ring.keys.integrity_token(*proof))
         self.events = Recorder(self.store, clock)
         self.configs = Configs(self.store, self.registry, self.ring, self.sealer, clock)
         self.statuses = Statuses(
@@ -208,9 +209,6 @@ class Fleet:
             self.ring,
             clock,
         )
-
-    def _make_token(self, node: bytes, attested: int) -> bytes:
-        return self.ring.keys.derive("integrity", node, b"%d" % attested).hex().encode()
 
     async def open(self) -> None:
         await self._sql.open()
@@ -247,8 +245,7 @@ class Fleet:
             await self.configs.in_step.wait()
             await self.enrollment.in_step.wait()
             tasks.append(group.create_task(self.liveness.watch(), name="liveness"))
-            gc.collect()
-            gc.freeze()  # what was loaded stays; no need to look for garbage in it again
+            _settle_memory()
             ready(Ready(nodes_port, await operators_port))
             await stop.wait()
             _log.info("stopping")
@@ -306,6 +303,14 @@ def _locked(path: Path) -> Iterator[None]:
         raise InUse(f"cannot start: another fleet uses {path.parent}") from None
     finally:
         os.close(descriptor)
+
+
+def _settle_memory() -> None:
+    """After loading: what stays is no longer looked at for garbage, what was used goes back."""
+    gc.collect()
+    gc.freeze()
+    with contextlib.suppress(OSError, AttributeError):  # musl has none, and needs none
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _raise_file_limit() -> None:

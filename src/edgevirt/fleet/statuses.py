@@ -17,9 +17,9 @@ from google.protobuf.message import DecodeError
 from edgevirt.fleet import app_status, node_status, render
 from edgevirt.fleet.amend import amend, insist
 from edgevirt.fleet.configs import CONFIG_VERSION, ConfigVersion
-from edgevirt.fleet.dependencies import APP_INSTANCE, Dependencies
+from edgevirt.fleet.dependencies import Dependencies
 from edgevirt.fleet.device.registry import Registry
-from edgevirt.fleet.devices import DEVICE, device_key
+from edgevirt.fleet.devices import device_key
 from edgevirt.fleet.events import Recorder
 from edgevirt.fleet.objects import kinds
 from edgevirt.fleet.objects.app import App
@@ -33,6 +33,8 @@ from edgevirt.runtime import Clock, Resource, Store
 from edgevirt.wire.messages import info
 
 _MARK: Final = "status"
+_PACE: Final = 0.05
+"""Seconds in which reports gather: many at once cost less, and what was overtaken costs nothing."""
 _AT_ONCE: Final = 32
 """Nodes whose reports are taken in side by side."""
 _NETWORKS_SHOWN: Final = 100
@@ -47,6 +49,13 @@ class Place(NamedTuple):
 
     key: str
     instance: AppInstance
+
+
+class _Told(NamedTuple):
+    """`at`: the node's time."""
+
+    message: info.ZInfoMsg
+    at: float
 
 
 class Statuses:
@@ -74,41 +83,48 @@ class Statuses:
 
     async def follow(self) -> None:
         """Never returns."""
+        await self._registry.whole.wait()
         mark = await self._telemetry.read_mark(_MARK)
-        async for page in self._telemetry.pages(Stream.INFO, after=mark):
-            await insist(self._clock, "statuses", partial(self._take_page, page))
-            self._telemetry.set_mark(_MARK, page[-1].id)
+        async for news in self._telemetry.news(Stream.INFO, after=mark):
+            if news.records:
+                await insist(self._clock, "statuses", partial(self._take_all, news.records))
+            self._telemetry.set_mark(_MARK, news.upto)
+            await self._clock.sleep(_PACE)
 
-    async def _take_page(self, page: Iterable[Record]) -> None:
-        by_node: dict[bytes, list[Record]] = {}
-        for record in page:
-            by_node.setdefault(record.node, []).append(record)
+    async def _take_all(self, records: Iterable[Record]) -> None:
+        by_node: dict[str, list[_Told]] = {}
+        for record in records:
+            row = self._registry.find_machine(record.node)
+            if row < 0:
+                continue  # it was deleted after it had reported
+            name = self._registry.name(row)
+            try:
+                message = info.ZInfoMsg.FromString(record.payload)
+            except DecodeError:
+                continue  # was readable when it came: another version of this program took it
+            if self._matters(name, message):
+                by_node.setdefault(name, []).append(_Told(message, record.at))
         room = asyncio.Semaphore(_AT_ONCE)
-        await asyncio.gather(
-            *(self._take_all(node, records, room) for node, records in by_node.items())
-        )
+        if by_node:
+            await asyncio.gather(*(self._take_of(n, told, room) for n, told in by_node.items()))
 
-    async def _take_all(
-        self, node: bytes, records: Iterable[Record], room: asyncio.Semaphore
+    def _matters(self, edge_node: str, message: info.ZInfoMsg) -> bool:
+        content = message.WhichOneof("InfoContent")
+        if content in ("ainfo", "vinfo", "cinfo", "niinfo"):
+            return bool(self._dependencies.instances_of(edge_node))
+        return bool(content == "dinfo")
+
+    async def _take_of(
+        self, edge_node: str, told: Iterable[_Told], room: asyncio.Semaphore
     ) -> None:
         async with room:
-            found = await self._store.get(DEVICE, device_key(node))
-            if found is None:
-                return  # it was deleted after it had reported
-            for record in records:
-                await self._take(found.value.edge_node, record)
+            for message, at in told:
+                await self._take(edge_node, message, at)
 
-    async def _take(self, edge_node: str, record: Record) -> None:
-        newest = await self._telemetry.newest_before(Stream.INFO, record)
-        if newest is not None and newest > record.at:
-            return
-        try:
-            message = info.ZInfoMsg.FromString(record.payload)
-        except DecodeError:
-            return  # was readable when it came: another version of this program took it
+    async def _take(self, edge_node: str, message: info.ZInfoMsg, at: float) -> None:
         content = message.WhichOneof("InfoContent")
         if content == "dinfo":
-            await self._take_device(edge_node, message.dinfo, record.at)
+            await self._take_device(edge_node, message.dinfo, at)
         elif content == "ainfo":
             await self._take_app(edge_node, message.ainfo)
         elif content == "vinfo":
@@ -337,7 +353,7 @@ class Statuses:
     # -- lookups --
 
     async def _places(self, edge_node: str) -> list[Place]:
-        keys = [k for kind, k in self._dependencies.items_of(edge_node) if kind == APP_INSTANCE]
+        keys = self._dependencies.instances_of(edge_node)
         found = await asyncio.gather(*(self._store.get(kinds.APP_INSTANCE, key) for key in keys))
         return [Place(resource.key, resource.value) for resource in found if resource is not None]
 

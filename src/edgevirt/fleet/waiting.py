@@ -138,6 +138,9 @@ class Places:
             if not names:
                 del self._names[place]
 
+    def has(self, name: str) -> bool:
+        return name in self._places
+
     def find(self, namespace: str, *serials: str) -> Iterator[str]:
         for serial in serials:
             if serial:

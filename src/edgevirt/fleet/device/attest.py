@@ -60,7 +60,7 @@ class Attestation:
         self._ring = ring
         self._events = events
         self._clock = clock
-        self._nonces: dict[int, bytes] = {}
+        self._nonces: dict[bytes, bytes] = {}
 
     async def answer(self, row: int, request: attest.ZAttestReq) -> Response:
         """`row`: the machine's in the registry."""
@@ -126,7 +126,7 @@ class Attestation:
     # -- nonce and quote --
 
     def _give_nonce(self, row: int) -> Response:
-        nonce = self._nonces[row] = secrets.token_bytes(NONCE_MAX)
+        nonce = self._nonces[self._registry.node(row)] = secrets.token_bytes(NONCE_MAX)
         return self._reply(
             attest.ZAttestResponse(
                 respType=attest.ATTEST_RESP_NONCE, nonce=attest.ZAttestNonceResp(nonce=nonce)
@@ -134,10 +134,10 @@ class Attestation:
         )
 
     async def _judge(self, row: int, sent: attest.ZAttestQuote) -> Response:
-        key = device_key(self._registry.node(row))
-        found = await self._store.get(DEVICE_TRUST, key)
+        node = self._registry.node(row)
+        nonce = self._nonces.pop(node, b"")
+        found = await self._store.get(DEVICE_TRUST, device_key(node))
         trust = found.value if found is not None else DeviceTrust()
-        nonce = self._nonces.pop(row, b"")
         held = _find(trust, certs.CERT_TYPE_DEVICE_RESTRICTED_SIGNING)
         if held is None and not sent.attestData:
             return await self._believe(row, trust, "SoftwareKey", "it has no security module")

@@ -11,17 +11,18 @@ import base64
 import binascii
 import hmac
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from cryptography.hazmat.primitives.asymmetric import ec
 from google.protobuf.message import DecodeError
 
 from edgevirt.fleet.configs import Configs
 from edgevirt.fleet.device import replies
 from edgevirt.fleet.device.attest import Attestation
 from edgevirt.fleet.device.registry import UNKNOWN, Registry, parse_node
-from edgevirt.fleet.device.replies import Reply, Response
+from edgevirt.fleet.device.replies import Reply, Request, Response
 from edgevirt.fleet.device.reports import Reports
 from edgevirt.fleet.device.routes import UNKNOWN_LIMIT, Route, Sender, Table
 from edgevirt.fleet.devices import device_key
@@ -44,6 +45,17 @@ _REGISTERED: Final = {
 }
 _MAX_SERIAL: Final = 256
 _BEGIN: Final = b"-----BEGIN"
+
+
+class _Signed(NamedTuple):
+    """A request whose sender is known, on its way."""
+
+    route: Route
+    node: bytes
+    app: bytes
+    opened: Opened
+    row: int
+    key: ec.EllipticCurvePublicKey
 
 
 class Handler:
@@ -73,11 +85,19 @@ class Handler:
         self._certs: Response | None = None
         ring.on_change(self._forget_certs)
 
-    def body_limit(self, method: bytes, path: bytes) -> int:
+    def body_limit(self, path: bytes) -> int:
         route = self._table.find(path)[0]
         return route.limit if route is not None else UNKNOWN_LIMIT
 
-    def handle(self, method: bytes, path: bytes, body: bytes) -> Reply:
+    def handle_all(self, asked: Sequence[Request]) -> list[Reply]:
+        """Answers what came together, step by step for all: verifying signatures needs the
+        processor's caches for itself, so that going back and forth costs a third more.
+        """
+        opened = [self._open(*request) for request in asked]
+        checked = [self._check(one) if isinstance(one, _Signed) else one for one in opened]
+        return [self._act(one) if isinstance(one, _Signed) else one for one in checked]
+
+    def _open(self, method: bytes, path: bytes, body: bytes) -> Reply | _Signed:
         route, node, app = self._table.find(path)
         if route is None:
             return replies.NOT_FOUND
@@ -93,17 +113,21 @@ class Handler:
             return replies.TOO_LARGE if error.reason is Reason.TOO_LARGE else replies.UNPROCESSABLE
         if route.sender is Sender.ONBOARDING:
             return route.act(self, opened)
-        return self._from_device(route, node, app, opened)
-
-    def _from_device(self, route: Route, node: bytes, app: bytes, opened: Opened) -> Reply:
-        registry = self.registry
-        row = registry.find(opened.sender_hash)
+        row = self.registry.find(opened.sender_hash)
         if row == UNKNOWN:
             return self._stranger(opened)
+        return _Signed(route, node, app, opened, row, self.registry.key(row))
+
+    def _check(self, signed: _Signed) -> Reply | _Signed:
         try:
-            envelope.verify(registry.key(row), opened)
+            envelope.verify(signed.key, signed.opened)
         except EnvelopeError:
             return replies.UNAUTHORIZED
+        return signed
+
+    def _act(self, signed: _Signed) -> Reply:
+        route, node, app, opened, row, _ = signed
+        registry = self.registry
         if node and parse_node(node) != registry.node(row):
             return replies.FORBIDDEN
         registry.touch(row, self._clock.now())

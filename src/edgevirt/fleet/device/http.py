@@ -12,16 +12,16 @@ import email.utils
 import logging
 import ssl
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol, cast
+from typing import Final, Protocol, cast
 
 import httptools
 
 from edgevirt.fleet.device import replies
-from edgevirt.fleet.device.replies import AfterCommit, Reply, Response
+from edgevirt.fleet.device.replies import AfterCommit, Reply, Request, Response
 from edgevirt.runtime import Clock
 
 _log: Final = logging.getLogger(__name__)
@@ -31,6 +31,8 @@ _CIPHERS: Final = "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES128-GCM-SHA256"
 _KEEP: Final = b"\r\n"
 _CLOSE: Final = b"Connection: close\r\n\r\n"
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_EXPECTS: Final = b"expect: 100-continue"
+_END_OF_HEADERS: Final = b"\r\n\r\n"
 _NEVER: Final = float("inf")
 _SHUTDOWN_SECONDS: Final = 1.0
 """For a peer to say that it, too, is done; idle ones never do."""
@@ -41,12 +43,14 @@ _LINGER_SECONDS: Final = 2.0
 class Application(Protocol):
     """What answers. Knows neither connections nor time-outs."""
 
-    def body_limit(self, method: bytes, path: bytes) -> int:
+    def body_limit(self, path: bytes) -> int:
         """Bytes that the body of such a request may have."""
         ...
 
-    def handle(self, method: bytes, path: bytes, body: bytes) -> Reply:
-        """Answers at once, or later where something has to be durable first."""
+    def handle_all(self, asked: Sequence[Request]) -> Sequence[Reply]:
+        """A reply for each request of one turn of the event loop; some come later, where something
+        has to be durable first.
+        """
         ...
 
 
@@ -55,7 +59,6 @@ class Limits:
     """Bounds on what a peer may cost. Bytes and seconds."""
 
     header_bytes: int = 16_384
-    headers: int = 64
     header_seconds: float = 10.0
     """From the first byte of a request to the end of its headers."""
     body_seconds: float = 60.0
@@ -76,11 +79,8 @@ class _Refused(Exception):
         self.response = response
 
 
-class _Request(NamedTuple):
-    method: bytes
-    path: bytes
-    body: bytes
-    keep_alive: bool
+_Waiting = tuple[Request, bool]
+"""A request, and whether the connection is kept after it."""
 
 
 def make_tls_context(pair_file: Path) -> ssl.SSLContext:
@@ -116,6 +116,7 @@ class HttpServer:
         self._clock = clock
         self._idle = asyncio.Event()
         self._listeners: list[asyncio.Server] = []
+        self._asking: list[tuple[Connection, _Waiting]] = []
 
     async def listen(self, host: str, port: int, tls: ssl.SSLContext | None) -> int:
         """Returns the port, which matters when 0 was asked for. Without `tls` (behind a proxy, or
@@ -141,6 +142,30 @@ class HttpServer:
             self.date = _date_header(self._clock.now())
             for connection in [c for c in self.connections if c.deadline < now]:
                 connection.expire()
+
+    def ask(self, connection: Connection, waiting: _Waiting) -> None:
+        """Answers with all that comes in the same turn of the loop."""
+        if not self._asking:
+            self.loop.call_soon(self._turn)
+        self._asking.append((connection, waiting))
+
+    def _turn(self) -> None:
+        asking, self._asking = self._asking, []
+        requests = [request for _, (request, _) in asking]
+        for (connection, (_, keep_alive)), reply in zip(
+            asking, self._handle(requests), strict=True
+        ):
+            connection.take(keep_alive, reply)
+
+    def _handle(self, requests: list[Request]) -> Sequence[Reply]:
+        try:
+            return self.application.handle_all(requests)
+        except Exception:  # noqa: BLE001  here the engine ends: a bug costs one request, no more
+            if len(requests) > 1:
+                return [self._handle([request])[0] for request in requests]
+            method, path, _ = requests[0]
+            _log.exception("cannot answer %s %s: a bug", method, path[:200])
+            return [replies.FAILED]
 
     async def close(self, grace_seconds: float = 10.0) -> None:
         """Answers what is under way, for at most that long, and takes no more."""
@@ -169,16 +194,17 @@ class Connection(asyncio.Protocol):
     """One peer. `deadline`, on the server's clock: when it has taken too long."""
 
     __slots__ = (
-        "_asks_continue",
+        "_between",
         "_body",
         "_body_limit",
         "_body_size",
         "_busy",
         "_closing",
+        "_completed",
         "_deaf",
+        "_head",
         "_header_bytes",
-        "_headers",
-        "_length",
+        "_in_headers",
         "_parser",
         "_path",
         "_queue",
@@ -193,13 +219,17 @@ class Connection(asyncio.Protocol):
         self._server = server
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
-        self._queue: deque[_Request] = deque()
+        self._queue: deque[_Waiting] = deque()
         self._refused: Response | None = None
         self._busy = False
         self._closing = False
         self._deaf = False
         self._write_paused = False
+        self._between = True
+        self._in_headers = False
+        self._completed = 0
         self._header_bytes = 0
+        self._head = b""
         self._body_size = 0
         self.deadline = server.now + server.limits.header_seconds
 
@@ -215,6 +245,15 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._deaf or self._closing or self._refused is not None:
             return
+        most = self._server.limits.header_bytes
+        if self._between and len(data) > most and data.find(_END_OF_HEADERS, 0, most) < 0:
+            self._refused = replies.HEADERS_TOO_LARGE
+        else:
+            self._feed(data)
+        self._pump()
+
+    def _feed(self, data: bytes) -> None:
+        completed = self._completed
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -225,7 +264,24 @@ class Connection(asyncio.Protocol):
             self._refused = error.__context__.response
         except httptools.HttpParserError:
             self._refused = replies.BAD_REQUEST
-        self._pump()
+        else:
+            if not self._between:
+                self._watch_rest(data, others=completed != self._completed)
+
+    def _watch_rest(self, data: bytes, *, others: bool) -> None:
+        """The rest of a request is still to come. `others`: requests before it were in `data`.
+
+        Headers are looked at here only, and not one by one: most requests come in one piece.
+        """
+        if self._in_headers:
+            self._head += data
+            self._header_bytes += 0 if others else len(data)
+            if self._header_bytes > self._server.limits.header_bytes:
+                self._refused = replies.HEADERS_TOO_LARGE
+        elif not self._body_size and _EXPECTS in (self._head + data).lower():
+            self._head = b""
+            if self._transport is not None and not self._busy and not self._queue:
+                self._transport.write(_CONTINUE)
 
     def eof_received(self) -> bool:
         return False
@@ -249,11 +305,11 @@ class Connection(asyncio.Protocol):
     # -- httptools --
 
     def on_message_begin(self) -> None:
-        self._path = b""
+        self._between = False
+        self._in_headers = True
+        self._path = self._head = b""
         self._body: list[bytes] = []
-        self._headers = self._header_bytes = 0
-        self._length = 0
-        self._asks_continue = False
+        self._header_bytes = 0
         if len(self._queue) >= self._server.limits.pipelined:
             raise _Refused(replies.UNAVAILABLE)
         if not self._busy:
@@ -261,28 +317,13 @@ class Connection(asyncio.Protocol):
 
     def on_url(self, url: bytes) -> None:
         self._path += url
-        self._count_header(len(url))
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers += 1
-        self._count_header(len(name) + len(value))
-        size = len(name)
-        if size == 14 and name.lower() == b"content-length":
-            self._length = int(value)  # the parser has seen that it is a number
-        elif size == 6 and name.lower() == b"expect":
-            self._asks_continue = value.lower() == b"100-continue"
 
     def on_headers_complete(self) -> None:
         server = self._server
-        self._body_limit = server.application.body_limit(self._parser.get_method(), self._path)
-        if self._length > self._body_limit:
-            raise _Refused(replies.TOO_LARGE)
-        if server.buffered + self._length > server.limits.buffered_bytes:
-            raise _Refused(replies.UNAVAILABLE)
+        self._in_headers = False
+        self._body_limit = server.application.body_limit(self._path)
         if not self._busy:
             self.deadline = server.now + server.limits.body_seconds
-        if self._asks_continue and not self._busy and not self._queue and self._transport:
-            self._transport.write(_CONTINUE)
 
     def on_body(self, body: bytes) -> None:
         server = self._server
@@ -297,16 +338,13 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         chunks = self._body
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        keep_alive = self._parser.should_keep_alive()
-        self._queue.append(_Request(self._parser.get_method(), self._path, body, keep_alive))
+        parser = self._parser
+        request = parser.get_method(), self._path, body
+        self._queue.append((request, parser.should_keep_alive()))
+        self._between = True
+        self._completed += 1
         self._body = []
         self._drop_body()
-
-    def _count_header(self, size: int) -> None:
-        limits = self._server.limits
-        self._header_bytes += size
-        if self._header_bytes > limits.header_bytes or self._headers > limits.headers:
-            raise _Refused(replies.HEADERS_TOO_LARGE)
 
     def _drop_body(self) -> None:
         self._server.buffered -= self._body_size
@@ -315,23 +353,18 @@ class Connection(asyncio.Protocol):
     def _pass_over_upgrade(self) -> None:
         """What follows may speak another protocol and is not heard, a body included."""
         self._deaf = True
-        if self._queue and self._queue[-1].method != b"GET":
+        if self._queue and self._queue[-1][0][0] != b"GET":
             self._queue.pop()
             self._refused = replies.NOT_IMPLEMENTED
 
     # -- requests, one after the other --
 
     def _pump(self) -> None:
-        """Answers what has come, until an answer takes time or the peer does."""
-        while self._queue and not self._busy and not self._write_paused and not self._closing:
-            request = self._queue.popleft()
-            reply = self._ask(request)
-            if isinstance(reply, Response):
-                self._answer(request.keep_alive, reply)
-            else:
-                self._busy = True
-                self.deadline = _NEVER
-                self._expect(request.keep_alive, reply)
+        """Has the next request answered, when the peer is ready for it."""
+        if self._queue and not self._busy and not self._write_paused and not self._closing:
+            self._busy = True
+            self.deadline = _NEVER
+            self._server.ask(self, self._queue.popleft())
         if self._transport is None:
             return
         if self._queue:
@@ -339,14 +372,16 @@ class Connection(asyncio.Protocol):
         elif self._refused is not None and not self._busy and not self._closing:
             self._write(self._refused, _CLOSE)
             self._closing = True
+            self._body = []
+            self._drop_body()
             self.deadline = self._server.now + _LINGER_SECONDS
 
-    def _ask(self, request: _Request) -> Reply:
-        try:
-            return self._server.application.handle(request.method, request.path, request.body)
-        except Exception:  # noqa: BLE001  here the engine ends: a bug costs one request, no more
-            _log.exception("cannot answer %s %s: a bug", request.method, request.path[:200])
-            return replies.FAILED
+    def take(self, keep_alive: bool, reply: Reply) -> None:
+        """The reply to what was asked last."""
+        if isinstance(reply, Response):
+            self._finish(keep_alive, reply)
+        else:
+            self._expect(keep_alive, reply)
 
     def _expect(self, keep_alive: bool, reply: AfterCommit | Awaitable[Response]) -> None:
         if isinstance(reply, AfterCommit):
@@ -377,7 +412,7 @@ class Connection(asyncio.Protocol):
         if self._transport is None:
             return
         self._answer(keep_alive, response)
-        if not self._closing:
+        if self._queue or self._refused is not None:
             self._transport.resume_reading()
             self._pump()
 

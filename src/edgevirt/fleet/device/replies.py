@@ -42,6 +42,9 @@ class AfterCommit:
     response: Response
 
 
+Request = tuple[bytes, bytes, bytes]
+"""Method, path and body."""
+
 Reply = Response | AfterCommit | Awaitable[Response]
 
 OK: Final = Response(HTTPStatus.OK)

@@ -86,14 +86,27 @@ UNKNOWN_LIMIT: Final = 64 * KIB
 """For bodies of requests that have no route: read, then answered 404."""
 
 
+Found = tuple[Route | None, bytes, bytes]
+
+
 class Table:
-    """Finds a route without going through all of them."""
+    """Finds a route without going through all of them. The last answer is kept: a transport asks
+    for the limit, then for the answer.
+    """
 
     def __init__(self) -> None:
         self._routes: dict[bytes, Route] = {route.path.encode(): route for route in ROUTES}
+        self._last: tuple[bytes, Found] = (b"", (None, b"", b""))
 
-    def find(self, path: bytes) -> tuple[Route | None, bytes, bytes]:
+    def find(self, path: bytes) -> Found:
         """The route, the node's UUID and the app's, as they stand in the path."""
+        known, found = self._last
+        if path is not known:
+            found = self._look_up(path)
+            self._last = (path, found)
+        return found
+
+    def _look_up(self, path: bytes) -> Found:
         if not path.startswith(PREFIX) and not path.lower().startswith(PREFIX):
             return None, b"", b""  # the other spelling, edgeDevice, stands in some documents
         rest = path[len(PREFIX) :].partition(b"?")[0]

@@ -7,10 +7,11 @@ that the event loop never waits for the disk.
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import apsw
 
@@ -18,7 +19,6 @@ from edgevirt.fleet.telemetry.records import (
     DEFAULT_QUOTAS,
     Quota,
     Record,
-    Row,
     Stream,
     Unavailable,
     open_database,
@@ -33,10 +33,28 @@ PAGE: Final = 64
 """Records read at once; log bundles take up to 64 KiB each."""
 MAX_SKEW: Final = 300.0
 """Seconds by which a node's clock may run ahead of ours; what is more counts as now."""
+PACE: Final = 0.008
+"""Seconds between the beginnings of two commits: a busy fleet writes fewer and larger ones."""
 MAX_PENDING: Final = 64 << 20
 """Bytes that may wait for a commit; beyond it nodes are told to come again."""
 
+_NEWS: Final = 512
+"""Ids that are looked at together."""
 _COLUMNS: Final = "id, node, item, at, received, payload"
+_NEWEST: Final = {
+    stream: f"SELECT {_COLUMNS} FROM {stream.table} AS r WHERE id > ? AND id <= ?2 AND NOT EXISTS"  # noqa: S608
+    f" (SELECT 1 FROM {stream.table} AS n INDEXED BY {stream.table}_once"
+    " WHERE n.node = r.node AND n.item = r.item AND n.at >= r.at"
+    " AND (n.at > r.at OR n.id > r.id) AND n.id <= ?2) ORDER BY id"
+    for stream in Stream
+}
+
+
+class News(NamedTuple):
+    """`upto`: the id up to which all were looked at."""
+
+    records: list[Record]
+    upto: int
 
 
 class Telemetry:
@@ -58,6 +76,7 @@ class Telemetry:
         self._pending_bytes = 0
         self._committing = False
         self._scheduled = False
+        self._submitted = 0.0
         self._waiters: dict[Stream, dict[bytes | None, asyncio.Future[None]]] = {}
 
     def start(self) -> None:
@@ -88,8 +107,13 @@ class Telemetry:
             raise Unavailable("cannot store telemetry: too much waits for the disk")
         now = self._clock.now()
         batch = self._open_batch()
-        row = Row(node, item, min(at, now + MAX_SKEW), now, payload)
-        batch.rows.setdefault(stream, []).append(row)
+        row = (node, item, min(at, now + MAX_SKEW), now, zlib.crc32(payload), payload)
+        rows = batch.rows.get(stream)
+        if rows is None:
+            batch.rows[stream], batch.sizes[stream] = [row], len(payload)
+        else:
+            rows.append(row)
+            batch.sizes[stream] += len(payload)
         self._pending_bytes += len(payload)
         return batch.done
 
@@ -108,23 +132,34 @@ class Telemetry:
     def _open_batch(self) -> Batch:
         if self._filling is None:
             self._filling = Batch(self._loop.create_future())
-            if not self._committing and not self._scheduled:
-                self._scheduled = True
-                self._loop.call_soon(self._flush)
+            if not self._committing:
+                self._schedule()
         return self._filling
 
+    def _schedule(self) -> None:
+        """At the end of this turn of the loop, unless the last commit was only just."""
+        if not self._scheduled:
+            self._scheduled = True
+            wait = self._submitted + PACE - self._loop.time()
+            if wait > 0:
+                self._loop.call_later(wait, self._flush)
+            else:
+                self._loop.call_soon(self._flush)
+
     def _flush(self) -> None:
-        """Hands over what one turn of the loop gathered, unless a commit is under way."""
+        """Hands over what was gathered, unless a commit is under way."""
         self._scheduled = False
         if self._filling is not None and not self._committing:
             batch, self._filling = self._filling, None
             self._pending_bytes = 0
             self._committing = True
+            self._submitted = self._loop.time()
             self._writer.submit(batch)
 
     def _on_commit(self, batch: Batch, failure: Exception | None) -> None:
         self._committing = False
-        self._flush()
+        if self._filling is not None:
+            self._schedule()
         if failure is None:
             batch.done.set_result(None)
             self._wake_followers(batch)
@@ -181,15 +216,19 @@ class Telemetry:
             Record._make,
         )
 
-    async def newest_before(self, stream: Stream, record: Record) -> float | None:
-        """The node's time of the newest record of the same thing that came before this one."""
-        rows = await self._query(
-            f"SELECT at FROM {stream.table} INDEXED BY {stream.table}_once"  # noqa: S608
-            " WHERE node = ? AND item = ? AND id < ? ORDER BY at DESC LIMIT 1",
-            (record.node, record.item, record.id),
-            _first_float,
-        )
-        return rows[0] if rows else None
+    async def news(self, stream: Stream, *, after: int) -> AsyncGenerator[News, None]:
+        """Endless: what is new with an id above `after`, less what something newer of the same
+        thing has overtaken, by the node's time.
+        """
+        while True:
+            woken = self._waiter(stream, None)
+            last = self.last_id(stream)
+            while after < last:
+                upto = min(last, after + _NEWS)
+                records = await self._query(_NEWEST[stream], (after, upto), Record._make)
+                yield News(records, upto)
+                after = upto
+            await asyncio.shield(woken)
 
     def last_id(self, stream: Stream) -> int:
         """Of the newest committed record; 0 when there never was one."""
@@ -245,7 +284,7 @@ class Telemetry:
             waiters = self._waiters.get(stream)
             if not waiters:
                 continue
-            nodes = {None} if waiters.keys() == {None} else {None, *(row.node for row in rows)}
+            nodes = {None} if waiters.keys() == {None} else {None, *(row[0] for row in rows)}
             for node in nodes & waiters.keys():
                 waiters.pop(node).set_result(None)
 
@@ -263,11 +302,6 @@ class Telemetry:
 
 def _first_int(row: tuple[object, ...]) -> int:
     assert isinstance(row[0], int)
-    return row[0]
-
-
-def _first_float(row: tuple[object, ...]) -> float:
-    assert isinstance(row[0], float)
     return row[0]
 
 

@@ -35,9 +35,9 @@ class Stream(enum.IntEnum):
 class Record(NamedTuple):
     """One report as it came.
 
-    `id` grows within a stream in the order of commits. `node`: 16 bytes of UUID. `item`: what of
-    the node it is about (an app's UUID; for info the object), empty for the node itself. `at`: the
-    node's time, `received`: ours, both in seconds since 1970.
+    `id` grows within a stream in the order of commits, and is never used twice. `node`: 16 bytes
+    of UUID. `item`: what of the node it is about (an app's UUID; for info the object), empty for
+    the node itself. `at`: the node's time, `received`: ours, both in seconds since 1970.
     """
 
     id: int
@@ -48,14 +48,8 @@ class Record(NamedTuple):
     payload: bytes
 
 
-class Row(NamedTuple):
-    """A record on its way in, before it has an id."""
-
-    node: bytes
-    item: str
-    at: float
-    received: float
-    payload: bytes
+Row = tuple[bytes, str, float, float, int, bytes]
+"""A record on its way in: node, item, at, received, checksum, payload."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +77,10 @@ CREATE TABLE IF NOT EXISTS {table} (
   item TEXT NOT NULL,
   at REAL NOT NULL,
   received REAL NOT NULL,
-  digest INTEGER NOT NULL,
+  checksum INTEGER NOT NULL,
   payload BLOB NOT NULL
 );
-CREATE UNIQUE INDEX IF NOT EXISTS {table}_once ON {table} (node, item, at, digest);
+CREATE UNIQUE INDEX IF NOT EXISTS {table}_once ON {table} (node, item, at, checksum);
 """
 _SHARED: Final = """
 CREATE TABLE IF NOT EXISTS stream (name TEXT PRIMARY KEY, last_id INTEGER, bytes INTEGER);
@@ -99,6 +93,7 @@ def open_database(path: str) -> apsw.Connection:
     """The writer's connection; each commit is on disk when it returns."""
     connection = apsw.Connection(path)
     connection.set_busy_timeout(5_000)
+
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA wal_autocheckpoint=4000")

@@ -7,11 +7,10 @@ written fails as a whole and leaves nothing behind; the next one is tried afresh
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import queue
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -30,6 +29,10 @@ _log: Final = logging.getLogger(__name__)
 
 _TRIM_SLICE: Final = 512
 """Rows deleted at most with one commit, beyond twice what it brought: bounds its time."""
+_AGE_EVERY: Final = 60.0
+"""Seconds between looks for what is too old."""
+_SAVE_EVERY: Final = 256
+"""Commits after which sizes are saved; a start counts what came since."""
 
 
 @dataclass
@@ -38,6 +41,8 @@ class Batch:
 
     done: asyncio.Future[None]
     rows: dict[Stream, list[Row]] = field(default_factory=dict)
+    sizes: dict[Stream, int] = field(default_factory=dict)
+    """Bytes of the rows' payloads."""
     marks: dict[str, int] = field(default_factory=dict)
     seen: list[tuple[bytes, float]] = field(default_factory=list)
 
@@ -62,9 +67,10 @@ class Writer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self.last_ids: dict[Stream, int] = {}
         self.sizes: dict[Stream, int] = {}
-        for table, last_id, size in connection.execute("SELECT name, last_id, bytes FROM stream"):
-            stream = Stream[str(table).upper()]
-            self.last_ids[stream], self.sizes[stream] = last_id, size
+        self._unsaved = 0
+        self._aged: dict[Stream, float] = {}
+        for stream in Stream:
+            self.last_ids[stream], self.sizes[stream] = _count(connection, stream)
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -98,11 +104,16 @@ class Writer:
         connection.execute("BEGIN IMMEDIATE")
         try:
             for stream, rows in batch.rows.items():
-                self._insert(stream, rows, last_ids, sizes)
+                self._insert(stream, rows, batch.sizes[stream], last_ids, sizes)
                 self._trim(stream, 2 * len(rows) + _TRIM_SLICE, sizes)
-            self._save(batch, last_ids, sizes)
+            for name, value in batch.marks.items():
+                connection.execute("INSERT OR REPLACE INTO mark VALUES (?, ?)", (name, value))
+            if batch.seen:
+                connection.executemany("INSERT OR REPLACE INTO seen VALUES (?, ?)", batch.seen)
+            self._save_sizes(last_ids, sizes)
             connection.execute("COMMIT")
         except BaseException:
+            self._unsaved = _SAVE_EVERY
             if not connection.get_autocommit():
                 connection.execute("ROLLBACK")
             raise
@@ -112,65 +123,80 @@ class Writer:
         self,
         stream: Stream,
         rows: list[Row],
+        size: int,
         last_ids: dict[Stream, int],
         sizes: dict[Stream, int],
     ) -> None:
         """A report that was already stored is stored once: nodes repeat what they got no answer
         for.
         """
-        connection, first = self._connection, last_ids[stream] + 1
+        connection = self._connection
         before = connection.total_changes()
-        connection.executemany(
-            f"INSERT OR IGNORE INTO {stream.table} VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
-            _numbered(rows, first),
-        )
-        last_ids[stream] += len(rows)
-        if connection.total_changes() - before == len(rows):
-            added = sum(len(row.payload) for row in rows)
-            count = len(rows)
-        else:
-            added, count = connection.execute(
-                f"SELECT coalesce(sum(length(payload)), 0), count(*) FROM {stream.table}"  # noqa: S608
-                " WHERE id >= ?",
-                (first,),
-            ).get
+        connection.executemany(_INSERT[stream], rows)
+        count = connection.total_changes() - before
+        added = size
+        if count != len(rows):
+            added = connection.execute(_SUM_AFTER[stream], (last_ids[stream],)).get[0]
+        if count:
+            last_ids[stream] = connection.last_insert_rowid()
         sizes[stream] += added + ROW_OVERHEAD * count
 
     def _trim(self, stream: Stream, limit: int, sizes: dict[Stream, int]) -> None:
-        quota, excess = self._quotas[stream], 0
-        if sizes[stream] > quota.max_bytes:
-            excess = sizes[stream] - quota.max_bytes
-        too_old = self._clock.now() - quota.max_age
+        """The newest record always stays: ids go on from it."""
+        quota, now = self._quotas[stream], self._clock.now()
+        excess = sizes[stream] - quota.max_bytes
+        if excess <= 0 and now < self._aged.get(stream, 0.0) + _AGE_EVERY:
+            return
+        too_old = now - quota.max_age
         last, removed = 0, 0
-        oldest = self._connection.execute(
-            f"SELECT id, received, length(payload) FROM {stream.table} ORDER BY id LIMIT ?",  # noqa: S608
-            (limit,),
-        )
+        oldest = self._connection.execute(_OLDEST[stream], (limit,))
         for number, received, length in oldest:
             if removed >= excess and received >= too_old:
                 break
             last, removed = number, removed + length + ROW_OVERHEAD
+        else:
+            limit = 0  # there may be more of them: look again with the next commit
+        if limit:
+            self._aged[stream] = now
         if last:
-            self._connection.execute(f"DELETE FROM {stream.table} WHERE id <= ?", (last,))  # noqa: S608
+            self._connection.execute(_DELETE_UPTO[stream], (last,))
             sizes[stream] -= removed
+            self._unsaved = _SAVE_EVERY
 
-    def _save(
-        self, batch: Batch, last_ids: Mapping[Stream, int], sizes: Mapping[Stream, int]
-    ) -> None:
-        for stream in batch.rows:
-            self._connection.execute(
-                "UPDATE stream SET last_id = ?, bytes = ? WHERE name = ?",
-                (last_ids[stream], sizes[stream], stream.table),
-            )
-        for name, value in batch.marks.items():
-            self._connection.execute("INSERT OR REPLACE INTO mark VALUES (?, ?)", (name, value))
-        if batch.seen:
-            self._connection.executemany("INSERT OR REPLACE INTO seen VALUES (?, ?)", batch.seen)
+    def _save_sizes(self, last_ids: Mapping[Stream, int], sizes: Mapping[Stream, int]) -> None:
+        self._unsaved += 1
+        if self._unsaved > _SAVE_EVERY:
+            for stream in Stream:
+                values = (last_ids[stream], sizes[stream], stream.table)
+                self._connection.execute(_SAVE, values)
+            self._unsaved = 0
 
 
-def _numbered(
-    rows: list[Row], first: int
-) -> Iterable[tuple[int, bytes, str, float, float, int, bytes]]:
-    for number, (node, item, at, received, payload) in enumerate(rows, first):
-        digest = hashlib.blake2b(payload, digest_size=8).digest()
-        yield number, node, item, at, received, int.from_bytes(digest, "big", signed=True), payload
+def _count(connection: apsw.Connection, stream: Stream) -> tuple[int, int]:
+    """The newest id, and the size: as saved, and what came since."""
+    saved = connection.execute("SELECT last_id, bytes FROM stream WHERE name = ?", (stream.table,))
+    last_id, size = saved.get
+    newest = connection.execute(f"SELECT coalesce(max(id), 0) FROM {stream.table}").get  # noqa: S608
+    added = connection.execute(_SUM_AFTER[stream], (last_id,)).get
+    return newest, size + added[0] + ROW_OVERHEAD * added[1]
+
+
+_SAVE: Final = "UPDATE stream SET last_id = ?, bytes = ? WHERE name = ?"
+_INSERT: Final = {
+    stream: f"INSERT OR IGNORE INTO {stream.table} (node, item, at, received, checksum, payload)"  # noqa: S608
+    " VALUES (?, ?, ?, ?, ?, ?)"
+    for stream in Stream
+}
+_SUM_AFTER: Final = {
+    stream: f"SELECT coalesce(sum(length(payload)), 0), count(*) FROM {stream.table} WHERE id > ?"  # noqa: S608
+    for stream in Stream
+}
+_OLDEST: Final = {
+    stream: f"SELECT id, received, length(payload) FROM {stream.table}"  # noqa: S608
+    f" WHERE id < (SELECT max(id) FROM {stream.table}) ORDER BY id LIMIT ?"
+    for stream in Stream
+}
+_DELETE_UPTO: Final = {
+    stream: f"DELETE FROM {stream.table} WHERE id <= ?"  # noqa: S608
+    for stream in Stream
+}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
@@ -13,11 +13,11 @@ import pytest
 
 from edgevirt.fleet.device import replies
 from edgevirt.fleet.device.http import HttpServer, Limits, make_tls_context
-from edgevirt.fleet.device.replies import AfterCommit, Reply, Response
+from edgevirt.fleet.device.replies import AfterCommit, Reply, Request, Response
 from edgevirt.fleet.keys import KeyRing, Role
 from edgevirt.runtime import RealClock, VirtualClock
 
-LIMITS = Limits(header_bytes=2_000, headers=20, pipelined=4, connections=8, buffered_bytes=20_000)
+LIMITS = Limits(header_bytes=2_000, pipelined=4, connections=8, buffered_bytes=20_000)
 
 
 class Echo:
@@ -27,8 +27,11 @@ class Echo:
         self.asked: list[tuple[bytes, bytes, bytes]] = []
         self.commits: list[asyncio.Future[None]] = []
 
-    def body_limit(self, method: bytes, path: bytes) -> int:
+    def body_limit(self, path: bytes) -> int:
         return 10_000
+
+    def handle_all(self, asked: Sequence[Request]) -> list[Reply]:
+        return [self.handle(*request) for request in asked]
 
     def handle(self, method: bytes, path: bytes, body: bytes) -> Reply:
         self.asked.append((method, path, body))
@@ -255,20 +258,37 @@ async def test_a_body_beyond_the_limit_is_refused(
     assert echo.asked == []
 
 
+@pytest.mark.parametrize("pieces", [1, 7])
 @pytest.mark.parametrize(
     "headers",
     [
         pytest.param(["X: " + "y" * 3_000], id="long"),
-        pytest.param([f"X-{number}: y" for number in range(30)], id="many"),
+        pytest.param([f"X-{number}: y" for number in range(300)], id="many"),
     ],
 )
 async def test_headers_beyond_the_limit_are_refused(
-    connect: Connect, echo: Echo, headers: list[str]
+    connect: Connect, echo: Echo, headers: list[str], pieces: int
 ) -> None:
     peer = await connect()
-    peer.say(post("/x", b"", *headers))
+    request = post("/x", b"", *headers)
+    size = -(-len(request) // pieces)
+    for start in range(0, len(request), size):
+        peer.say(request[start : start + size])
+        await peer.writer.drain()
+        await asyncio.sleep(0.005)
     assert await peer.hear() == (431, b"")
     assert echo.asked == []
+
+
+async def test_a_long_body_is_not_mistaken_for_headers(connect: Connect) -> None:
+    peer = await connect()
+    peer.say(post("/x", b"y" * 4_000)[:-1_500])
+    await asyncio.sleep(0.01)
+    peer.say(b"y" * 1_500 + post("/x", b"z" * 9_000) + b"POST /x HTTP/1.1\r\n")
+    assert await peer.hear() == (200, b"<" + b"y" * 4_000 + b">")
+    assert await peer.hear() == (200, b"<" + b"z" * 9_000 + b">")
+    peer.say(b"Host: x\r\nContent-Length: 1\r\n\r\n!")
+    assert await peer.hear() == (200, b"<!>")
 
 
 @pytest.mark.parametrize(

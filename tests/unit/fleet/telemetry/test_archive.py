@@ -81,12 +81,28 @@ async def test_a_node_from_the_future_does_not_stay_the_newest(
     assert newest.payload == b"now"
 
 
-async def test_older_news_of_the_same_thing_are_told_apart(telemetry: Telemetry) -> None:
-    for at in (5.0, 3.0):
-        await telemetry.append(Stream.INFO, NODE, "x", at, b"%d" % at)
-    first, second = await telemetry.after(Stream.INFO, 0)
-    assert await telemetry.newest_before(Stream.INFO, first) is None
-    assert await telemetry.newest_before(Stream.INFO, second) == 5.0
+async def test_news_leave_out_what_was_overtaken(telemetry: Telemetry) -> None:
+    for node, item, at, payload in (
+        (NODE, "x", 5.0, b"newest of x, then"),
+        (NODE, "x", 3.0, b"late"),
+        (NODE, "y", 1.0, b"another thing"),
+        (OTHER, "x", 1.0, b"another node's"),
+        (NODE, "x", 5.0, b"as new as the first"),
+    ):
+        await telemetry.append(Stream.INFO, node, item, at, payload)
+    news = telemetry.news(Stream.INFO, after=0)
+    first = await anext(news)
+    wanted = [b"another thing", b"another node's", b"as new as the first"]
+    assert payloads(first.records) == wanted
+    assert first.upto == 5
+    coming = asyncio.ensure_future(anext(news))
+    await asyncio.sleep(0.01)
+    assert not coming.done()
+    await telemetry.append(Stream.INFO, NODE, "x", 4.0, b"late again")
+    assert await coming == ([], 6)
+    await telemetry.append(Stream.INFO, NODE, "x", 6.0, b"newer")
+    assert payloads((await anext(news)).records) == [b"newer"]
+    await news.aclose()
 
 
 async def test_a_follower_hears_of_each_commit(telemetry: Telemetry) -> None:

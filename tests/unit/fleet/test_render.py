@@ -1,0 +1,306 @@
+"""From objects to a node's config: complete, the same each time, and safe to apply."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from edgevirt.fleet import render
+from edgevirt.fleet.objects.app import AclLimit, AclMatch, AppAcl, AppInterface, EnvVar
+from edgevirt.fleet.objects.base import LocalRef
+from edgevirt.fleet.objects.edgenode import NodePort
+from edgevirt.fleet.objects.network_instance import DhcpRange
+from edgevirt.fleet.render import Cipher, Credentials, Objects
+from edgevirt.model.network import AclAction, NetworkInstanceType
+from edgevirt.model.node import DeviceConfig
+from edgevirt.model.volume import VolumeOrigin
+from edgevirt.wire import cipher
+from edgevirt.wire.convert import contents
+from edgevirt.wire.convert import device as convert
+from edgevirt.wire.messages import config
+from tests.unit.fleet.objects_world import (
+    APP,
+    IMAGE,
+    INSTANCE,
+    LAN,
+    NODE,
+    OBJECTS,
+    STORE,
+    changed,
+    having,
+)
+
+
+def rendered(objects: Objects = OBJECTS) -> DeviceConfig:
+    result = render.render(objects)
+    assert result.waiting == {}
+    return result.config
+
+
+def message(objects: Objects = OBJECTS) -> config.EdgeDevConfig:
+    return convert.to_message(rendered(objects))
+
+
+def with_app(**spec: Any) -> Objects:
+    return having(apps={"web": changed(APP, **spec)})
+
+
+@pytest.fixture(scope="module")
+def secret() -> Cipher:
+    ours, theirs = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    key = cipher.shared_key(ours, theirs.public_key())
+    return render.make_cipher(OBJECTS.node_id, bytes(16), bytes(range(16)), key)
+
+
+def test_the_same_objects_make_the_same_bytes(secret: Cipher) -> None:
+    objects = having(credentials={"hub": Credentials("u", "p")}, cipher=secret)
+    once, again = (message(objects).SerializeToString(deterministic=True) for _ in range(2))
+    assert once == again
+
+
+def test_nodes_read_what_is_rendered() -> None:
+    sent = message()
+    read = convert.from_message(config.EdgeDevConfig.FromString(sent.SerializeToString()))
+    assert read.apps == rendered().apps
+    assert read.volumes == rendered().volumes
+    assert read.network_instances == rendered().network_instances
+    assert [(p.name, p.ifname, p.uplink, p.network) for p in read.ports] == [
+        ("eth0", "eth0", True, "")
+    ]
+
+
+def test_an_app_comes_with_all_that_it_names() -> None:
+    made = rendered()
+    (app,), (tree,), (store,), (lan,) = (
+        made.apps,
+        made.content_trees,
+        made.datastores,
+        made.network_instances,
+    )
+    root, data = made.volumes
+    assert [ref.volume for ref in app.volumes] == [root.id, data.id]
+    assert [(ref.volume, ref.generation) for ref in app.volumes] == [
+        (volume.id, volume.generation) for volume in made.volumes
+    ]
+    assert (root.origin, root.content_tree) == (VolumeOrigin.DOWNLOAD, tree.id)
+    assert (data.origin, data.max_size) == (VolumeOrigin.BLANK, 10 << 20)
+    assert tree.datastores == (store.id,)
+    assert app.interfaces[0].network == lan.id
+    assert app.resources.memory_kib == 256 * 1024
+
+
+def test_what_nobody_uses_is_not_sent() -> None:
+    made = rendered(having(instances=()))
+    assert (made.apps, made.volumes, made.content_trees) == ((), (), ())
+    assert (made.datastores, made.network_instances) == ((), ())
+
+
+def test_user_data_holds_the_environment_and_the_command() -> None:
+    app = rendered(with_app(env=(EnvVar(name="A", value="b c"),), command=("/bin/x", "y z"))).apps[
+        0
+    ]
+    lines = base64.b64decode(app.user_data).decode().splitlines()
+    assert "A=b c" in lines
+    assert "EVE_ECO_CMD=/bin/x 'y z'" in lines
+
+
+def test_ports_come_first_and_without_rules_all_may_pass() -> None:
+    first, second = rendered().apps[0].interfaces[0].acls
+    assert (first.id, first.action, first.app_port) == (1, AclAction.PORTMAP, 80)
+    assert first.matches == (("protocol", "tcp"), ("lport", "8080"))
+    assert (second.id, second.action, second.matches) == (
+        2,
+        AclAction.ALLOW,
+        (("ip", "0.0.0.0/0"),),
+    )
+
+
+def test_rules_are_kept_in_their_order() -> None:
+    rules = (
+        AppAcl(match=AclMatch(host="example.com")),
+        AppAcl(
+            match=AclMatch(ip="192.0.2.0/24", protocol="UDP", remote_port=53),
+            action="Limit",
+            limit=AclLimit(rate=5, unit="m", burst=2),
+        ),
+        AppAcl(action="Drop"),
+    )
+    interface = AppInterface(name="eth0", network_instance="lan", acls=rules)
+    made = rendered(with_app(interfaces=(interface,))).apps[0].interfaces[0].acls
+    assert [acl.action for acl in made] == [AclAction.ALLOW, AclAction.LIMIT, AclAction.DROP]
+    assert made[0].matches == (("host", "example.com"),)
+    assert made[1].matches == (("ip", "192.0.2.0/24"), ("protocol", "udp"), ("fport", "53"))
+    assert (made[1].limit_rate, made[1].limit_unit, made[1].limit_burst) == (5, "m", 2)
+
+
+def test_no_rules_at_all_is_not_the_same_as_no_list_of_rules() -> None:
+    interface = AppInterface(name="eth0", network_instance="lan", acls=())
+    assert rendered(with_app(interfaces=(interface,))).apps[0].interfaces[0].acls == ()
+
+
+def test_a_local_network_is_complete() -> None:
+    lan = rendered().network_instances[0]
+    assert (lan.type, lan.port, lan.subnet) == (
+        NetworkInstanceType.LOCAL,
+        "uplink",
+        "10.1.0.0/24",
+    )
+    assert (lan.gateway, lan.dhcp_first, lan.dhcp_last) == ("10.1.0.1", "10.1.0.2", "10.1.0.254")
+    chosen = changed(LAN, dhcp_range=DhcpRange(first="10.1.0.100", last="10.1.0.110"))
+    narrow = rendered(having(networks={"lan": chosen})).network_instances[0]
+    assert (narrow.dhcp_first, narrow.dhcp_last) == ("10.1.0.100", "10.1.0.110")
+
+
+def test_each_node_has_a_network_of_its_own() -> None:
+    other = replace(OBJECTS, node=replace_uid(NODE))
+    assert rendered(other).network_instances[0].id != rendered().network_instances[0].id
+
+
+def replace_uid(value: Any) -> Any:
+    uid = "99999999-2222-3333-4444-555555555555"
+    return msgspec.structs.replace(value, metadata=msgspec.structs.replace(value.metadata, uid=uid))
+
+
+# -- counters: what a node would otherwise refuse or overlook --
+
+
+def counters(objects: Objects) -> tuple[int, int, tuple[int, ...]]:
+    made = rendered(objects)
+    app = made.apps[0]
+    return app.restart_counter, app.purge_counter, tuple(v.generation for v in made.volumes)
+
+
+def test_another_image_makes_the_root_anew_and_keeps_the_data() -> None:
+    restart, purge, (root, data) = counters(OBJECTS)
+    other = having(images={"nginx": changed(IMAGE, reference="nginx:1.26")})
+    new_restart, new_purge, (new_root, new_data) = counters(other)
+    assert (new_restart, new_data) == (restart, data)
+    assert new_purge != purge
+    assert new_root != root
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"env": (EnvVar(name="COLOUR", value="red"),)},
+        {"resources": type(APP.spec.resources)(memory="512Mi")},
+        {"command": ("/other",)},
+    ],
+)
+def test_other_resources_or_data_restart_the_app(spec: dict[str, Any]) -> None:
+    restart, purge, generations = counters(OBJECTS)
+    new_restart, new_purge, new_generations = counters(with_app(**spec))
+    assert new_restart != restart
+    assert (new_purge, new_generations) == (purge, generations)
+
+
+def test_other_access_rules_do_not_restart_the_app() -> None:
+    interface = AppInterface(name="eth0", network_instance="lan", acls=(AppAcl(),))
+    assert counters(with_app(interfaces=(interface,))) == counters(OBJECTS)
+
+
+def test_people_s_counters_count() -> None:
+    restart, purge, generations = counters(OBJECTS)
+    again = having(instances=(changed(INSTANCE, restart_counter=1),))
+    assert counters(again) == (restart + 1, purge, generations)
+    anew = counters(having(instances=(changed(INSTANCE, purge_counter=1),)))
+    assert anew[1] != purge
+    assert anew[2] == tuple(generation + 1 for generation in generations)
+
+
+def test_counters_stay_within_32_bits() -> None:
+    most = 2**32 - 1
+    made = counters(
+        having(instances=(changed(INSTANCE, restart_counter=most, purge_counter=most),))
+    )
+    assert all(0 <= counter < 2**32 for counter in (made[0], made[1], *made[2]))
+
+
+def test_reboot_counters_are_always_told() -> None:
+    """Nodes record the first that they see, and act on the next."""
+    made = message()
+    assert made.HasField("reboot")
+    assert made.HasField("shutdown")
+    assert message(having(node=changed(NODE, reboot_counter=3))).reboot.counter == 3
+
+
+def test_a_node_that_may_not_work_halts_its_apps_and_keeps_their_data() -> None:
+    made = rendered(having(node=changed(NODE, activate=False)))
+    assert [app.activate for app in made.apps] == [False]
+    assert made.volumes == rendered().volumes
+
+
+# -- what is missing --
+
+
+@pytest.mark.parametrize(
+    ("objects", "why"),
+    [
+        (having(apps={}), "App 'web' does not exist"),
+        (having(images={}), "Image 'nginx' does not exist"),
+        (having(networks={}), "NetworkInstance 'lan' does not exist"),
+    ],
+)
+def test_an_app_that_lacks_a_part_stays_out_and_says_so(objects: Objects, why: str) -> None:
+    result = render.render(objects)
+    assert result.config.apps == ()
+    assert why in result.waiting["web-1"]
+
+
+def with_credentials(cipher_: Cipher | None, credentials: dict[str, Credentials]) -> Objects:
+    store = changed(STORE, credentials_secret_ref=LocalRef(name="robot"))
+    return having(datastores={"hub": store}, credentials=credentials, cipher=cipher_)
+
+
+def test_a_password_is_encrypted_for_the_node(secret: Cipher) -> None:
+    made = rendered(with_credentials(secret, {"hub": Credentials("robot", "hunter2")}))
+    (store,) = made.datastores
+    assert store.cipher is not None
+    assert made.cipher_contexts == (secret.context,)
+    assert (store.api_key, store.password) == ("", "")
+    opened = cipher.open_secrets(secret.key, contents.cipher_block_message(store.cipher))
+    assert (opened.dsAPIKey, opened.dsPassword) == ("robot", "hunter2")
+
+
+def test_without_the_node_s_key_the_datastore_waits() -> None:
+    result = render.render(with_credentials(None, {"hub": Credentials("robot", "hunter2")}))
+    assert result.config.datastores == ()
+    assert len(result.config.apps) == 1
+    assert "encryption key" in result.waiting["web-1"]
+
+
+def test_without_its_secret_the_datastore_waits(secret: Cipher) -> None:
+    result = render.render(with_credentials(secret, {}))
+    assert result.config.datastores == ()
+    assert "Secret 'robot' cannot be read" in result.waiting["web-1"]
+
+
+# -- ports --
+
+
+def test_a_static_address_comes_with_a_network_of_its_own() -> None:
+    port = NodePort(
+        name="lan0", interface="enp3s0", address="192.0.2.7/24", gateway="192.0.2.1", cost=3
+    )
+    made = message(having(node=changed(NODE, ports=(port, NodePort(name="eth1", uplink=False)))))
+    static, plain = made.systemAdapterList
+    network = next(n for n in made.networks if n.id == static.networkUUID)
+    assert (static.addr, static.cost, network.ip.subnet) == ("192.0.2.7", 3, "192.0.2.0/24")
+    assert (plain.uplink, plain.networkUUID) == (False, "")
+    assert made.deviceIoList[0].phyaddrs["ifname"] == "enp3s0"
+
+
+def test_properties_and_names_are_told() -> None:
+    node = changed(NODE, properties={"timer.config.interval": "30", "app.allow.vnc": "true"})
+    made = message(having(node=node))
+    assert [(item.key, item.value) for item in made.configItems] == [
+        ("app.allow.vnc", "true"),
+        ("timer.config.interval", "30"),
+    ]
+    assert (made.device_name, made.project_name) == ("till-1", "shop")
+    assert made.controllercert_confighash == "certs"
