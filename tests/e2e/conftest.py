@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 
 import pytest
 
 from tests.device_client import Device, DeviceClient, Onboarding
+from tests.e2e.system import System
 from tests.fleet_process import FleetProcess
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that failed on a whole system shows what all its parts said last."""
+    report = yield
+    if report.failed and isinstance(item, pytest.Function):
+        for used in item.funcargs.values():
+            if isinstance(used, System):
+                report.sections.append(("the system's logs", used.tails()))
+    return report
 
 
 @pytest.fixture(scope="module")
