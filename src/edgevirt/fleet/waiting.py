@@ -127,7 +127,8 @@ class Places:
 
     def put(self, name: str, namespace: str, *serials: str) -> None:
         self.drop(name)
-        self._places[name] = tuple((namespace, serial) for serial in serials if serial)
+        places = ((namespace, serial) for serial in serials if serial)
+        self._places[name] = tuple(dict.fromkeys(places))  # both serials may be the same
         for place in self._places[name]:
             self._names.setdefault(place, set()).add(name)
 
