@@ -16,6 +16,7 @@ import msgspec
 
 from edgevirt.fleet.amend import amend, insist
 from edgevirt.fleet.configs import CONFIG_VERSION
+from edgevirt.fleet.dependencies import Dependencies
 from edgevirt.fleet.device.registry import Registry
 from edgevirt.fleet.devices import (
     DEVICE,
@@ -51,8 +52,17 @@ from edgevirt.runtime import ABSENT, Clock, Conflict, Event, Gone, InStep, Kind,
 class Enrollment:
     """One per process; registrations go one after the other, as they are rare."""
 
-    def __init__(self, store: Store, registry: Registry, events: Recorder, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        dependencies: Dependencies,
+        events: Recorder,
+        clock: Clock,
+    ) -> None:
+        """`dependencies` must hear of EdgeNodes before this does."""
         self._store = store
+        self._dependencies = dependencies
         self._registry = registry
         self._events = events
         self._clock = clock
@@ -116,10 +126,20 @@ class Enrollment:
     async def take_node(self, event: Event[EdgeNode]) -> None:
         """Every EdgeNode that comes, changes and goes, once the registry is whole."""
         if isinstance(event, InStep):
+            await insist(self._clock, "enrolment", self.sweep)
             self._now_in_step(kinds.EDGE_NODE)
         elif not self._is_settled(event):
             act = self._gone_node if isinstance(event, Gone) else self._put_node
             await insist(self._clock, "enrolment", partial(act, event.resource.value))
+
+    async def sweep(self) -> None:
+        """Lets machines go whose EdgeNode went unseen, while the fleet was down for instance."""
+        for row in self._registry.rows():
+            name, node = self._registry.name(row), self._registry.node(row)
+            if name and not self._dependencies.exists("EdgeNode", name):
+                held = await self._store.get(DEVICE, device_key(node))
+                if held is not None and await self._store.get(kinds.EDGE_NODE, name) is None:
+                    await self._release(held.value)
 
     def _is_settled(self, event: Put[EdgeNode] | Gone[EdgeNode]) -> bool:
         """Bound, and told so: what nearly all are at a start."""
@@ -268,8 +288,12 @@ class Enrollment:
             await self._store.put(SERIAL_CLAIM, key, claim, expect=ABSENT)
         except Conflict:
             held = await self._store.get(SERIAL_CLAIM, key)
-            if held is None or held.value != claim:
+            if held is None or held.value == claim:
+                return True
+            other = held.value.cert_hash
+            if self._registry.find(other) >= 0 or self._requests.asks(other):
                 return False
+            await self._store.put(SERIAL_CLAIM, key, claim)  # the other one is gone
         return True
 
     async def _find_node(self, namespace: str, machine: Machine, key_name: str) -> EdgeNode | None:

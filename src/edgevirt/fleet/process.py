@@ -53,6 +53,7 @@ _KEYS_EVERY: Final = 2.0
 """Seconds between looks whether somebody rotated a certificate."""
 _DAY: Final = 86_400.0
 _SWEEP_EVERY: Final = 300.0
+_ORPHANS_EVERY: Final = 3_600.0
 _WILDCARDS: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104  no address is bound by these
 
 Endpoint = tuple[str, int]
@@ -197,7 +198,9 @@ class Fleet:
             clock,
         )
         self.configs.on_rendered(self.statuses.on_rendered)
-        self.enrollment = Enrollment(self.store, self.registry, self.events, clock)
+        self.enrollment = Enrollment(
+            self.store, self.registry, self.configs.dependencies, self.events, clock
+        )
         self.attestation = Attestation(self.store, self.registry, self.ring, self.events, clock)
         self.liveness = Liveness(self.store, self.registry, self.telemetry, self.statuses, clock)
         self.handler = Handler(
@@ -238,6 +241,7 @@ class Fleet:
                     "taken": self.statuses.follow_taken(),
                     "keys": self._every(_KEYS_EVERY, self._look_at_keys),
                     "rotation": self._every(_DAY, self._rotate_due),
+                    "orphans": self._every(_ORPHANS_EVERY, self.enrollment.sweep),
                     "events": self._every(_SWEEP_EVERY, self.events.sweep),
                 }.items()
             ]

@@ -1,0 +1,120 @@
+"""From a node's words on an app to its AppInstance's status."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgevirt.fleet import app_status
+from edgevirt.fleet.objects.app_instance import AppInstanceStatus
+from edgevirt.fleet.objects.base import find_condition, timestamp
+from edgevirt.fleet.objects.edgenode import NodeAddress
+from edgevirt.wire.convert.reports import STATES
+from edgevirt.wire.messages import info
+from tests.unit.fleet.objects_world import APP, changed
+
+NOW = 1_700_000_000.0
+
+
+def told(state: info.ZSwState, boot: float = 0.0, error: str = "") -> info.ZInfoApp:
+    message = info.ZInfoApp(AppID="app", state=state)
+    if boot:
+        message.bootTime.seconds = int(boot)
+    if error:
+        message.appErr.add(description=error)
+    return message
+
+
+def ready(status: AppInstanceStatus) -> tuple[str, str, str]:
+    condition = find_condition(status.conditions, "Ready")
+    assert condition is not None
+    return condition.status, condition.reason, condition.message
+
+
+@pytest.mark.parametrize("state", sorted(set(STATES.values())))
+def test_every_state_has_a_name_and_words(state: info.ZSwState) -> None:
+    status = app_status.fill(AppInstanceStatus(), told(state), NOW)
+    assert status.state.isupper()
+    assert status.what
+    assert ready(status)[0] == ("True" if state == info.RUNNING else "False")
+
+
+def test_states_go_by_eve_s_names() -> None:
+    names = {
+        state: app_status.state_name(state)
+        for state in (info.DOWNLOAD_STARTED, info.DELIVERED, info.RUNNING, info.INVALID)
+    }
+    assert list(names.values()) == ["DOWNLOADING", "LOADED", "RUNNING", ""]
+    assert app_status.state_name(999) == "UNKNOWN"  # type: ignore[arg-type]
+
+
+def test_since_moves_with_the_state_alone() -> None:
+    first = app_status.fill(AppInstanceStatus(), told(info.BOOTING), NOW)
+    same = app_status.fill(first, told(info.BOOTING), NOW + 60)
+    other = app_status.fill(same, told(info.RUNNING), NOW + 120)
+    assert [s.since for s in (first, same, other)] == [
+        timestamp(NOW),
+        timestamp(NOW),
+        timestamp(NOW + 120),
+    ]
+
+
+def test_a_start_after_an_error_counts_as_a_restart() -> None:
+    running = app_status.fill(AppInstanceStatus(), told(info.RUNNING, NOW), NOW)
+    crashed = app_status.fill(running, told(info.HALTING, NOW, "it crashed"), NOW + 1)
+    again = app_status.fill(crashed, told(info.RUNNING, NOW + 10), NOW + 10)
+    assert again.restarts == 1
+    asked = app_status.fill(again, told(info.RUNNING, NOW + 90), NOW + 90)
+    assert asked.restarts == 1
+
+
+def test_what_is_wrong_is_what_keeps_it_from_being_ready() -> None:
+    status = app_status.fill(AppInstanceStatus(), told(info.ERROR, error="no memory"), NOW)
+    assert ready(status) == ("False", "Failed", "no memory")
+    assert status.errors[0].severity == "Error"
+
+
+def test_an_app_that_is_gone_from_the_node_is_not_there() -> None:
+    running = app_status.fill(AppInstanceStatus(), told(info.RUNNING), NOW)
+    gone = app_status.fill(running, info.ZInfoApp(AppID="app"), NOW + 1)
+    assert (gone.state, gone.what) == ("", "not on the node yet")
+    assert ready(gone)[1] == "NotOnNode"
+
+
+def test_volumes_come_and_go() -> None:
+    volume = info.ZInfoVolume(state=info.CREATED_VOLUME, progressPercentage=100)
+    volume.resources.curSizeBytes = 7
+    status = app_status.fill_volume(AppInstanceStatus(), "root", volume)
+    status = app_status.fill_volume(status, "data", volume)
+    assert [(v.name, v.state, v.size) for v in status.volumes] == [
+        ("data", "CREATED_VOLUME", 7),
+        ("root", "CREATED_VOLUME", 7),
+    ]
+    assert status.progress == 100
+    status = app_status.fill_volume(status, "data", info.ZInfoVolume())
+    assert [v.name for v in status.volumes] == ["root"]
+
+
+def test_the_image_s_progress_is_shown_until_the_app_itself_tells() -> None:
+    tree = info.ZInfoContentTree(state=info.DOWNLOAD_STARTED, progressPercentage=40)
+    status = app_status.fill_image(AppInstanceStatus(), tree)
+    assert (status.what, status.progress) == ("its image: downloading", 40)
+    running = app_status.fill(status, told(info.RUNNING), NOW)
+    assert app_status.fill_image(running, tree) == running
+
+
+def test_being_in_the_config_is_a_condition_of_its_own() -> None:
+    status = app_status.place(AppInstanceStatus(), "", 3, "uuid", NOW)
+    scheduled = find_condition(status.conditions, "Scheduled")
+    assert scheduled is not None
+    assert (scheduled.status, status.observed_generation) == ("True", 3)
+    waiting = app_status.place(status, "cannot fetch its image: x", 4, "uuid", NOW)
+    scheduled = find_condition(waiting.conditions, "Scheduled")
+    assert scheduled is not None
+    assert (scheduled.status, waiting.what) == ("False", "cannot fetch its image: x")
+
+
+def test_the_url_is_the_node_s_address_and_the_first_port() -> None:
+    addresses = [NodeAddress(address="2001:db8::1"), NodeAddress(address="192.0.2.7/24")]
+    assert app_status.url_of(APP, addresses) == "http://192.0.2.7:8080"
+    assert app_status.url_of(APP, []) == ""
+    assert app_status.url_of(changed(APP, interfaces=()), addresses) == ""
