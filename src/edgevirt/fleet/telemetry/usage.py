@@ -17,7 +17,7 @@ _NANO: Final = 1e-9
 
 
 class Usage(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """As people and tools read it. CPU is None while there is but one sample of it."""
+    """As people and tools read it. None: not told (yet); CPU also while there is one sample."""
 
     timestamp: float = 0.0
     cpu_millicores: float | None = None
@@ -76,11 +76,12 @@ def _of_app(
     if metric is None:
         return None
     earlier = _find(app, before[1]) if before else None
-    received, sent = _traffic(metric.network)
+    used = metric.appMemory.usedMB or metric.memory.usedMem
+    received, sent = _traffic(metric.network) if metric.network else (None, None)
     return Usage(
         timestamp=at,
-        cpu_millicores=_rate(at, metric.cpu, before, earlier.cpu if earlier else None),
-        memory_bytes=(metric.appMemory.usedMB or metric.memory.usedMem) * MEBI,
+        cpu_millicores=_rate(at, _cpu(metric), before, _cpu(earlier)),
+        memory_bytes=used * MEBI if _tells_memory(metric) else None,
         memory_limit_bytes=(metric.appMemory.allocatedMB * MEBI) or None,
         disk_bytes=sum(disk.used for disk in metric.disk) * MEBI if metric.disk else None,
         disk_limit_bytes=(
@@ -91,18 +92,27 @@ def _of_app(
     )
 
 
+def _tells_memory(metric: metrics.appMetric) -> bool:
+    """An app that has just started may be named before it was measured."""
+    return metric.HasField("appMemory") or metric.HasField("memory")
+
+
 def _find(app: str, message: metrics.ZMetricMsg) -> metrics.appMetric | None:
     return next((metric for metric in message.am if metric.AppID == app), None)
 
 
+def _cpu(metric: metrics.appMetric | None) -> metrics.appCpuMetric | None:
+    return metric.cpu if metric is not None and metric.HasField("cpu") else None
+
+
 def _rate(
     at: float,
-    now: metrics.appCpuMetric,
+    now: metrics.appCpuMetric | None,
     before: _Sample | None,
     earlier: metrics.appCpuMetric | None,
 ) -> float | None:
     """Thousandths of a core. Counters begin anew at each start of what they count."""
-    if before is None or earlier is None or now.total_ns < earlier.total_ns:
+    if before is None or now is None or earlier is None or now.total_ns < earlier.total_ns:
         return None
     seconds = at - before[0]
     return (now.total_ns - earlier.total_ns) * _NANO / seconds * 1_000 if seconds > 0 else None

@@ -150,3 +150,17 @@ async def test_an_app_s_use_is_its_own(telemetry: Telemetry) -> None:
     assert (usage.memory_bytes, usage.memory_limit_bytes) == (8 << 20, 64 << 20)
     assert usage.disk_bytes is None
     assert await latest_metrics(telemetry, NODE, "another app") is None
+
+
+async def test_an_app_that_was_not_measured_yet_does_not_use_nothing(telemetry: Telemetry) -> None:
+    message = metrics.ZMetricMsg()
+    message.am.add(AppID=APP)
+    await telemetry.append(Stream.METRICS, NODE, "", NOW, message.SerializeToString())
+    await measure(telemetry, NOW + 10, 2_000_000_000)
+    usage = await latest_metrics(telemetry, NODE, APP)
+    assert usage is not None
+    assert usage.cpu_millicores is None
+    await telemetry.append(Stream.METRICS, NODE, "", NOW + 20, message.SerializeToString())
+    usage = await latest_metrics(telemetry, NODE, APP)
+    assert usage is not None
+    assert (usage.memory_bytes, usage.received_bytes, usage.sent_bytes) == (None, None, None)
