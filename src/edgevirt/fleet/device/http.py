@@ -12,7 +12,7 @@ import email.utils
 import logging
 import ssl
 from collections import deque
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -117,6 +117,7 @@ class HttpServer:
         self._idle = asyncio.Event()
         self._listeners: list[asyncio.Server] = []
         self._asking: list[tuple[Connection, _Waiting]] = []
+        self._commits: dict[asyncio.Future[None], list[tuple[Connection, bool, Response]]] = {}
 
     async def listen(self, host: str, port: int, tls: ssl.SSLContext | None) -> int:
         """Returns the port, which matters when 0 was asked for. Without `tls` (behind a proxy, or
@@ -156,6 +157,19 @@ class HttpServer:
             asking, self._handle(requests), strict=True
         ):
             connection.take(keep_alive, reply)
+
+    def expect(self, connection: Connection, keep_alive: bool, reply: AfterCommit) -> None:
+        """Many wait for the same commit; they are answered in one go."""
+        waiting = self._commits.get(reply.commit)
+        if waiting is None:
+            waiting = self._commits[reply.commit] = []
+            reply.commit.add_done_callback(self._on_commit)
+        waiting.append((connection, keep_alive, reply.response))
+
+    def _on_commit(self, commit: asyncio.Future[None]) -> None:
+        failed = commit.cancelled() or commit.exception() is not None
+        for connection, keep_alive, response in self._commits.pop(commit):
+            connection.finish(keep_alive, replies.UNAVAILABLE if failed else response)
 
     def _handle(self, requests: list[Request]) -> Sequence[Reply]:
         try:
@@ -379,34 +393,23 @@ class Connection(asyncio.Protocol):
     def take(self, keep_alive: bool, reply: Reply) -> None:
         """The reply to what was asked last."""
         if isinstance(reply, Response):
-            self._finish(keep_alive, reply)
-        else:
-            self._expect(keep_alive, reply)
-
-    def _expect(self, keep_alive: bool, reply: AfterCommit | Awaitable[Response]) -> None:
-        if isinstance(reply, AfterCommit):
-            answer = partial(self._on_commit, keep_alive, reply.response)
-            reply.commit.add_done_callback(answer)
+            self.finish(keep_alive, reply)
+        elif isinstance(reply, AfterCommit):
+            self._server.expect(self, keep_alive, reply)
         else:
             task = asyncio.ensure_future(reply)
             task.add_done_callback(partial(self._on_answer, keep_alive))
 
-    def _on_commit(
-        self, keep_alive: bool, response: Response, commit: asyncio.Future[None]
-    ) -> None:
-        failed = commit.cancelled() or commit.exception() is not None
-        self._finish(keep_alive, replies.UNAVAILABLE if failed else response)
-
     def _on_answer(self, keep_alive: bool, task: asyncio.Future[Response]) -> None:
         if task.cancelled():
-            self._finish(False, replies.UNAVAILABLE)
+            self.finish(False, replies.UNAVAILABLE)
         elif (error := task.exception()) is not None:
             _log.error("cannot answer: a bug", exc_info=error)
-            self._finish(keep_alive, replies.FAILED)
+            self.finish(keep_alive, replies.FAILED)
         else:
-            self._finish(keep_alive, task.result())
+            self.finish(keep_alive, task.result())
 
-    def _finish(self, keep_alive: bool, response: Response) -> None:
+    def finish(self, keep_alive: bool, response: Response) -> None:
         """The answer that was waited for."""
         self._busy = False
         if self._transport is None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final
+from typing import Final, NamedTuple
 
 PROTO: Final = b"application/x-proto-binary"
 JSON: Final = b"application/json"
@@ -34,8 +33,7 @@ class Response:
         return f"Response({self.status}, {len(self.body)} bytes)"
 
 
-@dataclass(frozen=True, slots=True)
-class AfterCommit:
+class AfterCommit(NamedTuple):
     """`response` once `commit` is done; if that fails, the node has to come again."""
 
     commit: asyncio.Future[None]
