@@ -13,7 +13,7 @@ from edgevirt.node.agent.checkpoint import SavedConfig
 from edgevirt.node.agent.link import Link, Reply, open_verified
 from edgevirt.node.agent.onboarding import ASK_AGAIN, ask_again
 from edgevirt.node.agent.outcome import Failure, Unverified, in_words
-from edgevirt.node.agent.properties import resolve
+from edgevirt.node.agent.properties import number, resolve
 from edgevirt.node.agent.state import Line
 from edgevirt.runtime import release
 from edgevirt.wire.controller_certs import ControllerCerts
@@ -24,6 +24,7 @@ from edgevirt.wire.messages import config
 _log = logging.getLogger(__name__)
 
 TIMER = "timer.config.interval"
+METRICS_TIMER = "timer.metric.interval"
 LEAST_PAUSE = 5.0
 FAREWELL = 3.0
 """Seconds to tell the controller before a reboot or a shutdown."""
@@ -195,7 +196,9 @@ def _parsed(response: config.ConfigResponse, node: NodeId | None) -> DeviceConfi
 
 
 async def _publish(line: Line, wanted: DeviceConfig) -> None:
-    line.properties = resolve(wanted.properties, line.properties)
+    before, line.properties = line.properties, resolve(wanted.properties, line.properties)
+    if number(before, METRICS_TIMER) != number(line.properties, METRICS_TIMER):
+        line.metrics_bell.ring()
     await line.context.store.put(kinds.DEVICE_CONFIG, "node", wanted)
     await release(line.context.store, [kinds.DEVICE_CONFIG])
     _heed_counters(line, wanted)

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from edgevirt.host import machine
 from edgevirt.model import kinds
+from edgevirt.node.agent.config import METRICS_TIMER
 from edgevirt.node.agent.outcome import ACCEPTED, Failure, in_words
 from edgevirt.node.agent.state import Line
 from edgevirt.runtime import Kind
@@ -34,7 +35,7 @@ async def report_metrics(line: Line) -> None:
                 _log.warning("metrics are not accepted: %s", in_words(reply.status))
         except Failure as failure:
             _log.info("metrics are not sent: %s", failure)
-        await line.pause(line.interval("timer.metric.interval", 0.3, 1.0))
+        await line.pause(line.interval(METRICS_TIMER, 0.3, 1.0), line.metrics_bell)
 
 
 async def _gather(line: Line) -> MetricReport:

@@ -78,6 +78,7 @@ class Line:
     attest_bell: Bell = field(default_factory=Bell)
     certs_bell: Bell = field(default_factory=Bell)
     info_bell: Bell = field(default_factory=Bell)
+    metrics_bell: Bell = field(default_factory=Bell)
     onboarding_bell: Bell = field(default_factory=Bell)
     properties: Mapping[str, Property] = field(default_factory=dict)
     """Of the config in force, at once; to the others the store tells them a moment later."""

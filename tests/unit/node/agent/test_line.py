@@ -97,6 +97,20 @@ async def test_the_interval_of_a_config_holds_from_the_next_question_on(world: A
         assert len(world.controller.times("/config")) >= before + 2
 
 
+async def test_a_shorter_interval_of_metrics_does_not_wait_for_the_longer_one(
+    world: AgentWorld,
+) -> None:
+    world.controller.config.configItems.add(key="timer.config.interval", value="5")
+    world.controller.config.configItems.add(key="timer.metric.interval", value="3600")
+    async with world.run():
+        await world.until("first metrics", world.metrics)
+        world.controller.config.configItems[1].value = "5"
+        world.controller.want("2")
+        await online(world, "2")
+        await world.pass_time(15)
+        assert len(world.metrics()) >= 3
+
+
 # -- without a controller ------------------------------------------------------------------------
 
 
