@@ -48,13 +48,7 @@ class Node:
     @property
     def init(self) -> int:
         """Our number of the node's process 1."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        found = [
-            int(pid)
-            for pid in children.read_text().split()
-            if status(int(pid), "NSpid")[-1:] == ["1"]
-        ]
-        return found[0] if found else 0
+        return first_process(self.process.pid)
 
     @property
     def supervisor(self) -> int:
@@ -81,6 +75,11 @@ def status(pid: int, field: str) -> list[str]:
             if line.startswith(field + ":"):
                 return line.split(":", 1)[1].split()
     return []
+
+
+def first_process(outer: int) -> int:
+    """Our number of the process 1 that `outer` started in a namespace of its own; 0: none."""
+    return next((pid for pid in children_of(outer) if status(pid, "NSpid")[-1:] == ["1"]), 0)
 
 
 def children_of(pid: int) -> list[int]:

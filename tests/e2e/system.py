@@ -196,11 +196,13 @@ class System:
 
     # -- apps --
 
-    def push(self, name: str, marker: str = "", registry: str = "", **login: str) -> str:
+    def push(
+        self, name: str, marker: str = "", registry: str = "", login: tuple[str, str] = ("", "")
+    ) -> str:
         """The probe: a web server that runs scripts. `marker`: makes it another image."""
         return asyncio.run(self._push(name, marker, registry or self.registry.host, login))
 
-    async def _push(self, name: str, marker: str, registry: str, login: dict[str, str]) -> str:
+    async def _push(self, name: str, marker: str, registry: str, login: tuple[str, str]) -> str:
         layers = [pack_layer(self._probe(), self.directory / "probe.tgz")]
         if marker:
             extra = self.directory / f"marker-{marker}"
@@ -208,7 +210,7 @@ class System:
             (extra / "etc/marker").write_text(marker)
             layers.append(pack_layer(extra, self.directory / f"{marker}.tgz"))
         config = ImageConfig(entrypoint=("/bin/probe",), env=("PATH=/bin",))
-        pusher = Pusher(registry, **login)
+        pusher = Pusher(registry, *login)
         try:
             return str(await pusher.push(make_image(layers, config), name))
         finally:
@@ -328,8 +330,10 @@ class System:
                     return pid
         return 0
 
-    def blobs(self) -> set[str]:
-        return set(os.listdir(self.state / "persist/blobs"))
+    def kept(self, what: str) -> set[str]:
+        """Names of the files or directories that the node keeps of `blobs`, `layers`, …"""
+        names = os.listdir(self.state / "persist" / what)
+        return {name.partition(".")[0] for name in names} - {""}
 
     # -- when it fails, and when it ends --
 

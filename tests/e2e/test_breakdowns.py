@@ -98,3 +98,10 @@ def test_no_service_ended_but_those_that_were_killed(system: System) -> None:
     )
     assert "ended: killed by SIGKILL" in log
     assert [line for line in log.splitlines() if "ended: exit" in line or " failed: " in line] == []
+
+
+def test_nothing_of_deleted_apps_and_images_stays_on_the_node(system: System) -> None:
+    """Ten apps came and went, each while something died. The probe has three blobs."""
+    eventually("their volumes are gone", lambda: len(system.kept("volumes")) == 2)
+    eventually("their layers are gone", lambda: len(system.kept("layers")) == 1, 60)
+    eventually("their blobs are gone", lambda: len(system.kept("blobs")) == 3, 60)

@@ -27,7 +27,7 @@ def inventory(state: Path, serial: str) -> Inventory:
         cpus=len(os.sched_getaffinity(0)),
         memory=_memory()["MemTotal"],
         storage=shutil.disk_usage(state).total,
-        hostname=platform.node(),
+        hostname=os.uname().nodename,  # `platform` remembers the name of before
         kernel=platform.release(),
         manufacturer=_dmi("sys_vendor"),
         product=_dmi("product_name"),

@@ -62,6 +62,17 @@ def mount_proc() -> None:
     _mount("proc", Path("/proc"), "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
 
 
+def mount_sys() -> None:
+    """In a new network namespace: a /sys that shows its interfaces. The control groups stay."""
+    groups = os.open("/sys/fs/cgroup", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _mount("sysfs", Path("/sys"), "sysfs", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
+        below = Path("/sys/fs/cgroup")
+        _mount(f"/proc/self/fd/{groups}", below, None, _MS_BIND | _MS_REC)
+    finally:
+        os.close(groups)
+
+
 def loopback_up() -> None:
     """In a new network namespace: makes 127.0.0.1 answer."""
     with IPRoute() as netlink:

@@ -30,6 +30,7 @@ from edgevirt.host.namespace import (
     Uplink,
     isolate_mounts,
     mount_proc,
+    mount_sys,
     network_namespace_of,
     setns,
     unshare,
@@ -223,6 +224,7 @@ def _be_node(node: HostNode, host: str) -> int:
     config = _read_config(node.config)
     isolate_mounts()
     mount_proc()
+    mount_sys()
     set_stage(node.state / "persist", running_programs())
     paths = Paths(config=HOME / "config", persist=HOME / "persist", run=HOME / "run")
     _write_config(config, paths.config)
