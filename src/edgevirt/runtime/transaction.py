@@ -6,7 +6,7 @@ writes, so versions commit in their order.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -162,7 +162,11 @@ class Transaction:
         return events
 
     def snapshot(self, kind: Kind[T]) -> Iterable[Event[T]]:
-        return map(Put, self.all(kind).values())
+        """Decoded one by one as it is consumed: a table of 100,000 is never there twice."""
+        self._flush()
+        rows = list(self._connection.execute(_select_all, {"k": kind.name}))
+        rows.reverse()
+        return _unpack(kind, rows)
 
     def finish(self, history: int) -> None:
         """Writes what is to be written; the last `history` changes are kept."""
@@ -208,3 +212,10 @@ class Transaction:
                 self._connection.execute(statement, rows)
         self._found |= self._now
         self._now, self._changed = {}, []
+
+
+def _unpack(kind: Kind[T], rows: list[Any]) -> Iterator[Put[T]]:
+    """Of (key, version, value), the last one first; each is let go when it was told."""
+    while rows:
+        key, version, value = rows.pop()
+        yield Put(Resource(kind, key, kind.decode(value), version))
