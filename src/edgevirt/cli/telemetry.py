@@ -27,7 +27,7 @@ _NOT_FOUND: Final = 404
 @click.command(cls=Verb)
 @click.argument("target", metavar="APPINSTANCE | node/NAME", shell_complete=complete_logged)
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes.")
-@click.option("--tail", type=click.IntRange(0), default=200, show_default=True,
+@click.option("--tail", type=click.IntRange(0), metavar="LINES", default=200, show_default=True,
               help="Lines to begin with.")  # fmt: skip
 @click.option("--since", type=Duration(), metavar="DURATION", help="Only the last 30s, 5m, 2h….")
 @click.option("--timestamps", is_flag=True, help="Of an app's lines; a node's have them anyway.")
