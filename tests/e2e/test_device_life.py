@@ -248,10 +248,13 @@ async def test_people_see_how_an_app_fares(
     await tell(info.ERROR, 3, "cannot start: no memory")
     until("it failed", lambda: state() == "FAILED")
     assert fleet.status("AppInstance", name)["errors"][0]["message"] == "cannot start: no memory"
-    events = fleet.client.list(fleet.client.type_of("Event"), "default")["items"]
-    mine = {e["reason"]: e["type"] for e in events if e["involvedObject"].get("uid") == uid}
-    assert mine["Running"] == "Normal"
-    assert mine["Failed"] == "Warning"
+
+    def told() -> dict[str, str]:
+        events = fleet.client.list(fleet.client.type_of("Event"), "default")["items"]
+        return {e["reason"]: e["type"] for e in events if e["involvedObject"].get("uid") == uid}
+
+    until("the failure is told", lambda: "Failed" in told())
+    assert (told()["Running"], told()["Failed"]) == ("Normal", "Warning")
 
 
 async def test_people_read_logs_and_follow_them(
