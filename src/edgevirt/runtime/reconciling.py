@@ -16,6 +16,9 @@ from edgevirt.runtime.replica import Replica
 from edgevirt.runtime.resource import Kind
 from edgevirt.runtime.store import Store, release
 
+SAME_MOMENT = 1.0
+"""Seconds: two times that are no further apart need not both be told."""
+
 
 class ReconcilerLoop:
     def __init__(
@@ -123,7 +126,8 @@ class ReconcilerLoop:
                 delay = reason.after
                 if delay is None:
                     delay = self._backoff.delay(worker.failures)
-                self._log.info("%s: %s: %s; again in %.1f s", name, key, reason, delay)
+                if worker.is_news(str(reason), self._clock.monotonic() + delay):
+                    self._log.info("%s: %s: %s; again in %.1f s", name, key, reason, delay)
             except Exception:  # noqa: BLE001 - the engine is where a bug of a controller ends
                 worker.failures += 1
                 delay = self._backoff.delay(worker.failures)
@@ -165,6 +169,7 @@ class _Worker:
         self._event = asyncio.Event()
         self._spec = False
         self._inputs = False
+        self._told = ("", 0.0)
 
     def begin(self) -> None:
         self._spec = self._inputs = False
@@ -177,6 +182,14 @@ class _Worker:
     def inputs_changed(self) -> None:
         self._inputs = True
         self._event.set()
+
+    def is_news(self, why: str, again_at: float) -> bool:
+        """Whether this was not just said: any change of the inputs asks what waits once more."""
+        told, when = self._told
+        if told == why and abs(when - again_at) <= SAME_MOMENT:
+            return False
+        self._told = (why, again_at)
+        return True
 
     async def rest(self, clock: Clock, seconds: float | None, *, refused: bool) -> None:
         """Until the spec changes; or, unless refused, the inputs change or `seconds` passed."""

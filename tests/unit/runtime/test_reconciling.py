@@ -421,6 +421,33 @@ async def test_a_bug_is_logged_and_retried(caplog: pytest.LogCaptureFixture) -> 
         assert retry.message == "reconciler: a: soon; again in 2.0 s"
 
 
+async def test_what_waits_is_told_once_however_often_its_inputs_change(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    store, clock = MemoryStore(), VirtualClock()
+    due = clock.monotonic() + 30
+
+    async def wait(
+        key: str, spec: Value | None, inputs: Inputs, report: Report[Value]
+    ) -> Value | None:
+        left = due - clock.monotonic()
+        if left > 0:
+            raise Retry("it rests", after=left)
+        return spec
+
+    reconciler = FunctionReconciler(clock, wait, reads=(SIDE,))
+    async with running(store, clock, reconciler):
+        await store.put(SPEC, "a", Value(1))
+        for number in range(5):
+            await store.put(SIDE, "b", Value(number))
+            await clock.advance(1)
+        assert len(reconciler.calls) == 5
+        assert [record.message for record in caplog.records] == [
+            "reconciler: a: it rests; again in 30.0 s"
+        ]
+
+
 async def test_a_status_that_cannot_be_written_is_tried_again() -> None:
     class Full(MemoryStore):
         full = True
