@@ -21,17 +21,17 @@ _GONE: Final = 410
 
 
 @dataclass(frozen=True)
-class _How:
+class How:
     """The options. `template`: of -o jsonpath."""
 
-    form: str
-    template: str
-    labels: str
-    fields: str
-    everywhere: bool
-    show_labels: bool
-    headers: bool
-    whole: bool
+    form: str = ""
+    template: str = ""
+    labels: str = ""
+    fields: str = ""
+    everywhere: bool = False
+    show_labels: bool = False
+    headers: bool = True
+    whole: bool = False
 
 
 def _form(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
@@ -77,7 +77,7 @@ def get(
     `edgevirt get instances -l site=workshop -w`.
     """
     form, _, template = output.partition("=")
-    how = _How(
+    how = How(
         form, template, labels, fields, everywhere, show_labels, not no_headers, show_managed_fields
     )
     targets = session.targets(words)
@@ -86,7 +86,7 @@ def get(
     if watch:
         if len(targets) != 1:
             fail("cannot watch several kinds at once", "one `edgevirt get … -w` for each")
-        _Watch(session, targets[0], how).run()
+        Watch(session, targets[0], how).run()
     elif form in {"", "wide"}:
         _show_tables(session, targets, how)
     else:
@@ -96,7 +96,7 @@ def get(
 # -- tables --
 
 
-def _show_tables(session: Session, targets: list[Target], how: _How) -> None:
+def _show_tables(session: Session, targets: list[Target], how: How) -> None:
     attempts = Attempts()
     shown = 0
     for target in targets:
@@ -131,7 +131,7 @@ class _View:
     """A kind's columns as the fleet defines them. `many`: other kinds are shown beside it."""
 
     def __init__(
-        self, definitions: list[Object], type_: ResourceType, how: _How, *, many: bool
+        self, definitions: list[Object], type_: ResourceType, how: How, *, many: bool
     ) -> None:
         chosen = [
             (index, column["name"])
@@ -175,7 +175,7 @@ def _labels(row: Object) -> str:
 # -- whole objects --
 
 
-def _show_objects(session: Session, targets: list[Target], how: _How) -> None:
+def _show_objects(session: Session, targets: list[Target], how: How) -> None:
     attempts = Attempts()
     bodies: list[Object] = []
     for target in targets:
@@ -197,7 +197,7 @@ def _typed(body: Object, type_: ResourceType) -> Object:
     return {"apiVersion": type_.api_version, "kind": type_.kind, **body}
 
 
-def _show_whole(bodies: list[Object], how: _How, *, single: bool) -> None:
+def _show_whole(bodies: list[Object], how: How, *, single: bool) -> None:
     if how.form == "name":
         for body in bodies:
             click.echo(f"{body['kind'].lower()}/{body['metadata']['name']}")
@@ -217,10 +217,10 @@ def _show_whole(bodies: list[Object], how: _How, *, single: bool) -> None:
 # -- as they change --
 
 
-class _Watch:
+class Watch:
     """One kind's objects: what there is, then what changes, without end."""
 
-    def __init__(self, session: Session, target: Target, how: _How) -> None:
+    def __init__(self, session: Session, target: Target, how: How) -> None:
         self._client = session.client
         self._type = target.type
         self._names = target.names

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from typing import Any, ClassVar
 
 import pytest
 import yaml
 
+from edgevirt.cli import get
+from edgevirt.cli.session import Session, Target
+from edgevirt.client import Client, Object, Refused, load_connection
 from tests.command_line import CommandLine
 
 
@@ -160,3 +165,35 @@ def test_a_watch_of_a_name_that_is_not_there_says_so(cli: CommandLine) -> None:
 
 def test_several_kinds_cannot_be_watched_at_once(cli: CommandLine) -> None:
     assert "cannot watch several kinds" in cli.refused("get", "nodes,apps", "-w")
+
+
+class Interrupted(Client):
+    """Watches that end: first as the fleet ends them, then as too old to go on, then for good."""
+
+    since: ClassVar[list[str]] = []
+
+    def watch(self, *args: Any, since: str = "", **more: Any) -> Iterator[Object]:
+        self.since.append(since)
+        if len(self.since) == 2:
+            raise Refused(410, "Expired", "too old")
+        if len(self.since) == 4:
+            raise KeyboardInterrupt
+        yield {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "7"}, "rows": []}}
+
+
+def test_a_watch_goes_on_where_it_was_and_tells_all_anew_when_it_cannot(
+    cli: CommandLine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.node("alpha")
+    with Session(str(cli.fleet.kubeconfig), namespace=cli.project) as session:
+        client = Interrupted(load_connection(cli.fleet.kubeconfig))
+        session.client = client
+        with pytest.raises(KeyboardInterrupt):
+            get.Watch(session, Target(client.type_of("edgenodes")), get.How()).run()
+    told = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in told] == ["NAME", "alpha", "alpha"]
+    first, second, third, fourth = Interrupted.since
+    assert int(first) > 0
+    assert second == "7"
+    assert int(third) >= int(first)
+    assert fourth == "7"
