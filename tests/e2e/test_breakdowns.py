@@ -101,7 +101,9 @@ def test_no_service_ended_but_those_that_were_killed(system: System) -> None:
 
 
 def test_nothing_of_deleted_apps_and_images_stays_on_the_node(system: System) -> None:
-    """Ten apps came and went, each while something died. The probe has three blobs."""
+    """Apps came and went while something died. `timer.gc.vdisk`: how long volumes are kept that
+    nobody has wanted since their service began. The probe has three blobs."""
+    system.fleet.patch("EdgeNode", NODE, {"properties": {"timer.gc.vdisk": "0"}})
     eventually("their volumes are gone", lambda: len(system.kept("volumes")) == 2)
     eventually("their layers are gone", lambda: len(system.kept("layers")) == 1, 60)
     eventually("their blobs are gone", lambda: len(system.kept("blobs")) == 3, 60)

@@ -18,6 +18,8 @@ from typing import Final
 from edgevirt.host.confine import die_with
 
 _SIGNALS: Final = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)
+_STOPPED: Final = 0
+"""Exit code of a node that was asked to stop before its supervisor could even listen."""
 _LOST: Final = 1
 """Exit code of a supervisor that could not run."""
 _YOUNG: Final = 3.0
@@ -48,6 +50,8 @@ class _Init:
             if code is not None:
                 if code >= 0 and (code != _LOST or self.asked):
                     return code
+                if self.asked and code == -signal.SIGTERM:
+                    return _STOPPED
                 if self.asked or (self.starts == 1 and time.monotonic() - began < _YOUNG):
                     return _LOST
                 pause = min(_LONGEST_PAUSE, 2.0 ** min(self.starts, 5) / 4)
