@@ -265,6 +265,8 @@ def running(state: Path) -> Iterator[Job]:
     try:
         yield job
     finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # asking twice must not leave half of it running
         out.print("stopping")
         job.stop()
 

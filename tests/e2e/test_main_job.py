@@ -176,14 +176,32 @@ def test_a_deleted_app_is_gone_with_its_volumes(hello: Example) -> None:
     eventually("its volumes are gone", lambda: not hello.persisted("volumes"))
 
 
+def left(state: Path) -> list[str]:
+    """Of the node, and of all that has to do with the example's directory."""
+    return [*traces(state), *traces(state / "node")]
+
+
 def test_after_ctrl_c_nothing_is_left(hello: Example) -> None:
+    assert left(hello.state) != []
+    hello.process.send_signal(signal.SIGINT)
+    eventually("it stops", lambda: "stopping" in hello.output)
     hello.process.send_signal(signal.SIGINT)
     assert hello.process.wait(60) == 0
-    assert eventually("all is gone", lambda: not traces(hello.state))
+    eventually("all is gone", lambda: not left(hello.state))
+
+
+@pytest.mark.parametrize("during", ["registry", "fleet", "node", "app"])
+def test_ended_while_it_starts_the_example_leaves_nothing(hello: Example, during: str) -> None:
+    with example(hello.state) as second:
+        eventually("it has come so far", lambda: f"{during}:" in second.output)
+        second.process.send_signal(signal.SIGTERM)
+        assert second.process.wait(60) == 0, second.output
+    assert "Traceback" not in second.output
+    eventually("all is gone", lambda: not left(hello.state))
 
 
 def test_the_same_directory_is_good_for_another_run(hello: Example) -> None:
     with example(hello.state, "--once") as second:
         assert second.process.wait(60) == 0, second.output
     assert "the app answers" in second.output
-    assert eventually("all is gone", lambda: not traces(hello.state))
+    eventually("all is gone", lambda: not left(hello.state))
