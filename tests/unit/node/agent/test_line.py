@@ -174,6 +174,7 @@ async def test_an_unchanged_config_changes_nothing_whichever_way_it_is_said(
     add_app(world.controller.config)
     async with world.run():
         await online(world)
+        await world.until("the app is wanted", lambda: bool(world.values(kinds.APP_INSTANCE)))
         before = await world.store.get(kinds.APP_INSTANCE, APP)
         world.controller.asked.clear()
         await world.pass_time(200)
