@@ -69,19 +69,21 @@ def test_a_killed_name_server_is_replaced_and_apps_find_names_again(system: Syst
     assert poll.silences == []
 
 
+def test_a_killed_app_runs_again_at_once_and_the_crash_is_counted_and_told(system: System) -> None:
+    starts, crashes = system.starts(MAIN), system.app("main")["restarts"]
+    kill(system.app_process("main"))
+    eventually("it runs again", lambda: system.starts(MAIN) == starts + 1, 5)
+    eventually("it is counted", lambda: system.app("main")["restarts"] == crashes + 1, 10)
+    assert system.app_state("main") == "RUNNING"
+    (error,) = system.troubles("main")
+    assert error["message"] == "cannot keep running: it was ended by signal SIGKILL"
+
+
 def test_an_app_whose_monitor_is_killed_runs_again_under_a_new_one(system: System) -> None:
     starts, before = system.starts(MAIN), system.monitor("main")
     kill(before)
     eventually("the app was started anew", lambda: system.starts(MAIN) == starts + 1)
     assert system.monitor("main") not in (0, before)
-    eventually("it is RUNNING", lambda: system.app_state("main") == "RUNNING")
-
-
-def test_a_killed_app_runs_again_at_once_and_the_crash_is_counted(system: System) -> None:
-    starts, crashes = system.starts(MAIN), system.app("main")["restarts"]
-    kill(system.app_process("main"))
-    eventually("it runs again", lambda: system.starts(MAIN) == starts + 1, 5)
-    eventually("it is counted", lambda: system.app("main")["restarts"] == crashes + 1, 10)
     eventually("it is RUNNING", lambda: system.app_state("main") == "RUNNING")
 
 

@@ -16,6 +16,7 @@ from edgevirt.fleet.objects.app_instance import (
 )
 from edgevirt.fleet.objects.base import Condition, set_condition, timestamp
 from edgevirt.fleet.objects.edgenode import NodeAddress
+from edgevirt.wire.convert.reports import read_retry
 from edgevirt.wire.messages import info
 
 MAX_ERRORS: Final = 10
@@ -71,8 +72,8 @@ def state_name(state: info.ZSwState) -> str:
 
 
 def fill(status: AppInstanceStatus, told: info.ZInfoApp, now: float) -> AppInstanceStatus:
-    """`status` after the node told of the app. A new start after an error counts as a restart; one
-    without was asked for.
+    """`status` after the node told of the app. A new start of an app that had failed, or that has
+    something to say about the one before, counts as a restart; any other was asked for.
     """
     state = state_name(told.state)
     boot = timestamp(told.bootTime.seconds) if told.HasField("bootTime") else None
@@ -80,7 +81,7 @@ def fill(status: AppInstanceStatus, told: info.ZInfoApp, now: float) -> AppInsta
         boot is not None
         and status.boot_time is not None
         and boot > status.boot_time
-        and (bool(status.errors) or status.state == "FAILED")
+        and (bool(told.appErr) or (bool(status.errors) and status.state != RUNNING))
     )
     filled = msgspec.structs.replace(
         status,
@@ -176,11 +177,13 @@ def url_of(app: App, addresses: Sequence[NodeAddress]) -> str:
 
 
 def _error(told: info.ErrorInfo) -> AppError:
+    hint, retry_at = read_retry(told.retry_condition)
     return AppError(
         message=told.description[:1_000],
         severity=_SEVERITIES.get(told.severity, "Error"),
         since=timestamp(told.timestamp.seconds) if told.timestamp.seconds else None,
-        hint=told.retry_condition[:500],
+        retry_at=timestamp(retry_at) if retry_at is not None else None,
+        hint=hint[:500],
     )
 
 

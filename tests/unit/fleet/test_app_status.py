@@ -67,6 +67,22 @@ def test_a_start_after_an_error_counts_as_a_restart() -> None:
     assert asked.restarts == 1
 
 
+def test_a_start_that_has_something_to_say_of_the_one_before_counts_as_a_restart() -> None:
+    running = app_status.fill(AppInstanceStatus(), told(info.RUNNING, NOW), NOW)
+    again = app_status.fill(running, told(info.RUNNING, NOW + 1, "it crashed"), NOW + 1)
+    assert again.restarts == 1
+    same = app_status.fill(again, told(info.RUNNING, NOW + 1, "it crashed"), NOW + 60)
+    asked = app_status.fill(same, told(info.RUNNING, NOW + 90), NOW + 90)
+    assert asked.restarts == 1
+
+
+def test_when_it_is_tried_again_is_shown() -> None:
+    message = told(info.INITIAL, error="no such image")
+    message.appErr[0].retry_condition = "push it; tried again at 2023-11-14T22:14:20Z"
+    error = app_status.fill(AppInstanceStatus(), message, NOW).errors[0]
+    assert (error.hint, error.retry_at) == ("push it", "2023-11-14T22:14:20Z")
+
+
 def test_what_is_wrong_is_what_keeps_it_from_being_ready() -> None:
     status = app_status.fill(AppInstanceStatus(), told(info.ERROR, error="no memory"), NOW)
     assert ready(status) == ("False", "Failed", "no memory")

@@ -49,6 +49,20 @@ def an_app(state: SwState, **more: object) -> AppInstanceStatus:
     return AppInstanceStatus(id=APP, name="nginx", state=state, since=1.0, **more)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("hint", ["", "free some disk; or wait"])
+@pytest.mark.parametrize("at", [None, 1_700_000_060.9])
+def test_when_something_is_tried_again_can_be_read_back(hint: str, at: float | None) -> None:
+    trouble = Trouble(why="cannot download", since=1.0, hint=hint, retry_at=at)
+    assert reports.read_retry(reports.tell_retry(trouble)) == (hint, at and float(int(at)))
+
+
+@pytest.mark.parametrize(
+    "words", ["Will retry in 5m0s; have retried 2 times", "tried again at 2026-99-01T00:00:00Z"]
+)
+def test_what_other_nodes_say_of_a_retry_is_kept_as_it_is(words: str) -> None:
+    assert reports.read_retry(words) == (words, None)
+
+
 def test_every_state_of_the_node_has_a_state_on_the_wire() -> None:
     assert set(reports.STATES) == set(SwState)
 

@@ -95,17 +95,18 @@ def _is_behind(domain: DomainStatus, told: Domain) -> bool:
 
 
 def _trouble(facts: Facts, step: Step, told: Domain | None, now: float) -> Trouble | None:
-    """The worst first: it doesn't run, it cannot go on, something of it is refused."""
+    """The worst first: it doesn't run, it cannot go on, something of it is refused, it crashed."""
     domain, network = facts.domain, facts.network
-    if told is not None and domain is not None and domain.trouble is not None:
-        return domain.trouble
+    of_domain = domain.trouble if told is not None and domain is not None else None
+    if of_domain is not None and domain is not None and domain.state != SwState.RUNNING:
+        return of_domain
     if step.wait is not None and step.wait.trouble is not None:
         return step.wait.trouble
     if step.changes.unordered:
         return Trouble(why="; ".join(step.changes.unordered), since=now)
-    if told is not None and told.activate and network is not None:
+    if told is not None and told.activate and network is not None and network.trouble is not None:
         return network.trouble
-    return None
+    return of_domain
 
 
 def _continued(trouble: Trouble | None, before: AppInstanceStatus | None) -> Trouble | None:

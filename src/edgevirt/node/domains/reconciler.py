@@ -88,7 +88,7 @@ class DomainReconciler:
             adapter, info = found
             wanted = (info.name, info.generation) == (spec.name, spec.generation)
             if wanted and info.state == SwState.RUNNING:
-                return self._running(adapter, info, spec, teller)
+                return self._running(adapter, info, spec, teller, inputs)
             if wanted and info.state in (SwState.HALTED, SwState.BROKEN):
                 state = info.state
                 self._count_crash(app, spec, info, inputs)
@@ -120,7 +120,7 @@ class DomainReconciler:
             with suppress(HypervisorError):  # the first failure is the one to tell
                 await adapter.delete(app)
             raise
-        return self._running(adapter, info, spec, teller)
+        return self._running(adapter, info, spec, teller, inputs)
 
     def _without(self, secret: AppSecret | None) -> Trouble:
         """Why there is no secret user data; its arrival wakes the reconciler."""
@@ -131,10 +131,18 @@ class DomainReconciler:
         return Trouble(why=why, since=now, severity=Severity.NOTICE)
 
     def _running(
-        self, adapter: Hypervisor, info: DomainInfo, spec: Domain, teller: _Teller
+        self,
+        adapter: Hypervisor,
+        info: DomainInfo,
+        spec: Domain,
+        teller: _Teller,
+        inputs: Inputs,
     ) -> DomainStatus:
         self._exits.watch(adapter, info.app, info.pid)
-        return teller.status(SwState.RUNNING, self._history(info.app, spec), info=info)
+        history, now = self._history(info.app, spec), self._clock.now()
+        ran = now - info.started if info.started else 0.0
+        remark = history.remark(now, ran=ran, cap=number(inputs, BOOT_RETRY))
+        return teller.status(SwState.RUNNING, history, remark, info=info)
 
     async def _halt(self, app: AppId, teller: _Teller, report: Report[Any]) -> DomainStatus:
         found = await self._find(app)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from edgevirt.model.app import DomainStatus
-from edgevirt.model.base import Trouble, severity_of
+from edgevirt.model.base import SwState, Trouble, severity_of
 
 FIRST_DELAY = 1.0
 """Seconds; doubles with each failure in a row."""
@@ -25,12 +25,22 @@ class Restarts:
     """Monotonic: no start until then."""
     retry_at: float = 0.0
     """The same in wall clock, for people."""
+    ended: bool = False
+    """The last failure was an end by itself, not a start that failed."""
 
     @classmethod
     def resumed(cls, told: DomainStatus, *, now: float, monotonic: float) -> Restarts:
         """From what was told of it before the service restarted."""
         history = cls(told.generation, crashes=told.crashes)
         trouble = told.trouble
+        if trouble is not None and told.state == SwState.RUNNING:
+            return replace(
+                history,
+                in_a_row=trouble.attempts,
+                why=trouble.why,
+                since=trouble.since,
+                ended=True,
+            )
         if trouble is None or trouble.retry_at is None:
             return history
         return replace(
@@ -51,10 +61,22 @@ class Restarts:
         """
         before = replace(self, in_a_row=0) if ran >= cap else self
         failed = before._failed(why, before.in_a_row - 1, cap=cap, now=now, monotonic=monotonic)
-        return replace(failed, crashes=self.crashes + 1)
+        return replace(failed, crashes=self.crashes + 1, ended=True)
 
     def not_started(self, why: str, *, cap: float, now: float, monotonic: float) -> Restarts:
-        return self._failed(why, self.in_a_row, cap=cap, now=now, monotonic=monotonic)
+        failed = self._failed(why, self.in_a_row, cap=cap, now=now, monotonic=monotonic)
+        return replace(failed, ended=False)
+
+    def remark(self, now: float, *, ran: float, cap: float) -> Trouble | None:
+        """What to say of it while it runs again: why it ended, until a long run makes up for it."""
+        if not self.ended or ran >= cap:
+            return None
+        return Trouble(
+            why=self.why,
+            since=self.since,
+            severity=severity_of(self.in_a_row, now - self.since),
+            attempts=self.in_a_row,
+        )
 
     def trouble(self, now: float) -> Trouble | None:
         """What to say of it while it waits for its next start."""

@@ -5,6 +5,8 @@ One object per message. A message that holds nothing but the object's id says th
 
 from __future__ import annotations
 
+import datetime
+import re
 from collections.abc import Iterable, Mapping
 from typing import Final, cast
 
@@ -19,6 +21,8 @@ from edgevirt.model.volume import VolumeStatus
 from edgevirt.wire.messages import info
 
 _NANO: Final = 1_000_000_000
+_AGAIN: Final = "tried again at"
+_RETRY: Final = re.compile(rf"(?:(.*); )?{_AGAIN} (\d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\dZ)", re.DOTALL)
 
 STATES: Final[Mapping[SwState, info.ZSwState]] = {
     SwState.INITIAL: info.INITIAL,
@@ -61,10 +65,31 @@ def error_info(trouble: Trouble, entity: info.Entity, entity_id: str) -> info.Er
         description=trouble.why,
         timestamp=stamp(trouble.since),
         severity=cast("info.Severity", int(trouble.severity)),
-        retry_condition=trouble.hint,
+        retry_condition=tell_retry(trouble),
     )
     error.entities.add(entity=entity, entity_id=entity_id)
     return error
+
+
+def tell_retry(trouble: Trouble) -> str:
+    """What helps, and when it is tried again: in words, for any controller's people."""
+    words = [trouble.hint] if trouble.hint else []
+    if trouble.retry_at is not None:
+        moment = datetime.datetime.fromtimestamp(int(trouble.retry_at), datetime.UTC)
+        words.append(f"{_AGAIN} {moment:%Y-%m-%dT%H:%M:%SZ}")
+    return "; ".join(words)
+
+
+def read_retry(condition: str) -> tuple[str, float | None]:
+    """What `tell_retry` told: what helps, and the time. Other nodes' words are all in the first."""
+    found = _RETRY.fullmatch(condition)
+    if found is None:
+        return condition, None
+    hint, moment = found.groups()
+    try:
+        return hint or "", datetime.datetime.fromisoformat(moment).timestamp()
+    except ValueError:
+        return condition, None
 
 
 def app(

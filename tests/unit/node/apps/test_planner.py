@@ -17,7 +17,7 @@ from edgevirt.model.app import (
     VirtualizationMode,
     VolumeRef,
 )
-from edgevirt.model.base import SwState, Trouble
+from edgevirt.model.base import Severity, SwState, Trouble
 from edgevirt.model.content import CipherBlock, ContentFormat, ImageConfig
 from edgevirt.model.ids import AppId, NetworkInstanceId, VolumeId
 from edgevirt.model.kinds import (
@@ -396,6 +396,19 @@ def test_deactivated_app_stops_and_stays_stopped_with_its_state_kept() -> None:
     node.want(app())
     node.plan()
     assert (node.domain().activate, node.domain().generation) == (True, 2)
+
+
+def test_why_a_running_app_crashed_is_told_unless_there_is_worse() -> None:
+    node = Node()
+    node.run()
+    crash = Trouble(why="cannot keep running: exit code 1", since=990.0, severity=Severity.NOTICE)
+    node.domain_is(SwState.RUNNING, crashes=1, trouble=crash)
+    status = node.plan()
+    assert (status.state, status.restarts, status.trouble) == (SwState.RUNNING, 1, crash)
+    worse = Trouble(why="cannot map TCP port 80: taken", since=995.0)
+    ready = node.inputs[APP_NETWORK_STATUS][APP]
+    node.put(APP_NETWORK_STATUS, APP, replace(ready, trouble=worse))
+    assert node.plan().trouble == worse
 
 
 def test_crashing_app_tells_state_trouble_and_restarts_of_its_domain() -> None:

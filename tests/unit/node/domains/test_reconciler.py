@@ -173,6 +173,22 @@ async def test_crash_is_noticed_at_once_and_restarted_at_once(node: Node) -> Non
     assert status.exit_code == 3
 
 
+async def test_why_a_running_domain_crashed_is_told_until_a_long_run(node: Node) -> None:
+    await node.want(domain())
+    node.machine.finish(APP, 3)
+    await node.clock.advance(300)
+    trouble = (await node.told()).trouble
+    assert trouble is not None
+    assert trouble.why == "cannot keep running: it ended by itself with exit code 3"
+    assert (trouble.severity, trouble.attempts) == (Severity.NOTICE, 1)
+    await node.stop()
+    await node.start()
+    assert (await node.told()).trouble == trouble
+    await node.clock.advance(360)
+    status = await node.told()
+    assert (status.state, status.crashes, status.trouble) == (SwState.RUNNING, 1, None)
+
+
 async def test_crash_loop_waits_longer_each_time_and_tells_when_next(node: Node) -> None:
     await node.want(domain("exit", "7"))
     status = await node.told()
