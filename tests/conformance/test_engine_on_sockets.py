@@ -121,7 +121,7 @@ async def test_a_config_that_restarts_changes_nothing(tmp_path: Path) -> None:
         async with config_store(tmp_path) as config:
             await config.put(THING, "new", Thing(21))
             await until(lambda: "new" in remover.made)
-            await until(lambda: len(copier.plans) > plans)
+            await until(lambda: (tmp_path / "persist/Kept/new").exists())
         assert all(len(plan) >= 20 for plan in copier.plans[plans:])
         assert remover.removed == ["on the machine"]
         assert len(await kept(store)) == 21
