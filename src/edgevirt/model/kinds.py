@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgevirt.model import app, content, network, node, volume
+from edgevirt.model import app, baseos, content, network, node, volume
 from edgevirt.runtime.resource import Kind
 
 DATASTORE = Kind("Datastore", content.Datastore, readers=frozenset({"trust", "downloader"}))
@@ -37,6 +37,11 @@ DOMAIN_STATUS = Kind("DomainStatus", app.DomainStatus, report=True)
 DOMAIN_EXIT = Kind("DomainExit", app.DomainExit, readers=frozenset({"domains"}), report=True)
 HOST_CAPACITY = Kind("HostCapacity", app.HostCapacity, report=True)
 DOMAIN_METRIC = Kind("DomainMetric", app.DomainMetric, report=True)
+
+BASE_OS = Kind("BaseOs", baseos.BaseOs)
+BASE_OS_STATUS = Kind("BaseOsStatus", baseos.BaseOsStatus, report=True)
+SLOT = Kind("Slot", baseos.Slot, report=True)
+NODE_REBOOT = Kind("NodeReboot", baseos.NodeReboot, report=True)
 
 IDENTITY = Kind("Identity", node.Identity)
 SIGN_REQUEST = Kind("SignRequest", node.SignRequest, readers=frozenset({"trust"}))

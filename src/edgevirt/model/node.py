@@ -6,6 +6,7 @@ import enum
 
 from edgevirt.model.app import AppInstance
 from edgevirt.model.base import Noun, Trouble
+from edgevirt.model.baseos import BaseOs
 from edgevirt.model.content import ContentTree, Datastore
 from edgevirt.model.ids import NodeId
 from edgevirt.model.network import NetworkInstance
@@ -54,6 +55,7 @@ class DeviceConfig(Noun, frozen=True, kw_only=True):
     network_instances: tuple[NetworkInstance, ...] = ()
     apps: tuple[AppInstance, ...] = ()
     ports: tuple[Port, ...] = ()
+    base_os: BaseOs | None = None
     cipher_contexts: tuple[CipherContext, ...] = ()
     controller_cert_hash: str = ""
     device_name: str = ""

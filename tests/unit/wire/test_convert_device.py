@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgevirt.model.app import AppInstance, Resources, VirtualizationMode, VolumeRef
+from edgevirt.model.baseos import BaseOs
 from edgevirt.model.content import CipherBlock, ContentFormat, ContentTree, Datastore, DatastoreType
 from edgevirt.model.ids import (
     AppId,
@@ -103,6 +104,8 @@ def configs(draw: Callable[[Any], Any]) -> config.EdgeDevConfig:
     tidy_contents(random, message)
     tidy_apps(random, message)
     tidy_networks(random, message)
+    if message.HasField("baseos"):
+        tidy_base_os(message)
     return message
 
 
@@ -127,6 +130,10 @@ def tidy_contents(random: Random, message: config.EdgeDevConfig) -> None:
         volume.origin.downloadContentTreeID = random.choice(["", ID])
     for context in message.cipherContexts:
         context.hashScheme = common.HASH_ALGORITHM_SHA256_32BYTES
+
+
+def tidy_base_os(message: config.EdgeDevConfig) -> None:
+    message.baseos.content_tree_uuid = ID
 
 
 def tidy_apps(random: Random, message: config.EdgeDevConfig) -> None:
@@ -301,6 +308,9 @@ WHOLE = DeviceConfig(
         Port(name="mgmt", ifname="enp3s0", uplink=False),
         Port(name="bond0", network=OTHER),
     ),
+    base_os=BaseOs(
+        content_tree=ContentTreeId(ID), version="1.2-kvm-amd64", activate=True, retry_counter=0
+    ),
     cipher_contexts=(
         CipherContext(id="ctx", controller_cert_hash=b"c" * 16, device_cert_hash=b"d" * 16),
     ),
@@ -313,6 +323,19 @@ WHOLE = DeviceConfig(
 def test_nouns_with_empty_rests_come_back_equal() -> None:
     wire = config.EdgeDevConfig.FromString(device.to_message(WHOLE).SerializeToString())
     assert device.from_message(wire) == WHOLE
+
+
+def test_a_base_os_keeps_what_a_newer_controller_says_of_it() -> None:
+    message = config.EdgeDevConfig()
+    message.id.uuid = ID
+    message.baseos.content_tree_uuid = OTHER.upper()
+    message.baseos.MergeFromString(UNKNOWN_FIELD)
+    noun = device.from_message(message)
+    assert noun.base_os is not None
+    assert noun.base_os.content_tree == OTHER
+    assert noun.base_os.retry_counter is None
+    message.baseos.content_tree_uuid = OTHER
+    assert device.to_message(noun).baseos == message.baseos
 
 
 def test_a_port_without_a_network_gets_the_dhcp_network_that_stock_nodes_demand() -> None:

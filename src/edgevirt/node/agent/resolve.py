@@ -26,6 +26,7 @@ class Resolve:
         kinds.APP_INSTANCE,
         kinds.CIPHER_CONTEXT,
         kinds.PORT,
+        kinds.BASE_OS,
         kinds.PROPERTY,
     )
 
@@ -60,6 +61,8 @@ def _things(config: DeviceConfig) -> Iterable[Output]:
         yield Output(kinds.APP_INSTANCE, app.id, app)
     for context in config.cipher_contexts:
         yield Output(kinds.CIPHER_CONTEXT, context.id, context)
+    if config.base_os is not None:
+        yield Output(kinds.BASE_OS, "node", config.base_os)
     for port in config.ports:
         yield Output(kinds.PORT, port.name, port)
 

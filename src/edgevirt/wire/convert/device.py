@@ -10,7 +10,7 @@ from typing import Final
 
 from edgevirt.model.ids import NodeId
 from edgevirt.model.node import DeviceConfig
-from edgevirt.wire.convert import apps, contents, networks, ports
+from edgevirt.wire.convert import apps, baseos, contents, networks, ports
 from edgevirt.wire.convert.rest import copy_without, forget, identity, leave, pack, restore, unpack
 from edgevirt.wire.messages import config
 
@@ -38,6 +38,7 @@ def from_message(message: config.EdgeDevConfig) -> DeviceConfig:
         network_instances=tuple(map(networks.network_instance, message.networkInstances)),
         apps=tuple(map(apps.app, message.apps)),
         ports=found,
+        base_os=baseos.base_os(message.baseos) if message.HasField("baseos") else None,
         cipher_contexts=tuple(map(contents.cipher_context, message.cipherContexts)),
         controller_cert_hash=message.controllercert_confighash,
         device_name=message.device_name,
@@ -62,6 +63,8 @@ def to_message(noun: DeviceConfig) -> config.EdgeDevConfig:
     message.networkInstances.extend(map(networks.network_instance_message, noun.network_instances))
     message.apps.extend(map(apps.app_message, noun.apps))
     _fill_ports(message, noun)
+    if noun.base_os is not None:
+        message.baseos.CopyFrom(baseos.base_os_message(noun.base_os))
     message.cipherContexts.extend(map(contents.cipher_context_message, noun.cipher_contexts))
     message.controllercert_confighash = noun.controller_cert_hash
     message.device_name = noun.device_name
@@ -74,7 +77,7 @@ def _rest(message: config.EdgeDevConfig) -> config.EdgeDevConfig:
         message,
         *("controller_epoch", "configItems", "datastores", "contentInfo", "volumes"),
         *("networkInstances", "apps", "systemAdapterList", "cipherContexts", "deviceIoList"),
-        *("controllercert_confighash", "device_name", "project_name"),
+        *("controllercert_confighash", "device_name", "project_name", "baseos"),
     )
     forget(rest, ("id",), ("uuid", "version"))
     forget(rest, ("reboot", "shutdown"), ("counter",))

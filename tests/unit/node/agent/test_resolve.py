@@ -6,6 +6,7 @@ import pytest
 
 from edgevirt.model import kinds
 from edgevirt.model.app import AppInstance, Resources
+from edgevirt.model.baseos import BaseOs
 from edgevirt.model.content import ContentFormat, ContentTree, Datastore, DatastoreType
 from edgevirt.model.ids import (
     AppId,
@@ -32,6 +33,7 @@ CONFIG = DeviceConfig(
     network_instances=(NetworkInstance(id=NetworkInstanceId(ID), type=NetworkInstanceType.LOCAL),),
     apps=(AppInstance(id=AppId(ID), name="a", resources=Resources(memory_kib=1)),),
     ports=(Port(name="eth0"),),
+    base_os=BaseOs(content_tree=ContentTreeId(ID), version="2"),
     cipher_contexts=(CipherContext(id="c", controller_cert_hash=b"c", device_cert_hash=b"d"),),
 )
 THINGS = (
@@ -41,6 +43,7 @@ THINGS = (
     (kinds.NETWORK_INSTANCE, ID),
     (kinds.APP_INSTANCE, ID),
     (kinds.PORT, "eth0"),
+    (kinds.BASE_OS, "node"),
     (kinds.CIPHER_CONTEXT, "c"),
 )
 

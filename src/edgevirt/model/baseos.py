@@ -1,0 +1,110 @@
+"""The node's own operating system: what is wanted, the two slots that hold it, and an update.
+
+A slot is one of the two partitions for root images (`IMGA`, `IMGB`); it is known by its label.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from edgevirt.model.base import Noun, SwState, Trouble
+from edgevirt.model.ids import ContentTreeId
+from edgevirt.model.machine import BootReason
+
+
+class SlotState(enum.StrEnum):
+    """What stage one of the boot loader goes by.
+
+    active      boots when no other slot is to be tried.
+    updating    is tried at the next start, once: the boot loader makes it `inprogress` first.
+    inprogress  is being tried, or was and failed: any other start boots the active one.
+    unused      never boots.
+    """
+
+    ACTIVE = "active"
+    UPDATING = "updating"
+    INPROGRESS = "inprogress"
+    UNUSED = "unused"
+
+
+class BaseOs(Noun, frozen=True, kw_only=True):
+    """The operating system that the node should run. Key: `node`. agent → baseos, volumes.
+
+    `rest`: what the wire's message holds besides.
+    """
+
+    content_tree: ContentTreeId
+    """Of the root image; empty: none is named."""
+    version: str
+    """Must equal the version that the image itself says."""
+    activate: bool = False
+    """False: fetched and verified, not installed."""
+    retry_counter: int | None = None
+    """A new value lets a version that failed be tried once more; None: none was sent."""
+    rest: bytes = b""
+
+
+class Slot(Noun, frozen=True, kw_only=True):
+    """One slot as it is. Key: its label. baseos → all. In host mode there is `IMGA` alone."""
+
+    label: str
+    state: SlotState
+    current: bool
+    """The node runs from it."""
+    version: str = ""
+    """Of the image in it; empty: none, or not readable."""
+    device: str = ""
+    size: int = 0
+    """Bytes of the partition."""
+    trouble: Trouble | None = None
+    """Why what was in it failed."""
+
+
+class UpdateStep(enum.StrEnum):
+    """Where the wanted version is, in the order of a good update."""
+
+    IDLE = "idle"
+    """No version is wanted."""
+    FETCHING = "fetching"
+    """Its image is not whole on the node yet, or only that was asked for."""
+    DEFERRED = "deferred"
+    """It waits for something; the status says what for."""
+    WRITING = "writing"
+    REBOOTING = "rebooting"
+    TESTING = "testing"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class BaseOsStatus(Noun, frozen=True, kw_only=True):
+    """How it is with the wanted operating system. Key: `node`. baseos → all."""
+
+    step: UpdateStep
+    since: float
+    """Wall clock since when it is in that step."""
+    current: str = ""
+    """Label of the slot that the node runs from."""
+    version: str = ""
+    """The wanted one."""
+    content: SwState = SwState.INITIAL
+    """How far the image's content tree is."""
+    progress: int = 0
+    """Percent of the step, where it can be told."""
+    updating: bool = False
+    """A version is being installed or tested: apps that do not run yet wait."""
+    test_left: float | None = None
+    """Seconds that are left of the test, as of the last change; None: its clock does not run."""
+    retry_counter: int = 0
+    """The last one that was heeded."""
+    trouble: Trouble | None = None
+
+
+class NodeReboot(Noun, frozen=True, kw_only=True):
+    """A start of the node anew that baseos asks for. Key: `node`. baseos → supervisor, agent."""
+
+    reason: BootReason
+    why: str
+    at: float
+    """When it was asked for."""
+    stack: str = ""
+    """What helps to find out why; kept for the next run's report."""
