@@ -38,8 +38,9 @@ from edgevirt.model.ids import (
     NodeId,
     VolumeId,
 )
+from edgevirt.model.ports import Dhcp, PortNetwork
 from edgevirt.wire import cipher
-from edgevirt.wire.messages import common, config
+from edgevirt.wire.messages import common
 
 VERSION: Final = 1
 """Of this renderer; raise it when the same objects make another config."""
@@ -125,7 +126,6 @@ def render(objects: Objects) -> Rendered:
     stores = _datastores_of(images)
     encrypt = any(name in objects.credentials for name in stores)
     edge_node = objects.node
-    rest = config.EdgeDevConfig(networks=_port_networks(edge_node))
     rendered = node.DeviceConfig(
         id=objects.node_id,
         properties=tuple(sorted(edge_node.spec.properties.items())),
@@ -137,11 +137,11 @@ def render(objects: Objects) -> Rendered:
         network_instances=tuple(_networks(objects, placed)),
         apps=tuple(_app(instance, app, objects) for instance, app in placed),
         ports=tuple(_port(edge_node, port) for port in edge_node.spec.ports or (_DEFAULT_PORT,)),
+        networks=tuple(_port_networks(edge_node)),
         cipher_contexts=(objects.cipher.context,) if encrypt and objects.cipher else (),
         controller_cert_hash=objects.controller_cert_hash,
         device_name=edge_node.metadata.name,
         project_name=edge_node.metadata.namespace,
-        rest=rest.SerializeToString(deterministic=True),
     )
     return Rendered(rendered, waiting)
 
@@ -451,23 +451,20 @@ def _port(edge_node: EdgeNode, wanted: NodePort) -> node.Port:
         uplink=wanted.uplink,
         cost=wanted.cost,
         network=_port_network_id(edge_node, wanted) if wanted.address else "",
-        rest_adapter=config.SystemAdapter(
-            addr=wanted.address.partition("/")[0]
-        ).SerializeToString(),
+        address=wanted.address.partition("/")[0],
     )
 
 
-def _port_networks(edge_node: EdgeNode) -> Iterator[config.NetworkConfig]:
+def _port_networks(edge_node: EdgeNode) -> Iterator[PortNetwork]:
     """Of ports with a static address."""
     for port in edge_node.spec.ports:
         if port.address:
-            subnet = _subnet(port.address)
-            yield config.NetworkConfig(
+            yield PortNetwork(
                 id=_port_network_id(edge_node, port),
-                type=common.V6 if ":" in subnet else common.V4,
-                ip=common.ipspec(
-                    dhcp=common.Static, subnet=subnet, gateway=port.gateway, dns=port.dns
-                ),
+                dhcp=Dhcp.STATIC,
+                subnet=_subnet(port.address),
+                gateway=port.gateway,
+                dns=port.dns,
             )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgevirt.model import app, baseos, content, network, node, volume
+from edgevirt.model import app, baseos, content, network, node, ports, volume
 from edgevirt.runtime.resource import Kind
 
 DATASTORE = Kind("Datastore", content.Datastore, readers=frozenset({"trust", "downloader"}))
@@ -50,6 +50,12 @@ CONTROLLER_CERTIFICATES = Kind("ControllerCertificates", node.ControllerCertific
 CIPHER_CONTEXT = Kind("CipherContext", node.CipherContext)
 DEVICE_CONFIG = Kind("DeviceConfig", node.DeviceConfig, readers=frozenset({"agent"}))
 PORT = Kind("Port", node.Port)
+PORT_CONFIG = Kind("PortConfig", ports.PortConfig, report=True)
+"""A report in that nobody waits for it: without a word of the agent the node needs its ports too,
+and what it once said stays in force."""
+PORT_CONFIG_LIST = Kind("PortConfigList", ports.PortConfigList, persistent=True, report=True)
+DEVICE_NETWORK_STATUS = Kind("DeviceNetworkStatus", ports.DeviceNetworkStatus, report=True)
+LED_STATUS = Kind("LedStatus", ports.LedStatus, report=True)
 AGENT_STATUS = Kind("AgentStatus", node.AgentStatus, report=True)
 PROPERTY = Kind("Property", node.Property)
 LOG_BUNDLE = Kind("LogBundle", node.LogBundle)

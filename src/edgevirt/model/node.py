@@ -10,6 +10,7 @@ from edgevirt.model.baseos import BaseOs
 from edgevirt.model.content import ContentTree, Datastore
 from edgevirt.model.ids import NodeId
 from edgevirt.model.network import NetworkInstance
+from edgevirt.model.ports import ETHERNET, PortNetwork
 from edgevirt.model.volume import Volume
 
 
@@ -30,7 +31,11 @@ class Port(Noun, frozen=True, kw_only=True):
     uplink: bool = True
     cost: int = 0
     network: str = ""
-    """UUID of a NetworkConfig; empty: DHCP."""
+    """UUID of a PortNetwork; empty: DHCP."""
+    address: str = ""
+    """Static address, without a prefix."""
+    type: int = ETHERNET
+    """`PhyIoType` of the wire."""
     rest_io: bytes = b""
     rest_adapter: bytes = b""
 
@@ -56,6 +61,7 @@ class DeviceConfig(Noun, frozen=True, kw_only=True):
     apps: tuple[AppInstance, ...] = ()
     ports: tuple[Port, ...] = ()
     base_os: BaseOs | None = None
+    networks: tuple[PortNetwork, ...] = ()
     cipher_contexts: tuple[CipherContext, ...] = ()
     controller_cert_hash: str = ""
     device_name: str = ""

@@ -33,6 +33,7 @@ from edgevirt.model.network import (
     NetworkInstanceType,
 )
 from edgevirt.model.node import CipherContext, DeviceConfig, Port
+from edgevirt.model.ports import Dhcp, PortNetwork, Proxy, ProxyServer
 from edgevirt.model.volume import Volume, VolumeOrigin
 from edgevirt.wire.convert import device, ports
 from edgevirt.wire.convert.rest import ConvertError
@@ -307,6 +308,25 @@ WHOLE = DeviceConfig(
         Port(name="eth0", ifname="eth0", cost=1),
         Port(name="mgmt", ifname="enp3s0", uplink=False),
         Port(name="bond0", network=OTHER),
+        Port(name="wifi", ifname="wlan0", type=5, network=OTHER, address="10.9.0.2"),
+    ),
+    networks=(
+        PortNetwork(
+            id=OTHER,
+            dhcp=Dhcp.STATIC,
+            subnet="10.9.0.0/24",
+            gateway="10.9.0.1",
+            mtu=1400,
+            domain="shop.example",
+            dns=("9.9.9.9",),
+            ntp=("a.example", "b.example"),
+            proxy=Proxy(
+                servers=(ProxyServer(protocol=1, server="proxy.example", port=3128),),
+                exceptions="10.0.0.0/8",
+                pac_url="http://wpad/",
+            ),
+        ),
+        PortNetwork(id=ID, subnet="2001:db8::/64", proxy=Proxy(discover=True, pac="js")),
     ),
     base_os=BaseOs(
         content_tree=ContentTreeId(ID), version="1.2-kvm-amd64", activate=True, retry_counter=0
@@ -347,7 +367,7 @@ def test_a_port_without_a_network_gets_the_dhcp_network_that_stock_nodes_demand(
     assert message.systemAdapterList[1].networkUUID == ""
     assert message.deviceIoList[0].phyaddrs["ifname"] == "eth0"
     assert message.deviceIoList[0].ptype == common.PhyIoNetEth
-    assert {io.logicallabel for io in message.deviceIoList} == {"eth0", "mgmt"}
+    assert {io.logicallabel for io in message.deviceIoList} == {"eth0", "mgmt", "wifi"}
 
 
 def test_an_access_rule_without_an_action_allows_and_so_it_is_sent() -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 from edgevirt.model import kinds
 from edgevirt.model.node import DeviceConfig, Property
+from edgevirt.model.port_config import port_config
+from edgevirt.model.ports import PortSource
 from edgevirt.node.agent.properties import resolve
 from edgevirt.runtime import Again, Inputs, Kind, Output
 
@@ -27,6 +29,7 @@ class Resolve:
         kinds.CIPHER_CONTEXT,
         kinds.PORT,
         kinds.BASE_OS,
+        kinds.PORT_CONFIG,
         kinds.PROPERTY,
     )
 
@@ -65,6 +68,9 @@ def _things(config: DeviceConfig) -> Iterable[Output]:
         yield Output(kinds.BASE_OS, "node", config.base_os)
     for port in config.ports:
         yield Output(kinds.PORT, port.name, port)
+    wanted = port_config(PortSource.CONTROLLER, config.timestamp, config.ports, config.networks)
+    if wanted is not None:
+        yield Output(kinds.PORT_CONFIG, PortSource.CONTROLLER, wanted)
 
 
 def _in_maintenance(properties: Mapping[str, Property]) -> bool:

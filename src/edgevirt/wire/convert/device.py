@@ -10,7 +10,7 @@ from typing import Final
 
 from edgevirt.model.ids import NodeId
 from edgevirt.model.node import DeviceConfig
-from edgevirt.wire.convert import apps, baseos, contents, networks, ports
+from edgevirt.wire.convert import apps, baseos, contents, networks, port_networks, ports
 from edgevirt.wire.convert.rest import copy_without, forget, identity, leave, pack, restore, unpack
 from edgevirt.wire.messages import config
 
@@ -39,6 +39,7 @@ def from_message(message: config.EdgeDevConfig) -> DeviceConfig:
         apps=tuple(map(apps.app, message.apps)),
         ports=found,
         base_os=baseos.base_os(message.baseos) if message.HasField("baseos") else None,
+        networks=tuple(map(port_networks.port_network, _own_networks(message))),
         cipher_contexts=tuple(map(contents.cipher_context, message.cipherContexts)),
         controller_cert_hash=message.controllercert_confighash,
         device_name=message.device_name,
@@ -77,7 +78,7 @@ def _rest(message: config.EdgeDevConfig) -> config.EdgeDevConfig:
         message,
         *("controller_epoch", "configItems", "datastores", "contentInfo", "volumes"),
         *("networkInstances", "apps", "systemAdapterList", "cipherContexts", "deviceIoList"),
-        *("controllercert_confighash", "device_name", "project_name", "baseos"),
+        *("controllercert_confighash", "device_name", "project_name", "baseos", "networks"),
     )
     forget(rest, ("id",), ("uuid", "version"))
     forget(rest, ("reboot", "shutdown"), ("counter",))
@@ -87,11 +88,13 @@ def _rest(message: config.EdgeDevConfig) -> config.EdgeDevConfig:
     if _carries(message):
         rest.ClearField("config_timestamp")
     leave(message.configItems, _ITEM_FIELDS, rest.configItems)
-    usual = ports.dhcp_network()
-    kept = [network for network in rest.networks if network != usual]
-    del rest.networks[:]
-    rest.networks.extend(kept)
     return rest
+
+
+def _own_networks(message: config.EdgeDevConfig) -> list[config.NetworkConfig]:
+    """Less the one that only says what a port without a network has."""
+    usual = ports.dhcp_network()
+    return [network for network in message.networks if network != usual]
 
 
 def _fill_counters(message: config.EdgeDevConfig, noun: DeviceConfig) -> None:
@@ -113,6 +116,7 @@ def _fill_ports(message: config.EdgeDevConfig, noun: DeviceConfig) -> None:
     unused = list(message.deviceIoList)
     del message.deviceIoList[:]
     message.deviceIoList.extend([*ports.device_messages(noun.ports), *unused])
+    message.networks.extend(map(port_networks.port_network_message, noun.networks))
     if any(adapter.networkUUID == ports.DHCP_NETWORK for adapter in adapters):
         message.networks.append(ports.dhcp_network())
 

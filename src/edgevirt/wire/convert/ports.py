@@ -8,9 +8,10 @@ or in a port without a device.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, cast
 
 from edgevirt.model.node import Port
+from edgevirt.model.ports import ETHERNET
 from edgevirt.wire.convert.rest import ConvertError, copy_without, pack, unpack
 from edgevirt.wire.errors import Reason
 from edgevirt.wire.messages import common, config
@@ -51,6 +52,7 @@ def adapter_message(noun: Port) -> config.SystemAdapter:
     message.uplink = noun.uplink
     message.cost = noun.cost
     message.networkUUID = noun.network or (DHCP_NETWORK if noun.uplink else "")
+    message.addr = noun.address
     message.lowerLayerName = message.lowerLayerName or noun.name
     return message
 
@@ -68,7 +70,7 @@ def _take(free: list[config.PhysicalIO], label: str) -> config.PhysicalIO | None
 
 
 def _port(adapter: config.SystemAdapter, device: config.PhysicalIO | None) -> Port:
-    rest = copy_without(adapter, "name", "uplink", "cost", "networkUUID")
+    rest = copy_without(adapter, "name", "uplink", "cost", "networkUUID", "addr")
     if rest.lowerLayerName == adapter.name:
         rest.ClearField("lowerLayerName")
     network = adapter.networkUUID.strip().lower()
@@ -76,12 +78,15 @@ def _port(adapter: config.SystemAdapter, device: config.PhysicalIO | None) -> Po
         network = ""
     label = adapter.lowerLayerName or adapter.name
     ifname, rest_io = ("", b"") if device is None else _device(label, device)
+    kind = ETHERNET if device is None else int(device.ptype)
     return Port(
         name=adapter.name,
         ifname=ifname,
         uplink=adapter.uplink,
         cost=adapter.cost,
         network=network,
+        address=adapter.addr,
+        type=kind,
         rest_io=rest_io,
         rest_adapter=pack(rest),
     )
@@ -91,7 +96,7 @@ def _device(label: str, device: config.PhysicalIO) -> tuple[str, bytes]:
     """Interface name and rest. Address names are spelled in any case."""
     spelled = next((key for key in device.phyaddrs if key.lower() == _IFNAME), _IFNAME)
     ifname = device.phyaddrs.get(spelled, "")
-    rest = copy_without(device)
+    rest = copy_without(device, "ptype")
     if spelled in rest.phyaddrs:
         del rest.phyaddrs[spelled]
     if ifname and rest == _usual_device(label):
@@ -105,15 +110,15 @@ def _device_message(noun: Port) -> config.PhysicalIO:
     else:
         lower = unpack(config.SystemAdapter, noun.rest_adapter).lowerLayerName
         message = _usual_device(lower or noun.name)
+    message.ptype = cast("common.PhyIoType", noun.type)
     if noun.ifname:
         message.phyaddrs[_IFNAME] = noun.ifname
     return message
 
 
 def _usual_device(label: str) -> config.PhysicalIO:
-    """An Ethernet port for the node and its apps."""
+    """A port for the node and its apps, less its type."""
     return config.PhysicalIO(
-        ptype=common.PhyIoNetEth,
         phylabel=label,
         logicallabel=label,
         assigngrp=label,

@@ -44,6 +44,7 @@ THINGS = (
     (kinds.APP_INSTANCE, ID),
     (kinds.PORT, "eth0"),
     (kinds.BASE_OS, "node"),
+    (kinds.PORT_CONFIG, "zedagent"),
     (kinds.CIPHER_CONTEXT, "c"),
 )
 
