@@ -20,6 +20,7 @@ from edgevirt.fleet.access import ADMINS, PROJECT, VIEWERS, Doors, Tokens, User
 from edgevirt.fleet.api import Subresource, create_app
 from edgevirt.fleet.api.app import Api
 from edgevirt.fleet.objects.base import ApiObject
+from edgevirt.fleet.objects.kinds import BY_NAME
 from edgevirt.fleet.objects.sealing import Sealer
 from edgevirt.runtime import Kind, Resource, VirtualClock
 from edgevirt.runtime.memory import MemoryStore
@@ -92,7 +93,7 @@ class World:
 
     async def create(self, kind: str, name: str, spec: Json, **meta: Any) -> Json:
         """Makes an object in `default`; must succeed."""
-        plural = f"{kind.lower()}s"
+        plural = BY_NAME[kind].plural
         response = await self.admin.post(
             f"{HERE}/{plural}", json=manifest(kind, name, spec, **meta)
         )

@@ -9,18 +9,20 @@ from edgevirt.fleet.api.snapshots import Snapshot, Snapshots, TermsOf
 from edgevirt.fleet.objects import conflicts
 from edgevirt.fleet.objects.app import App
 from edgevirt.fleet.objects.app_instance import AppInstance
+from edgevirt.fleet.objects.attestation import AttestationPolicy, policies_for
 from edgevirt.fleet.objects.base import ApiObject, object_key
 from edgevirt.fleet.objects.edgenode import EdgeNode
 from edgevirt.fleet.objects.kinds import (
     APP,
     APP_INSTANCE,
+    ATTESTATION_POLICY,
     BY_NAME,
     EDGE_NODE,
     NETWORK_INSTANCE,
     ApiKind,
 )
 from edgevirt.fleet.objects.network_instance import NetworkInstance
-from edgevirt.fleet.objects.problems import Problem, duplicate, not_found
+from edgevirt.fleet.objects.problems import Problem, duplicate, invalid, not_found
 from edgevirt.fleet.objects.references import USERS, references_of
 
 T = TypeVar("T", bound=ApiObject)
@@ -35,8 +37,11 @@ class Admission:
         problems = [p async for p in self._dangling(kind, value)]
         if problems:
             return problems
-        if kind.name == "EdgeNode":
-            return [p async for p in self._serials(value)]
+        if isinstance(value, EdgeNode):
+            problems = [p async for p in self._serials(value)]
+            return problems + [p async for p in self._policies_of(value)]
+        if isinstance(value, AttestationPolicy):
+            return [p async for p in self._other_policies(value)]
         check = _CHECKS.get(kind.name)
         if check is None:
             return []
@@ -81,6 +86,35 @@ class Admission:
                 other = resource.value.metadata.name
                 if serial and other != meta.name:
                     yield duplicate(field, serial, f'it is the serial of EdgeNode "{other}"')
+
+    async def _policies_of(self, node: EdgeNode) -> AsyncIterator[Problem]:
+        """A node must know which policy judges it."""
+        meta = node.metadata
+        policies = (await self._snapshots.take(ATTESTATION_POLICY)).of(meta.namespace)
+        found = policies_for((p.value for p in policies), meta.labels)
+        if len(found) > 1:
+            names = " and ".join(f'"{policy.metadata.name}"' for policy in found)
+            why = f"AttestationPolicies {names} would both pick the node"
+            yield invalid("metadata.labels", meta.labels, why)
+
+    async def _other_policies(self, policy: AttestationPolicy) -> AsyncIterator[Problem]:
+        """One default for a project, and no node that two policies pick."""
+        meta, field = policy.metadata, "spec.nodeSelector"
+        present = (await self._snapshots.take(ATTESTATION_POLICY)).of(meta.namespace)
+        others = [p.value for p in present if p.value.metadata.name != meta.name]
+        if policy.spec.node_selector is None:
+            for other in others:
+                if other.spec.node_selector is None:
+                    why = f'AttestationPolicy "{other.metadata.name}" is the default of the project'
+                    yield duplicate(field, None, f"{why}: select nodes by labels")
+            return
+        for resource in (await self._snapshots.take(EDGE_NODE)).of(meta.namespace):
+            node = resource.value.metadata
+            for other in others:
+                if policy.picks(node.labels) and other.picks(node.labels):
+                    why = f'AttestationPolicy "{other.metadata.name}" picks EdgeNode "{node.name}"'
+                    yield duplicate(field, policy.spec.node_selector.match_labels, f"{why} too")
+                    return
 
     async def _project(self, value: ApiObject) -> conflicts.Project:
         """`value`, and of its namespace what it has to do with."""

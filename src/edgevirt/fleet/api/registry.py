@@ -273,9 +273,7 @@ class Registry:
         problems += kind.validate(value)
         if old is not None:
             problems += drafts.check_change(kind, value, old)
-        if not problems and (
-            old is None or drafts.intent(encode(value)) != drafts.intent(encode(old))
-        ):
+        if not problems and (old is None or _means_more(value, old)):
             problems += await self._admission.judge(kind, value)
         if options.dry_run:
             # What it names may be part of the same dry run, and thus not there.
@@ -375,6 +373,13 @@ class Registry:
             return False
         await self.store.delete(NAMESPACE, namespace)
         return True
+
+
+def _means_more(value: ApiObject, old: ApiObject) -> bool:
+    """Whether it may concern other objects that it became another one; by labels it is chosen."""
+    if value.metadata.labels != old.metadata.labels:
+        return True
+    return drafts.intent(encode(value)) != drafts.intent(encode(old))
 
 
 def _is_dangling(problem: Problem) -> bool:

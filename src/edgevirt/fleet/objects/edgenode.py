@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
 from edgevirt.fleet.objects.base import ApiObject, ApiStruct, Condition, LocalRef, Time
 from edgevirt.fleet.objects.columns import AGE, NAME, Column, condition_status, since
-from edgevirt.fleet.objects.problems import Problem, duplicate, invalid, required
+from edgevirt.fleet.objects.problems import Problem, duplicate, forbidden, invalid, required
 from edgevirt.fleet.objects.quantity import human
+from edgevirt.fleet.objects.registers import check_registers
 
 MAX_COUNTER = 2**32 - 1
+FALLBACK_PROPERTY = "force.fallback.counter"
+"""What `spec.os.fallbackCounter` becomes on the way to the node."""
 
 
 class NodePort(ApiStruct, frozen=True, kw_only=True):
@@ -36,6 +39,19 @@ class NodePort(ApiStruct, frozen=True, kw_only=True):
     """DNS servers of a static address."""
 
 
+class NodeOS(ApiStruct, frozen=True, kw_only=True):
+    """The software that the node should run."""
+
+    image: str = ""
+    """Name of an OSImage."""
+    activate: bool = True
+    """Whether to boot into it; when false it is fetched and verified only."""
+    retry_counter: int = 0
+    """Raise it to let the node try a version again that it fell back from."""
+    fallback_counter: int = 0
+    """Raise it to make the node go back to the version in its other slot, once."""
+
+
 class EdgeNodeSpec(ApiStruct, frozen=True, kw_only=True):
     """What the node should be."""
 
@@ -51,6 +67,11 @@ class EdgeNodeSpec(ApiStruct, frozen=True, kw_only=True):
     """The node's config properties, such as `timer.config.interval`: `"60"`."""
     ports: tuple[NodePort, ...] = ()
     """Physical ports; empty: one uplink `eth0` with DHCP."""
+    os: NodeOS | None = None
+    """The software that it should run; absent: whatever it has."""
+    trusted_registers: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
+    """By the number of a TPM's register: values, in hex, that are accepted of this node besides
+    those of its AttestationPolicy."""
     reboot_counter: int = 0
     """Raise it to reboot the node once."""
     shutdown_counter: int = 0
@@ -85,7 +106,8 @@ class EdgeNodeStatus(ApiStruct, frozen=True, kw_only=True):
     """The fleet's view of the node's last report."""
 
     conditions: tuple[Condition, ...] = ()
-    """`Enrolled`, `Online`, `Ready`, `ConfigApplied`, `Attested`."""
+    """`Enrolled`, `Online`, `Ready`, `ConfigApplied`, `OSUpdated`, `PortsAsWanted`, `VaultOpen`,
+    `Attested`."""
     node_id: str = msgspec.field(default="", name="nodeID")
     """The node's UUID on the nodes' API."""
     phase: str = ""
@@ -162,7 +184,24 @@ def validate(node: EdgeNode) -> Iterator[Problem]:
     ):
         if not 0 <= counter <= MAX_COUNTER:
             yield invalid(f"spec.{field}", counter, f"must be between 0 and {MAX_COUNTER}")
+    if spec.os is not None:
+        yield from _check_os(spec.os, spec.properties)
+    yield from check_registers("spec.trustedRegisters", spec.trusted_registers)
     yield from _check_ports(spec.ports)
+
+
+def _check_os(wanted: NodeOS, properties: Mapping[str, str]) -> Iterator[Problem]:
+    if not wanted.image:
+        yield required("spec.os.image", "name an OSImage, or leave spec.os away")
+    for field, counter in (
+        ("retryCounter", wanted.retry_counter),
+        ("fallbackCounter", wanted.fallback_counter),
+    ):
+        if not 0 <= counter <= MAX_COUNTER:
+            yield invalid(f"spec.os.{field}", counter, f"must be between 0 and {MAX_COUNTER}")
+    if wanted.fallback_counter and FALLBACK_PROPERTY in properties:
+        why = "spec.os.fallbackCounter says it already"
+        yield forbidden(f"spec.properties[{FALLBACK_PROPERTY}]", why)
 
 
 def _check_ports(ports: tuple[NodePort, ...]) -> Iterator[Problem]:

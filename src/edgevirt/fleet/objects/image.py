@@ -73,23 +73,21 @@ def validate(image: Image) -> Iterator[Problem]:
             yield duplicate(f"spec.datastoreRefs[{index}].name", ref.name)
     if spec.format not in FORMATS:
         yield unsupported("spec.format", spec.format, FORMATS)
-    yield from _check_reference(spec)
+    yield from check_reference("spec.reference", spec.reference, spec.format)
     yield from _check_digest(spec)
     yield from check_size("spec.maxSize", spec.max_size, least=0)
 
 
-def _check_reference(spec: ImageSpec) -> Iterator[Problem]:
-    field = "spec.reference"
-    if not spec.reference:
+def check_reference(field: str, reference: str, format: str) -> Iterator[Problem]:
+    """In a registry, or the path of a file."""
+    if not reference:
         yield required(field)
-    elif spec.format == CONTAINER:
-        if not _OCI.fullmatch(spec.reference):
+    elif format == CONTAINER:
+        if not _OCI.fullmatch(reference):
             why = "must be repository[:tag][@sha256:digest]; the registry's host is the Datastore's"
-            yield invalid(field, spec.reference, why)
-    elif spec.reference.startswith("/") or ".." in spec.reference.split("/"):
-        yield invalid(
-            field, spec.reference, "must be a path relative to the Datastore, without '..'"
-        )
+            yield invalid(field, reference, why)
+    elif reference.startswith("/") or ".." in reference.split("/"):
+        yield invalid(field, reference, "must be a path relative to the Datastore, without '..'")
 
 
 def _check_digest(spec: ImageSpec) -> Iterator[Problem]:

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 from edgevirt.fleet.objects import (
     app,
     app_instance,
+    attestation,
     datastore,
     edgenode,
     event,
@@ -17,6 +18,7 @@ from edgevirt.fleet.objects import (
     namespace,
     network_instance,
     onboarding,
+    os_image,
     secret,
 )
 from edgevirt.fleet.objects.base import ApiObject
@@ -88,6 +90,8 @@ ENROLLMENT_REQUEST = Kind("EnrollmentRequest", onboarding.EnrollmentRequest, per
 EDGE_NODE = Kind("EdgeNode", edgenode.EdgeNode, persistent=True)
 DATASTORE = Kind("Datastore", datastore.Datastore, persistent=True)
 IMAGE = Kind("Image", image.Image, persistent=True)
+OS_IMAGE = Kind("OSImage", os_image.OSImage, persistent=True)
+ATTESTATION_POLICY = Kind("AttestationPolicy", attestation.AttestationPolicy, persistent=True)
 NETWORK_INSTANCE = Kind("NetworkInstance", network_instance.NetworkInstance, persistent=True)
 APP = Kind("App", app.App, persistent=True)
 APP_INSTANCE = Kind("AppInstance", app_instance.AppInstance, persistent=True)
@@ -124,11 +128,18 @@ KINDS: tuple[ApiKind[Any], ...] = (
             settle=onboarding.decide),
     ApiKind("EdgeNode", "edgenodes", "edgenode", ("en",), EDGE_NODE, edgenode.COLUMNS,
             edgenode.validate,
-            selectable=("spec.serial", "spec.softSerial", "status.phase", "status.nodeID")),
+            selectable=("spec.serial", "spec.softSerial", "status.phase", "status.nodeID",
+                        "status.trust")),
     ApiKind("Datastore", "datastores", "datastore", ("ds",), DATASTORE, datastore.COLUMNS,
             datastore.validate, selectable=("spec.type",)),
     ApiKind("Image", "images", "image", ("img",), IMAGE, image.COLUMNS, image.validate,
             selectable=("spec.format",)),
+    ApiKind("OSImage", "osimages", "osimage", ("osi",), OS_IMAGE, os_image.COLUMNS,
+            os_image.validate, selectable=("spec.version",),
+            immutable=("spec.version", "spec.sha256")),
+    ApiKind("AttestationPolicy", "attestationpolicies", "attestationpolicy", ("ap",),
+            ATTESTATION_POLICY, attestation.COLUMNS, attestation.validate,
+            selectable=("spec.mode",)),
     ApiKind("NetworkInstance", "networkinstances", "networkinstance", ("ni",), NETWORK_INSTANCE,
             network_instance.COLUMNS, network_instance.validate, selectable=("spec.type",),
             immutable=("spec.type",)),

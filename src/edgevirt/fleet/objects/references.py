@@ -8,9 +8,11 @@ from typing import Any
 
 from edgevirt.fleet.objects.app import App
 from edgevirt.fleet.objects.app_instance import AppInstance
+from edgevirt.fleet.objects.attestation import AttestationPolicy
 from edgevirt.fleet.objects.datastore import Datastore
 from edgevirt.fleet.objects.edgenode import EdgeNode
 from edgevirt.fleet.objects.image import Image
+from edgevirt.fleet.objects.os_image import OSImage
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ def _of_app(app: App) -> Iterator[Reference]:
         yield Reference(field, "NetworkInstance", interface.network_instance)
 
 
-def _of_image(image: Image) -> Iterator[Reference]:
+def _of_image(image: Image | OSImage) -> Iterator[Reference]:
     for index, ref in enumerate(image.spec.datastore_refs):
         yield Reference(f"spec.datastoreRefs[{index}].name", "Datastore", ref.name)
 
@@ -49,12 +51,22 @@ def _of_node(node: EdgeNode) -> Iterator[Reference]:
     if node.spec.onboarding_key_ref is not None:
         name = node.spec.onboarding_key_ref.name
         yield Reference("spec.onboardingKeyRef.name", "OnboardingKey", name)
+    if node.spec.os is not None:
+        yield Reference("spec.os.image", "OSImage", node.spec.os.image)
+
+
+def _of_policy(policy: AttestationPolicy) -> Iterator[Reference]:
+    learn = policy.spec.learn_from
+    for index, name in enumerate(learn.names if learn is not None else ()):
+        yield Reference(f"spec.learnFrom.names[{index}]", "OSImage", name)
 
 
 _FINDERS: dict[str, Callable[[Any], Iterator[Reference]]] = {
     "AppInstance": _of_instance,
     "App": _of_app,
     "Image": _of_image,
+    "OSImage": _of_image,
+    "AttestationPolicy": _of_policy,
     "Datastore": _of_datastore,
     "EdgeNode": _of_node,
 }
@@ -64,7 +76,8 @@ USERS: dict[str, tuple[str, ...]] = {
     "EdgeNode": ("AppInstance",),
     "Image": ("App",),
     "NetworkInstance": ("App",),
-    "Datastore": ("Image",),
+    "OSImage": ("EdgeNode", "AttestationPolicy"),
+    "Datastore": ("Image", "OSImage"),
     "Secret": ("Datastore",),
     "OnboardingKey": ("EdgeNode",),
 }
@@ -75,9 +88,11 @@ DELETION_ORDER = (
     "App",
     "Image",
     "NetworkInstance",
+    "EdgeNode",
+    "AttestationPolicy",
+    "OSImage",
     "Datastore",
     "Secret",
-    "EdgeNode",
     "EnrollmentRequest",
     "OnboardingKey",
     "Event",

@@ -45,6 +45,22 @@ SPECS: dict[str, dict[str, Any]] = {
     },
     "Datastore": {"type": "OCIRegistry", "url": "docker://registry:5000", "path": "team/a"},
     "Image": {"datastoreRefs": [{"name": "r"}], "reference": "team/hello:1.0", "maxSize": "1Gi"},
+    "OSImage": {
+        "version": "edgevirt-0.1.0-abc-kvm-amd64",
+        "datastoreRefs": [{"name": "r"}],
+        "reference": "os/root.img",
+        "sha256": "a" * 64,
+        "maxSize": "150Mi",
+        "architecture": "amd64",
+        "measurements": {"4": ["b" * 64], "8": ["c" * 64, "d" * 64]},
+    },
+    "AttestationPolicy": {
+        "mode": "Report",
+        "nodeSelector": {"matchLabels": {"site": "berlin"}},
+        "accepted": [{"name": "lab", "registers": {"13": ["e" * 64]}}],
+        "learnFrom": {"names": ["os-1"]},
+        "requireTPM": True,
+    },
     "NetworkInstance": {
         "subnet": "10.1.0.0/24",
         "gateway": "10.1.0.1",
@@ -117,6 +133,17 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     ("AppInstance", "purgeCounter", -1, "between 0"),
     ("EdgeNode", "serial", "", "softSerial"),
     ("EdgeNode", "rebootCounter", 2**32, "between 0"),
+    ("OSImage", "version", "", "Required"),
+    ("OSImage", "version", "1 2", "must be letters"),
+    ("OSImage", "datastoreRefs", [], "Required"),
+    ("OSImage", "reference", "../root.img", "without '..'"),
+    ("OSImage", "format", "Qcow2", "supported values"),
+    ("OSImage", "sha256", "", "cannot verify"),
+    ("OSImage", "sha256", "A" * 64, "lower case hex"),
+    ("OSImage", "architecture", "riscv64", "supported values"),
+    ("AttestationPolicy", "mode", "Hope", "supported values"),
+    ("AttestationPolicy", "accepted.0.name", "", "Required"),
+    ("AttestationPolicy", "accepted.0.registers", {}, "accept anything"),
     ("EdgeNode", "ports.0.name", "", "Required"),
     ("EdgeNode", "ports.0.cost", 256, "between 0 and 255"),
     ("EdgeNode", "ports.0.address", "192.0.2.7", "must be like"),
@@ -161,9 +188,52 @@ def test_a_broken_field_is_refused_at_its_path(kind: str, path: str, value: Any,
 
 
 @pytest.mark.parametrize(
+    ("kind", "part", "value", "field", "why"),
+    [
+        ("EdgeNode", "os", {"activate": True}, "spec.os.image", "Required"),
+        ("EdgeNode", "os", {"image": "a", "retryCounter": -1}, "spec.os.retryCounter", "between"),
+        ("EdgeNode", "trustedRegisters", {"16": ["a" * 64]}, "spec.trustedRegisters[16]", "number"),
+        ("OSImage", "measurements", {"four": ["b" * 64]}, "spec.measurements[four]", "number"),
+        ("OSImage", "measurements", {"4": []}, "spec.measurements[4]", "at least one"),
+        ("OSImage", "measurements", {"4": ["zz"]}, "spec.measurements[4][0]", "64 lower case hex"),
+        ("OSImage", "measurements", {"4": ["b" * 64] * 2}, "spec.measurements[4][1]", "Duplicate"),
+        ("AttestationPolicy", "nodeSelector", {}, "spec.nodeSelector.matchLabels", "default"),
+        (
+            "AttestationPolicy",
+            "learnFrom",
+            {"all": True, "names": ["a"]},
+            "spec.learnFrom.names",
+            "all of them",
+        ),
+    ],
+)
+def test_a_broken_part_is_refused_where_it_is_broken(
+    kind: str, part: str, value: Any, field: str, why: str
+) -> None:
+    found = problems_of(kind, {**SPECS[kind], part: value})
+    assert why in found.get(field, ""), found
+
+
+def test_a_counter_cannot_be_said_in_two_ways() -> None:
+    spec = {
+        "serial": "s",
+        "os": {"image": "a", "fallbackCounter": 1},
+        "properties": {"force.fallback.counter": "2"},
+    }
+    assert "already" in problems_of("EdgeNode", spec)["spec.properties[force.fallback.counter]"]
+
+
+def test_a_policy_that_accepts_nothing_is_refused() -> None:
+    assert "nothing would ever" in problems_of("AttestationPolicy", {})["spec.accepted"]
+    assert problems_of("AttestationPolicy", {"learnFrom": {"all": True}}) == {}
+
+
+@pytest.mark.parametrize(
     ("kind", "path"),
     [
         ("App", "env"),
+        ("OSImage", "datastoreRefs"),
+        ("AttestationPolicy", "accepted"),
         ("App", "volumes"),
         ("App", "interfaces"),
         ("App", "interfaces.0.ports"),
