@@ -1,0 +1,327 @@
+"""A virtual machine to try an image in: firmware, a TPM, a watchdog, disks and network ports.
+
+QEMU does the work. Where the processor's own virtualization cannot start a guest, it is emulated,
+which is some ten times slower.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import functools
+import logging
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from qemu.qmp import ConnectError, QMPError
+from qemu.qmp.legacy import QEMUMonitorProtocol
+
+_OVMF: Final = Path("/usr/share/OVMF")
+_READY: Final = 15.0
+"""Seconds that QEMU and the TPM get to open their sockets."""
+_PROBE: Final = 3.0
+_PROBE_DONE: Final = 33
+"""What QEMU ends with when its guest writes 16 to the debug exit port: twice that, and one."""
+
+
+# it calls every try to connect before QEMU listens an error
+logging.getLogger("qemu.qmp.protocol").setLevel(logging.CRITICAL)
+
+
+class MachineError(Exception):
+    """«cannot X: why»."""
+
+
+class Firmware(enum.StrEnum):
+    UEFI = "uefi"
+    BIOS = "bios"
+
+
+@dataclass(frozen=True)
+class Port:
+    """A network port. Its guest reaches this machine's loopback as 10.0.<2 + its number>.2.
+
+    `forwards`: TCP port of this machine's loopback → TCP port of the guest.
+    """
+
+    forwards: Mapping[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MachineSpec:
+    """`state`: a directory for what the machine keeps: firmware variables, TPM, console log.
+
+    `disks`: raw, or qcow2 by their suffix; the first one boots. `sticks`: raw, on USB.
+    `memory`: MiB. `serial`: of the hardware. `arguments`: more of them for QEMU.
+    """
+
+    state: Path
+    disks: tuple[Path, ...]
+    sticks: tuple[Path, ...] = ()
+    memory: int = 1024
+    cpus: int = 2
+    firmware: Firmware = Firmware.UEFI
+    tpm: bool = True
+    watchdog: bool = True
+    serial: str = ""
+    ports: tuple[Port, ...] = (Port(),)
+    arguments: tuple[str, ...] = ()
+
+    @property
+    def console(self) -> Path:
+        """What the machine printed on its serial line, over all its starts."""
+        return self.state / "console.log"
+
+    @property
+    def tpm_state(self) -> Path:
+        return self.state / "tpm"
+
+    @property
+    def variables(self) -> Path:
+        """The firmware's."""
+        return self.state / "efivars.fd"
+
+
+class Machine:
+    """One machine. It can be started again after any end, and remembers what hardware would."""
+
+    def __init__(self, spec: MachineSpec) -> None:
+        self.spec = spec
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._sockets: tempfile.TemporaryDirectory[str] | None = None
+        self._monitor: QEMUMonitorProtocol | None = None
+
+    def start(self) -> None:
+        """Powers it on. Raises MachineError."""
+        if self._sockets is not None:
+            raise MachineError("cannot start the machine: it runs")
+        spec = self.spec
+        spec.tpm_state.mkdir(parents=True, exist_ok=True)
+        if spec.firmware is Firmware.UEFI and not spec.variables.exists():
+            shutil.copyfile(_OVMF / "OVMF_VARS_4M.fd", spec.variables)
+        # the address of a socket has room for 108 bytes
+        self._sockets = tempfile.TemporaryDirectory(prefix="edgevirt-machine-")
+        sockets = Path(self._sockets.name)
+        try:
+            if spec.tpm:
+                self._run(tpm_command(spec, sockets / "tpm"), "tpm.log")
+                self._wait(lambda: (sockets / "tpm").exists())
+            self._run(qemu_command(spec, sockets, accelerator()), "qemu.log")
+            self._monitor = self._connect(sockets / "qmp")
+        except BaseException:
+            self.cut_power()
+            raise
+
+    def _run(self, command: list[str], log: str) -> None:
+        with (self.spec.state / log).open("ab") as output:
+            self._processes.append(
+                subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                )
+            )
+
+    def _connect(self, socket: Path) -> QEMUMonitorProtocol:
+        monitor = QEMUMonitorProtocol(str(socket))
+        monitor.settimeout(_READY)
+
+        def connected() -> bool:
+            with contextlib.suppress(ConnectError):
+                monitor.connect()
+                return True
+            return False
+
+        try:
+            self._wait(connected)
+        except BaseException:
+            monitor.close()
+            raise
+        return monitor
+
+    def _wait(self, ready: Callable[[], bool]) -> None:
+        """For the program that was started last."""
+        deadline = time.monotonic() + _READY
+        while not ready():
+            process = self._processes[-1]
+            if process.poll() is not None or time.monotonic() > deadline:
+                program = Path(str(process.args[0])).name  # type: ignore[index]
+                raise MachineError(
+                    f"cannot start the machine: {program} does not come up; "
+                    f"see the logs in {self.spec.state}"
+                )
+            time.sleep(0.01)
+
+    @property
+    def running(self) -> bool:
+        return bool(self._processes) and self._processes[-1].poll() is None
+
+    def wait(self, seconds: float) -> int:
+        """Until it powers itself off: QEMU's exit code. Raises MachineError when it does not."""
+        try:
+            code = self._processes[-1].wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise MachineError(f"cannot wait longer than {seconds:.0f} s for its end") from None
+        self._forget()
+        return code
+
+    def cut_power(self) -> None:
+        """At once, whatever it does. Idempotent."""
+        for process in reversed(self._processes):
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        self._forget()
+
+    def press_power(self) -> None:
+        """As the button on the box: the system may end in order, or not heed it."""
+        self.ask("system_powerdown")
+
+    def reset(self) -> None:
+        """As the reset button: nothing ends in order."""
+        self.ask("system_reset")
+
+    def unplug(self, port: int, *, link: bool = False) -> None:
+        """Pulls the cable out of a network port, or (`link`) plugs it in."""
+        self.ask("set_link", name=f"nic{port}", up=link)
+
+    def ask(self, command: str, **arguments: object) -> Any:
+        """A QMP command. Raises MachineError."""
+        if self._monitor is None:
+            raise MachineError(f"cannot {command}: the machine does not run")
+        try:
+            return self._monitor.cmd(command, **arguments)
+        except QMPError as error:
+            raise MachineError(f"cannot {command}: {error}") from error
+
+    def screen(self, path: Path) -> None:
+        """A picture (PNG) of what it shows."""
+        self.ask("screendump", filename=str(path), format="png")
+
+    def printed(self) -> str:
+        """All that it printed so far."""
+        try:
+            return self.spec.console.read_text(errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    def _forget(self) -> None:
+        """Closes what belongs to this start; the TPM ends with its machine."""
+        if self._monitor is not None:
+            with contextlib.suppress(QMPError, OSError):
+                self._monitor.close()
+            self._monitor = None
+        for process in self._processes:
+            process.terminate()
+            process.wait()
+        self._processes.clear()
+        if self._sockets is not None:
+            self._sockets.cleanup()
+            self._sockets = None
+
+
+@contextlib.contextmanager
+def machine(spec: MachineSpec) -> Iterator[Machine]:
+    """A started machine; without power afterwards."""
+    made = Machine(spec)
+    made.start()
+    try:
+        yield made
+    finally:
+        made.cut_power()
+
+
+# -- command lines: pure ---------------------------------------------------------------------------
+
+
+def tpm_command(spec: MachineSpec, socket: Path) -> list[str]:
+    return [
+        *("swtpm", "socket", "--tpm2", "--terminate"),
+        *("--tpmstate", f"dir={spec.tpm_state},mode=0600"),
+        *("--ctrl", f"type=unixio,path={socket},mode=0600"),
+    ]
+
+
+def qemu_command(spec: MachineSpec, sockets: Path, accelerator: str) -> list[str]:
+    command = [
+        *("qemu-system-x86_64", "-nodefaults", "-display", "none", "-vga", "std"),
+        *("-machine", "q35", "-accel", accelerator, "-cpu", "max"),
+        *("-smp", str(spec.cpus), "-m", str(spec.memory)),
+        *("-rtc", "base=utc", "-device", "virtio-rng-pci"),
+        *("-chardev", f"file,id=console,path={_value(spec.console)},append=on"),
+        *("-serial", "chardev:console"),
+        *("-qmp", f"unix:{_value(sockets / 'qmp')},server=on,wait=off"),
+    ]
+    if spec.firmware is Firmware.UEFI:
+        code = _OVMF / "OVMF_CODE_4M.fd"
+        command += ["-drive", f"if=pflash,format=raw,readonly=on,file={code}"]
+        command += ["-drive", f"if=pflash,format=raw,file={_value(spec.variables)}"]
+    if spec.serial:
+        command += ["-smbios", f"type=1,serial={_value(spec.serial)}"]
+    if spec.tpm:
+        command += ["-chardev", f"socket,id=tpm,path={_value(sockets / 'tpm')}"]
+        command += ["-tpmdev", "emulator,id=tpm,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm"]
+    if spec.watchdog:
+        command += ["-device", "i6300esb", "-action", "watchdog=reset"]
+    for number, disk in enumerate(spec.disks):
+        kind = "qcow2" if disk.suffix == ".qcow2" else "raw"
+        command += ["-drive", f"if=none,id=disk{number},format={kind},file={_value(disk)}"]
+        command += ["-device", f"virtio-blk-pci,drive=disk{number},bootindex={number}"]
+    if spec.sticks:
+        command += ["-device", "qemu-xhci"]
+    for number, stick in enumerate(spec.sticks):
+        command += ["-drive", f"if=none,id=stick{number},format=raw,file={_value(stick)}"]
+        command += ["-device", f"usb-storage,drive=stick{number},bootindex={8 + number}"]
+    for number, port in enumerate(spec.ports):
+        command += ["-netdev", _user_network(number, port)]
+        command += ["-device", f"virtio-net-pci,id=nic{number},netdev=net{number},romfile="]
+    return [*command, *spec.arguments]
+
+
+def _user_network(number: int, port: Port) -> str:
+    forwards = "".join(
+        f",hostfwd=tcp:127.0.0.1:{here}-:{there}" for here, there in port.forwards.items()
+    )
+    return f"user,id=net{number},net=10.0.{2 + number}.0/24{forwards}"
+
+
+def _value(text: object) -> str:
+    """In QEMU's lists of options a comma within a value is doubled."""
+    return str(text).replace(",", ",,")
+
+
+# -- what the processor can ------------------------------------------------------------------------
+
+
+@functools.cache
+def accelerator() -> str:
+    """`kvm` where it can start a guest, which a device file alone does not promise."""
+    return "kvm" if Path("/dev/kvm").exists() and _starts_guests("kvm") else "tcg,thread=multi"
+
+
+def _starts_guests(accelerator: str) -> bool:
+    """Boots a sector that does nothing but tell that it ran."""
+    # mov al, 16; out 0xf4, al; hlt; jump back
+    code = bytes([0xB0, 0x10, 0xE6, 0xF4, 0xF4, 0xEB, 0xFD])
+    with tempfile.NamedTemporaryFile(suffix=".img") as sector:
+        sector.write(code.ljust(510, b"\0") + b"\x55\xaa")
+        sector.flush()
+        command = [
+            *("qemu-system-x86_64", "-nodefaults", "-display", "none"),
+            *("-machine", "pc", "-accel", accelerator, "-m", "64"),
+            *("-device", "isa-debug-exit,iobase=0xf4,iosize=4"),
+            *("-drive", f"if=floppy,format=raw,file={sector.name}"),
+        ]
+        try:
+            done = subprocess.run(command, capture_output=True, timeout=_PROBE, check=False)
+        except subprocess.TimeoutExpired:
+            return False
+        return done.returncode == _PROBE_DONE
