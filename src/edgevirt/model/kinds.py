@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgevirt.model import app, baseos, content, network, node, ports, volume
+from edgevirt.model import app, baseos, content, network, node, ports, trust, volume
 from edgevirt.runtime.resource import Kind
 
 DATASTORE = Kind("Datastore", content.Datastore, readers=frozenset({"trust", "downloader"}))
@@ -46,6 +46,17 @@ NODE_REBOOT = Kind("NodeReboot", baseos.NodeReboot, report=True)
 IDENTITY = Kind("Identity", node.Identity)
 SIGN_REQUEST = Kind("SignRequest", node.SignRequest, readers=frozenset({"trust"}))
 SIGNATURE = Kind("Signature", node.Signature, readers=frozenset({"agent"}))
+SECURITY_MODULE = Kind("SecurityModule", trust.SecurityModule, report=True)
+QUOTE_REQUEST = Kind("QuoteRequest", trust.QuoteRequest, readers=frozenset({"trust"}))
+QUOTE = Kind("Quote", trust.Quote, readers=frozenset({"agent"}))
+VAULT_STATUS = Kind("VaultStatus", trust.VaultStatus, report=True)
+ESCROW_KEY = Kind("EscrowKey", trust.EscrowKey, readers=frozenset({"agent"}), report=True)
+CONTROLLER_VAULT_KEY = Kind(
+    "ControllerVaultKey",
+    trust.ControllerVaultKey,
+    readers=frozenset({"trust"}),
+    report=True,
+)
 CONTROLLER_CERTIFICATES = Kind("ControllerCertificates", node.ControllerCertificates)
 CIPHER_CONTEXT = Kind("CipherContext", node.CipherContext)
 DEVICE_CONFIG = Kind("DeviceConfig", node.DeviceConfig, readers=frozenset({"agent"}))

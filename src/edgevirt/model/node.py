@@ -70,10 +70,17 @@ class DeviceConfig(Noun, frozen=True, kw_only=True):
 
 
 class Identity(Noun, frozen=True, kw_only=True):
-    """The node's public identity. Key: `node`. trust → all. PEM texts."""
+    """The node's public identity. Key: `node`. trust → all. PEM texts.
+
+    `quote_cert`: of the key that signs quotes; empty: the node has no security module.
+    `endorsement_cert`: of the module's maker, where there is one, with its TPM2B_PUBLIC.
+    """
 
     device_cert: str
     ecdh_cert: str
+    quote_cert: str = ""
+    endorsement_cert: str = ""
+    endorsement_public: bytes = b""
     onboarding_cert: str = ""
     serial: str = ""
     soft_serial: str = ""
