@@ -163,7 +163,9 @@ class Reach(enum.StrEnum):
     WRONG_ROOT = "wrong root"
     """Its certificate does not lead to a root certificate of the node."""
     CERTIFICATE_TIME = "certificate not valid now"
-    HTTP_ERROR = "HTTP error"
+    REFUSES = "refuses"
+    """It answers, but not as the controller should."""
+    UNAVAILABLE = "not available now"
     OK = "ok"
 
 

@@ -42,6 +42,11 @@ class Paths:
     def soft_serial(self) -> Path:
         return self.config / "soft_serial"
 
+    @property
+    def hosts(self) -> Path:
+        """Names that the node is told, as hosts(5)."""
+        return self.config / "hosts"
+
     # -- persist --
     @property
     def boot_record(self) -> Path:
@@ -112,6 +117,16 @@ class Paths:
     def networks(self) -> Path:
         """The networks service's own: dnsmasq's files by bridge."""
         return self.run / "networks"
+
+    @property
+    def ports(self) -> Path:
+        """The ports service's own: its DHCP clients' files."""
+        return self.run / "ports"
+
+    @property
+    def names(self) -> Path:
+        """The ports service's own: `resolv.conf` and `hosts`, which those of /etc are links to."""
+        return self.run.parent / "etc"
 
     @property
     def service_logs(self) -> Path:

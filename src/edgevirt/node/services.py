@@ -121,6 +121,15 @@ ROWS: Final = (
     ),
     Row("supervisor", "edgevirt.node.supervisor", 64109),
     Row(
+        "ports", "edgevirt.node.ports", 64120,
+        capabilities=frozenset({"NET_ADMIN", "NET_RAW", "NET_BIND_SERVICE"}),  # and DHCP
+        network=True,
+        profile=Profile.SPAWNING,
+        reads=("config",),
+        writes=("ports", "names"),
+        umask=0o022,  # everybody looks names up
+    ),
+    Row(
         "domains", "edgevirt.node.domains", 0,
         capabilities=frozenset(CAPABILITIES) - _MACHINE_WIDE,
         network=True,
