@@ -13,3 +13,5 @@ DatastoreId = NewType("DatastoreId", str)
 NetworkInstanceId = NewType("NetworkInstanceId", str)
 Digest = NewType("Digest", str)
 """`sha256:` and 64 lower-case hex digits."""
+GptGuid = NewType("GptGuid", str)
+"""As the kernel prints one: lower case, with dashes."""
