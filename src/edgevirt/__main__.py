@@ -8,6 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+if __name__ == "__main__" and sys.argv[1:] == ["node", "boot"]:
+    # process 1 of a machine needs none of the command line's parts, and each costs time
+    from edgevirt.node.boot import main as boot
+
+    boot()
+
 import click
 
 from edgevirt.cli.main import edgevirt as edgevirt  # the programs join its verbs
@@ -321,6 +327,14 @@ def run_node(
     except LaunchError as error:
         fail(str(error))
     sys.exit(code)
+
+
+@node.command("boot", short_help="Be process 1 of the operating system.")
+def boot_node() -> None:
+    """Be process 1 of the node's operating system; the image's /sbin/init does this."""
+    from edgevirt.node.boot import main
+
+    main()
 
 
 @node.command(short_help="Who owns and who reads which kind.")

@@ -14,6 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path("/sys/fs/cgroup")
+_CONTROLLERS = ("cpu", "memory", "pids", "io", "cpuset")
+"""Passed on from each level to the next in version 2, where the machine has them."""
+_PERIOD = 100_000
+"""Microseconds; what a share of the processors is counted over."""
 _ACCOUNTED = frozenset({"memory", "cpu", "cpuacct", "cpu,cpuacct", "pids"})
 """The version 1 hierarchies that a group made here is in. `cpuset` would need values first."""
 
@@ -46,8 +50,35 @@ class Cgroup:
 
     def create(self) -> None:
         """Makes it and its parents, without limits. Idempotent."""
+        if self.unified:
+            self._delegate()
         for directory in self._accounted():
             directory.mkdir(parents=True, exist_ok=True)
+
+    def _delegate(self) -> None:
+        """Version 2: each level above passes its controllers on. Only a level without processes of
+        its own may, so a group is either a place for processes or a place for groups.
+        """
+        directory = self.root
+        for part in Path(self.path).parts:
+            present = set(_read(directory / "cgroup.controllers").split())
+            passed = set(_read(directory / "cgroup.subtree_control").split())
+            for controller in _CONTROLLERS:
+                if controller in present - passed:
+                    (directory / "cgroup.subtree_control").write_text(f"+{controller}")
+            directory /= part
+            directory.mkdir(exist_ok=True)
+
+    def bound(self, *, memory: int = 0, cpus: int = 0) -> None:
+        """Bytes of memory without swap, and whole processors' time; 0 leaves a bound as it is."""
+        if memory and self.unified:
+            self._file("memory", "memory.max").write_text(str(memory))
+        elif memory:
+            self._file("memory", "memory.limit_in_bytes").write_text(str(memory))
+        if cpus and self.unified:
+            self._file("cpu", "cpu.max").write_text(f"{cpus * _PERIOD} {_PERIOD}")
+        elif cpus:
+            self._file("cpu", "cpu.cfs_quota_us").write_text(str(cpus * _PERIOD))
 
     def add(self, pid: int) -> None:
         """Moves a process, and what it will fork, into the group."""

@@ -11,7 +11,6 @@ import ctypes
 import errno
 import os
 import resource
-import signal
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from functools import cache
 from pathlib import Path
 
 from edgevirt.host.cgroup import Cgroup
+from edgevirt.host.death import die_with
 from edgevirt.host.landlock import FileRights, restrict_files
 from edgevirt.host.namespace import Namespaces, unshare
 from edgevirt.host.seccomp import Filter, load_filter
@@ -39,7 +39,7 @@ CAPABILITIES = {
 }
 """linux/capability.h, without `CAP_`."""
 
-_PR_SET_PDEATHSIG, _PR_SET_KEEPCAPS, _PR_CAPBSET_DROP = 1, 8, 24
+_PR_SET_KEEPCAPS, _PR_CAPBSET_DROP = 8, 24
 _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT = 38, 47
 _AMBIENT_RAISE, _AMBIENT_CLEAR = 2, 4
 _CAPABILITY_VERSION_3 = 0x2008_0522
@@ -81,33 +81,10 @@ def confine(limits: Confinement, parent: int) -> None:
     os.umask(limits.umask)
 
 
-def die_with(parent: int) -> None:
-    """SIGKILL to the calling process when the one that forked it is gone."""
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
 def limit_memory(cgroup: Cgroup, size: int) -> None:
     """Makes the group and bounds its memory, in bytes; swap is not used beyond it."""
     cgroup.create()
-    if cgroup.unified:
-        _delegate(cgroup)
-        (cgroup.root / cgroup.path / "memory.max").write_text(str(size))
-    else:
-        (cgroup.root / "memory" / cgroup.path / "memory.limit_in_bytes").write_text(str(size))
-
-
-def _delegate(cgroup: Cgroup) -> None:
-    """In version 2 each level has to pass its controllers on."""
-    directory = cgroup.root
-    for part in Path(cgroup.path).parts:
-        control = directory / "cgroup.subtree_control"
-        present = (directory / "cgroup.controllers").read_text().split()
-        for controller in ("memory", "cpu", "pids"):
-            if controller in present:
-                control.write_text(f"+{controller}")
-        directory /= part
+    cgroup.bound(memory=size)
 
 
 def _become(limits: Confinement) -> None:

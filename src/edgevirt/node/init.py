@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from edgevirt.host.confine import die_with
+from edgevirt.host.death import die_with
 
 _SIGNALS: Final = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)
 _STOPPED: Final = 0

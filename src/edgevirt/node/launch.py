@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from edgevirt.host.cgroup import Cgroup
-from edgevirt.host.confine import die_with
+from edgevirt.host.config_partition import read_files
+from edgevirt.host.death import die_with
 from edgevirt.host.namespace import (
     NODE_INTERFACE,
     Namespaces,
@@ -36,10 +37,11 @@ from edgevirt.host.namespace import (
     unshare,
 )
 from edgevirt.host.stage import HOME, name_hosts, running_programs, set_stage
+from edgevirt.node.given import write_config
 from edgevirt.node.init import be_init
 from edgevirt.node.paths import Paths
 from edgevirt.node.service import Settings
-from edgevirt.node.services import ROWS, Row, row_of
+from edgevirt.node.services import ROWS, Row
 from edgevirt.node.supervisor.keeping import Limits
 from edgevirt.node.supervisor.supervisor import REBOOT, Options, supervise
 
@@ -47,11 +49,6 @@ CONTROLLER: Final = ""
 """As an address in `HostNode.hosts`: this machine, as the node reaches it."""
 FAILED: Final = 1
 
-_PUBLIC: Final = frozenset(
-    {"server", "root-certificate.pem", "v2tlsbaseroot-certificates.pem"}
-    | {"onboard.cert.pem", "soft_serial", "hosts"}
-)
-_FILE_MAX: Final = 1 << 20
 _STOP_MARGIN: Final = 10.0
 _CLEAN_TRIES: Final = 100
 _CLEAN_PAUSE: Final = 0.05
@@ -221,13 +218,13 @@ def _be_first(node: HostNode, line: socket.socket, outside: int) -> NoReturn:
 
 
 def _be_node(node: HostNode, host: str) -> int:
-    config = _read_config(node.config)
+    config = read_files(node.config)
     isolate_mounts()
     mount_proc()
     mount_sys()
     set_stage(node.state / "persist", running_programs())
     paths = Paths(config=HOME / "config", persist=HOME / "persist", run=HOME / "run")
-    _write_config(config, paths.config)
+    write_config(config, paths.config)
     names = {name: address or host for name, address in node.hosts.items()}
     name_hosts({node.hostname: "127.0.1.1", **names}, node.nameservers)
     socket.sethostname(node.hostname)
@@ -240,27 +237,6 @@ def _be_node(node: HostNode, host: str) -> int:
         return supervise(paths, settings, options, node.rows)
 
     return be_init(start, node.stop_seconds)
-
-
-def _read_config(directory: Path) -> dict[str, bytes]:
-    """The files that the node is given; small ones, no directories."""
-    found = {}
-    for path in sorted(directory.iterdir()):
-        if path.is_file() and path.stat().st_size <= _FILE_MAX:
-            found[path.name] = path.read_bytes()
-    return found
-
-
-def _write_config(files: Mapping[str, bytes], directory: Path) -> None:
-    """The onboarding key is for who signs, and nobody else; what is not known is for nobody."""
-    for name, content in files.items():
-        path = directory / name
-        path.write_bytes(content)
-        if name == "onboard.key.pem":
-            os.chown(path, row_of("trust").uid, 0)
-            path.chmod(0o400)
-        else:
-            path.chmod(0o444 if name in _PUBLIC else 0o400)
 
 
 # -- what stays outside --------------------------------------------------------------------------

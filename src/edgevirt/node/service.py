@@ -36,6 +36,16 @@ class Settings:
     cgroup: str = "eve"
     """Root of the node's cgroup tree, relative to each hierarchy's mount."""
     host_mode: bool = True
+    version: str = ""
+    """Of the operating system that runs; in host mode empty."""
+    slot: str = ""
+    """Label of the slot that it runs from; in host mode empty."""
+    disk: str = ""
+    """The disk that it was booted from: `/dev/vda`; in host mode empty."""
+    notes: tuple[str, ...] = ()
+    """What the start of the machine found out, for the log."""
+    lost: str = ""
+    """«cannot X: why»: what the node should keep, it cannot; nothing is kept in this run."""
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ def hypervisors(context: Context) -> tuple[Hypervisor, ...]:
             directory=context.paths.domains,
             consoles=context.paths.console_logs,
             apps=f"{cgroup}-user-apps",
-            monitors=f"{cgroup}/monitors",
+            monitors=f"{cgroup}/containerd",
             clock=context.clock,
         ),
     )

@@ -34,7 +34,7 @@ _LOG: Final = logging.getLogger("edgevirt.service")
 _SYSTEM: Final = tuple(
     Path(path)
     for path in (
-        *("/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc", "/proc", "/sys"),
+        *("/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc", "/proc", "/sys", "/containers"),
         *("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random"),
     )
 )

@@ -266,6 +266,8 @@ def supervise(
     if options.fresh:
         boot = record_start(paths, time.time())
         _LOG.info("start %d of the node, after: %s", boot.count, boot.text or boot.reason.name)
+        for note in settings.notes:
+            _LOG.warning("%s", note)
     work = Work(
         paths=paths,
         settings=settings,

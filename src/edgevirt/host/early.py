@@ -1,0 +1,204 @@
+"""What the first process of a machine does to it before any service: mounts, devices, time.
+
+Each step is idempotent: whoever booted the machine may have done it already. Nothing here decides
+whether the node starts; a step that cannot be done raises OSError, or says so and goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+import struct
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from edgevirt.host.stage import mount
+
+_MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
+_SAFE: Final = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
+
+_KERNEL_MOUNTS: Final = (
+    ("proc", "/proc", "proc", _SAFE, ""),
+    ("sysfs", "/sys", "sysfs", _SAFE, ""),
+    ("devtmpfs", "/dev", "devtmpfs", _MS_NOSUID, "mode=755"),
+    ("devpts", "/dev/pts", "devpts", _MS_NOSUID | _MS_NOEXEC, "gid=5,mode=620,ptmxmode=666"),
+    ("tmpfs", "/dev/shm", "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=1777,size=32m"),  # noqa: S108
+    ("tmpfs", "/run", "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=755,size=64m"),
+    ("tmpfs", "/tmp", "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=1777,size=64m"),  # noqa: S108
+    ("tmpfs", "/var", "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=755,size=16m"),
+    ("cgroup2", "/sys/fs/cgroup", "cgroup2", _SAFE, "nsdelegate,memory_recursiveprot"),
+    ("securityfs", "/sys/kernel/security", "securityfs", _SAFE, ""),
+    ("pstore", "/sys/fs/pstore", "pstore", _SAFE, ""),
+    ("efivarfs", "/sys/firmware/efi/efivars", "efivarfs", _SAFE, ""),
+)
+_NEEDED: Final = frozenset({"/proc", "/sys", "/dev", "/run", "/sys/fs/cgroup"})
+
+_LINKS: Final = (
+    ("/dev/fd", "/proc/self/fd"),
+    ("/dev/stdin", "/proc/self/fd/0"),
+    ("/dev/stdout", "/proc/self/fd/1"),
+    ("/dev/stderr", "/proc/self/fd/2"),
+)
+_SETTINGS: Final = {
+    "kernel/panic": "1",
+    "kernel/panic_on_oops": "1",
+    "kernel/printk": "4 4 1 7",  # the console is for words about the node
+    "kernel/kptr_restrict": "2",
+    "kernel/dmesg_restrict": "1",
+    "kernel/unprivileged_bpf_disabled": "1",
+    "kernel/yama/ptrace_scope": "2",
+    "vm/panic_on_oom": "0",
+    "net/ipv4/conf/all/accept_redirects": "0",
+    "net/ipv4/conf/default/accept_redirects": "0",
+    "net/ipv6/conf/all/accept_redirects": "0",
+    "fs/protected_fifos": "2",
+    "fs/protected_regular": "2",
+}
+_MODULES: Final = (
+    *("overlay", "loop", "ext4", "vfat", "nls_cp437", "nls_iso8859_1", "nls_ascii"),
+    *("bridge", "br_netfilter", "veth", "tun", "8021q", "bonding", "dummy"),
+    *("nf_tables", "nft_ct", "nft_nat", "nft_masq", "nft_reject", "nft_reject_inet", "nft_limit"),
+    *("nft_chain_nat", "nft_log", "nft_fib", "nft_fib_inet", "nf_conntrack_netlink"),
+    *("usb_storage", "uas", "sd_mod", "vhost_net", "vhost_vsock", "softdog"),
+)
+"""What the node's services use, and what no device's name would load. `softdog` last: it is taken
+only where there is no other watchdog."""
+
+
+def mount_kernel_file_systems() -> list[str]:
+    """Those that every program expects. Returns what is not there, in words; raises OSError when
+    one is missing without which nothing works.
+    """
+    missing = []
+    for source, target, kind, flags, options in _KERNEL_MOUNTS:
+        directory = Path(target)
+        if _is_mounted(directory):
+            continue
+        try:
+            if not directory.is_dir():
+                directory.mkdir(parents=True)
+            mount(source, directory, kind, flags, options)
+        except OSError as error:
+            if target in _NEEDED:
+                raise
+            missing.append(f"{target}: {error.strerror or error}")
+    for name, target in _LINKS:
+        with contextlib.suppress(FileExistsError):
+            os.symlink(target, name)
+    return missing
+
+
+def _is_mounted(directory: Path) -> bool:
+    try:
+        above = os.stat(directory.parent)
+        own = os.stat(directory)
+    except OSError:
+        return False
+    return own.st_dev != above.st_dev
+
+
+def apply_settings() -> None:
+    """sysctl; one that this kernel does not have is left out."""
+    for name, value in _SETTINGS.items():
+        with contextlib.suppress(OSError):
+            (Path("/proc/sys") / name).write_text(value)
+
+
+def load_modules() -> subprocess.Popen[bytes] | None:
+    """Starts loading what the present devices and the node need; the caller waits for its end."""
+    wanted = [*sorted(_device_aliases()), *_MODULES[:-1]]
+    if not has_watchdog():
+        wanted.append(_MODULES[-1])
+    try:
+        return subprocess.Popen(
+            ["modprobe", "-a", "-b", "-q", *wanted],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+    except OSError:
+        return None
+
+
+def has_watchdog() -> bool:
+    watchdogs = Path("/sys/class/watchdog")
+    return watchdogs.is_dir() and any(watchdogs.iterdir())
+
+
+def _device_aliases() -> Iterator[str]:
+    seen = set()
+    for directory, _, files in os.walk("/sys/devices"):
+        if "modalias" in files and not os.path.exists(f"{directory}/driver"):
+            with contextlib.suppress(OSError):
+                alias = Path(directory, "modalias").read_text().strip()
+                if alias and alias not in seen:
+                    seen.add(alias)
+                    yield alias
+
+
+_SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914
+_IFF_UP: Final = 1
+
+
+def raise_loopback() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as line:
+        request = struct.pack("16sh14x", b"lo", 0)
+        _, flags = struct.unpack("16sh14x", fcntl.ioctl(line, _SIOCGIFFLAGS, request))
+        fcntl.ioctl(line, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", flags | _IFF_UP))
+
+
+def advance_clock(least: float) -> bool:
+    """A clock that is behind `least` (seconds since 1970) is set to it: certificates would seem not
+    to be valid yet. True when it was.
+    """
+    if time.time() >= least:
+        return False
+    time.clock_settime(time.CLOCK_REALTIME, least)
+    return True
+
+
+def kernel_arguments() -> dict[str, str]:
+    """The kernel's command line; of an argument that comes twice the last. Quotes are taken off."""
+    found = {}
+    for word in split_arguments(Path("/proc/cmdline").read_text()):
+        name, _, value = word.partition("=")
+        found[name] = value
+    return found
+
+
+def split_arguments(line: str) -> list[str]:
+    """As the kernel does it: double quotes hold blanks together, and there is no escape."""
+    words, word, quoted = [], "", False
+    for character in line.strip() + " ":
+        if character == '"':
+            quoted = not quoted
+        elif character.isspace() and not quoted:
+            if word:
+                words.append(word)
+            word = ""
+        else:
+            word += character
+    return words
+
+
+def serial_number() -> str:
+    """The machine's own, from its firmware; empty when it has none that means anything."""
+    for name in ("product_serial", "board_serial", "chassis_serial", "product_uuid"):
+        with contextlib.suppress(OSError):
+            text = Path("/sys/class/dmi/id", name).read_text(errors="replace").strip()
+            if text and text.lower() not in _NO_SERIAL:
+                return text
+    with contextlib.suppress(OSError):
+        return Path("/proc/device-tree/serial-number").read_text().strip("\0\n ")
+    return ""
+
+
+_NO_SERIAL: Final = frozenset(
+    {"none", "not specified", "not applicable", "default string", "to be filled by o.e.m.", "0"}
+    | {"system serial number", "unknown", "n/a", "123456789"}
+)

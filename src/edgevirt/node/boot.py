@@ -1,0 +1,282 @@
+"""`edgevirt node boot`: process 1 of the operating system, from the kernel's hand-over to the end.
+
+Makes of a machine what host mode makes of a part of one: file systems, control groups, the three
+trees; then it is init, and the supervisor runs as it does in host mode. When that ends, the machine
+restarts or is switched off. What it does it says on the console, in words.
+
+A node that cannot start says why and restarts: in a slot that is being tried this is the way back.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final, NoReturn
+
+from edgevirt.host import console, early, power
+from edgevirt.host.config_partition import read_config
+from edgevirt.host.gpt import TableError
+from edgevirt.host.limits import limits_of, make_groups
+from edgevirt.host.partitions import BootDisk, DiskError, boot_disk, other_disks
+from edgevirt.host.persist import PersistError, open_nothing, open_persist
+from edgevirt.host.release import RELEASE, read_release
+from edgevirt.host.stage import HOME, mount, name_hosts
+from edgevirt.model.disk import SLOT_ARGUMENT, Label
+from edgevirt.node.init import be_init
+from edgevirt.node.paths import Paths
+from edgevirt.node.service import Settings
+
+PERSIST: Final = Path("/persist")
+HOSTNAME: Final = "edge-node"
+STOP_SECONDS: Final = 30.0
+"""That apps get to end by themselves."""
+_READABLE: Final = 20.0
+"""Seconds that the reason of a failure stays on the screen."""
+_END_SECONDS: Final = 5.0
+_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_RUN_SIZE: Final = "256m"
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_REMOUNT = 1, 2, 4, 32
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What is known of it before the node starts. `lost`: why nothing is kept in this run."""
+
+    arguments: dict[str, str]
+    slot: str
+    version: str
+    disk: str = ""
+    lost: str = ""
+    notes: tuple[str, ...] = ()
+    config: dict[str, bytes] = field(default_factory=dict)
+
+
+def main() -> NoReturn:
+    """Never returns: ends with the machine's reset or its switching off."""
+    if os.getpid() != 1:
+        raise SystemExit("cannot boot: only process 1 of a machine can; see `edgevirt node run`")
+    began = time.monotonic()
+    os.environ["PATH"] = _PATH  # the kernel gives none
+    code = None
+    try:
+        early.mount_kernel_file_systems()
+        console.take_console()
+        code = _be_machine(began)
+    except BaseException as error:  # noqa: BLE001 - process 1 must not end: the kernel would panic
+        console.say(f"cannot start the node: {error!r}; it restarts in {_READABLE:.0f} s")
+        time.sleep(_READABLE)
+    _end_machine(code)
+
+
+def _be_machine(began: float) -> int:
+    machine = _prepare()
+    paths = Paths(config=HOME / "config", persist=PERSIST, run=HOME / "run")
+    _say_since(began, "the machine is ready; starting the node")
+    return _be_node(machine, paths)
+
+
+def _prepare() -> Machine:
+    """Everything that needs no service."""
+    loading = early.load_modules()
+    early.apply_settings()
+    early.raise_loopback()
+    power.take_over_keys()
+    arguments = early.kernel_arguments()
+    machine = Machine(arguments, slot=arguments.get(SLOT_ARGUMENT, ""), version=_version())
+    console.say(f"{machine.version or 'a node'} in slot {machine.slot or '?'}")
+    _set_clock(_image_time(), "the image")
+    _make_groups(arguments)
+    if loading is not None:
+        loading.wait()
+    machine = _open_disk(machine)
+    _set_clock(_last_run_time(), "the run before")
+    again = early.load_modules()  # buses have shown what is behind them meanwhile
+    if again is not None:
+        again.wait()
+    return machine
+
+
+def _version() -> str:
+    try:
+        return read_release().version
+    except (OSError, ValueError) as error:
+        console.say(f"cannot read which version this is: {error}")
+        return ""
+
+
+def _image_time() -> float:
+    return _modified(RELEASE)
+
+
+def _last_run_time() -> float:
+    return max(_modified(PERSIST / "boot.json"), _modified(PERSIST / "end.json"))
+
+
+def _modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _set_clock(least: float, whose: str) -> None:
+    if early.advance_clock(least):
+        console.say(f"the clock was behind: it is set to the time of {whose}")
+
+
+def _make_groups(arguments: dict[str, str]) -> None:
+    try:
+        make_groups("eve", limits_of(arguments))
+    except OSError as error:
+        console.say(f"cannot bound the node's memory: {error}; it runs without bounds")
+
+
+# -- what is kept --------------------------------------------------------------------------------
+
+
+def _open_disk(machine: Machine) -> Machine:
+    """The data partition on /persist, CONFIG in its tree. Without the first the node goes on."""
+    disk: BootDisk | None = None
+    try:
+        disk = boot_disk()
+    except (DiskError, OSError) as error:
+        machine = replace(machine, lost=str(error))
+    else:
+        lost, said = _open_persist(disk)
+        machine = replace(machine, disk=str(disk.device), lost=lost, notes=said)
+    if machine.lost:
+        console.say(f"{machine.lost}; nothing is kept in this run, and no app is started")
+        open_nothing(PERSIST)
+    _make_home()
+    machine = replace(machine, config=_read_config(disk))
+    _name_machine(machine.config.get("hosts", b""))
+    return machine
+
+
+def _open_persist(disk: BootDisk) -> tuple[str, tuple[str, ...]]:
+    """Why it cannot be had (empty when it is there), and what was done to it."""
+    try:
+        _add_missing(disk)
+        found = disk.find(Label.P3)
+        for other in other_disks(disk) if found is None else ():
+            found = found or other.find(Label.P3)
+        if found is None:
+            return "cannot keep anything: no disk has a partition P3, nor room for one", ()
+        said = open_persist(found.device, PERSIST)
+    except (DiskError, TableError, PersistError, OSError) as error:
+        return str(error), ()
+    if not said:
+        return "", ()
+    note = f"{found.device} (P3): {said}"
+    console.say(note)
+    return "", (note,)
+
+
+def _add_missing(disk: BootDisk) -> None:
+    wanted = [Label.IMGA, Label.IMGB, Label.P3]
+    if disk.find(Label.P3) is None and any(other.find(Label.P3) for other in other_disks(disk)):
+        wanted.remove(Label.P3)  # data is on a disk of its own
+    try:
+        made = disk.add_missing(wanted)
+    except DiskError as error:
+        console.say(str(error))
+        return
+    if made:
+        console.say(f"made the partitions {', '.join(made)} on {disk.device}")
+
+
+def _make_home() -> None:
+    for name in ("config", "run", "etc"):
+        (HOME / name).mkdir(parents=True, exist_ok=True)
+    options = f"mode=711,size={_RUN_SIZE}"
+    mount("tmpfs", HOME / "run", "tmpfs", _MS_NOSUID | _MS_NODEV, options)
+    mount("tmpfs", HOME / "config", "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=755,size=16m")
+
+
+def _read_config(disk: BootDisk | None) -> dict[str, bytes]:
+    """CONFIG's files; none when there is none to be read, which is said."""
+    try:
+        found = disk.find(Label.CONFIG) if disk is not None else None
+        if found is None:
+            console.say("cannot find the partition CONFIG: the node does not know its controller")
+            return {}
+        return read_config(found.device)
+    except (OSError, TableError) as error:
+        console.say(f"cannot read CONFIG: {error}")
+        return {}
+
+
+def _name_machine(hosts: bytes) -> None:
+    name_hosts({HOSTNAME: "127.0.1.1", **_hosts(hosts)}, ())
+    socket.sethostname(HOSTNAME)
+
+
+def _give_config(files: dict[str, bytes], directory: Path) -> None:
+    """Once in a run: the files for those who need them; nobody changes them after."""
+    from edgevirt.node.given import write_config  # it knows all services, and so is not light
+
+    if any(directory.iterdir()):
+        return
+    write_config(files, directory)
+    flags = _MS_REMOUNT | _MS_RDONLY | _MS_NOSUID | _MS_NODEV
+    mount(None, directory, None, flags, None)
+
+
+def _hosts(text: bytes) -> dict[str, str]:
+    """Name → address, from lines as in /etc/hosts."""
+    found = {}
+    for line in text.decode(errors="replace").splitlines():
+        address, *names = line.split("#")[0].split() or [""]
+        found.update(dict.fromkeys(names, address))
+    return found
+
+
+# -- the node ------------------------------------------------------------------------------------
+
+
+def _be_node(machine: Machine, paths: Paths) -> int:
+    settings = Settings(
+        serial=early.serial_number(),
+        cgroup="eve",
+        host_mode=False,
+        version=machine.version,
+        slot=machine.slot,
+        disk=machine.disk,
+        lost=machine.lost,
+        notes=machine.notes,
+    )
+
+    def start(fresh: bool) -> int:
+        from edgevirt.node.supervisor.supervisor import Options, supervise
+
+        _give_config(machine.config, paths.config)
+        return supervise(paths, settings, Options(fresh=fresh))
+
+    return be_init(start, STOP_SECONDS)
+
+
+def _end_machine(code: int | None) -> NoReturn:
+    """`code`: of the node; None: it never started. Only a shutdown leaves the machine off."""
+    act: Callable[[], None] = power.reset
+    if code is not None:
+        from edgevirt.node.supervisor.supervisor import SHUTDOWN
+
+        act = power.power_off if code == SHUTDOWN else power.reset
+    console.say("switching off" if act is power.power_off else "restarting")
+    try:
+        power.end_processes(_END_SECONDS)
+        for point in power.release_disks():
+            console.say(f"cannot unmount {point}: its last writes may be lost")
+    finally:
+        act()
+        while True:  # the kernel refused, or takes its time
+            time.sleep(_READABLE)
+            power.reset()
+
+
+def _say_since(began: float, text: str) -> None:
+    console.say(f"{text} ({time.monotonic() - began:.1f} s)")

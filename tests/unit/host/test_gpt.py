@@ -1,0 +1,89 @@
+"""A disk's partitions are found by label and type, also when the table's first copy is damaged."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from edgevirt.host.gpt import New, TableError, plan_missing, read_table
+from edgevirt.model.disk import MIB, SECTOR, Label, partition
+
+IMGA = partition(Label.IMGA)
+P3 = partition(Label.P3)
+ALL = (Label.IMGA, Label.IMGB, Label.P3)
+
+
+def make_disk(path: Path, size: int, *rows: tuple[Label, int]) -> Path:
+    """A sparse disk with these partitions, of so many MiB each."""
+    with path.open("wb") as file:
+        file.truncate(size * MIB)
+    arguments = ["-o"]
+    for number, (label, mebi) in enumerate(rows, 1):
+        arguments += [f"-n{number}:0:+{mebi}M", f"-t{number}:{partition(label).type}"]
+        arguments += [f"-c{number}:{label}"]
+    subprocess.run(["sgdisk", *arguments, str(path)], check=True, capture_output=True)
+    return path
+
+
+def test_a_partition_needs_its_label_and_its_type(tmp_path: Path) -> None:
+    disk = make_disk(tmp_path / "disk", 64, (Label.IMGA, 8), (Label.CONFIG, 2))
+    table = read_table(disk)
+    found = table.find(Label.IMGA)
+    assert found is not None
+    assert (found.number, found.size) == (1, 8 * MIB)
+    assert table.find(Label.IMGB) is None
+    subprocess.run(["sgdisk", "-t1:8300", str(disk)], check=True, capture_output=True)
+    assert read_table(disk).find(Label.IMGA) is None
+
+
+def test_the_copy_at_the_end_counts_when_the_table_is_damaged(tmp_path: Path) -> None:
+    disk = make_disk(tmp_path / "disk", 64, (Label.IMGA, 8))
+    with disk.open("r+b") as file:
+        file.seek(SECTOR + 60)
+        file.write(b"\xff\xff")
+    assert read_table(disk).find(Label.IMGA) is not None
+    with disk.open("r+b") as file:
+        file.seek(-SECTOR, 2)
+        file.write(bytes(SECTOR))
+    with pytest.raises(TableError, match="cannot read the partition table"):
+        read_table(disk)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00" * 4096, b"EFI PART" * 512])
+def test_what_is_no_table_is_refused_in_words(tmp_path: Path, content: bytes) -> None:
+    disk = tmp_path / "disk"
+    disk.write_bytes(content)
+    with pytest.raises(TableError, match="cannot read the partition table"):
+        read_table(disk)
+
+
+def test_the_second_slot_and_the_data_take_the_free_space(tmp_path: Path) -> None:
+    disk = make_disk(tmp_path / "disk", 1024, (Label.IMGA, 64))
+    table = read_table(disk)
+    sizes = {Label.IMGA: 64 * MIB, Label.IMGB: 64 * MIB, Label.P3: 0}
+    imgb, data = plan_missing(table, ALL, sizes)
+    assert (imgb.label, data.label) == (Label.IMGB, Label.P3)
+    assert imgb.last - imgb.first + 1 == 64 * MIB // SECTOR
+    assert data.first == imgb.last + 1
+    assert (data.last - data.first + 1) * SECTOR > 880 * MIB
+    assert imgb.first % 2048 == data.first % 2048 == 0
+
+
+def test_data_comes_before_a_second_slot_where_both_do_not_fit(tmp_path: Path) -> None:
+    disk = make_disk(tmp_path / "disk", 400, (Label.IMGA, 64))
+    sizes = {Label.IMGA: 64 * MIB, Label.IMGB: 200 * MIB, Label.P3: 0}
+    made = plan_missing(read_table(disk), ALL, sizes)
+    assert [new.label for new in made] == [Label.P3]
+
+
+def test_a_number_that_is_taken_is_not_taken_again(tmp_path: Path) -> None:
+    rows = [(Label.IMGA, 8), (Label.CONFIG, 2), (Label.INVENTORY, 2)]
+    disk = make_disk(tmp_path / "disk", 512, *rows)
+    sizes = {Label.IMGB: 8 * MIB, Label.P3: 0}
+    made = plan_missing(read_table(disk), (Label.IMGB, Label.P3), sizes)
+    numbers = [new.number for new in made]
+    assert len(set(numbers)) == 2
+    assert not {1, 2, 3} & set(numbers)
+    assert isinstance(made[0], New)
