@@ -17,7 +17,7 @@ from edgevirt.fleet.objects.references import references_of
 EDGE_NODE: Final = "EdgeNode"
 APP_INSTANCE: Final = "AppInstance"
 RENDERED: Final = (
-    EDGE_NODE, APP_INSTANCE, "App", "Image", "NetworkInstance", "Datastore", "Secret",
+    EDGE_NODE, APP_INSTANCE, "App", "Image", "OSImage", "NetworkInstance", "Datastore", "Secret",
 )  # fmt: skip
 """Kinds that configs are made of."""
 
@@ -75,6 +75,7 @@ class Dependencies:
         node = (EDGE_NODE, edge_node)
         found = {node}
         ahead = [item for item in self._users.get(node, ()) if item[0] == APP_INSTANCE]
+        ahead.extend(item for item in self._uses.get(node, ()) if item[0] in RENDERED)
         while ahead:
             item = ahead.pop()
             if item not in found:

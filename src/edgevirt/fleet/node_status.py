@@ -11,18 +11,22 @@ from typing import Final
 
 import msgspec
 
+from edgevirt.fleet import health, os_status
 from edgevirt.fleet.objects.base import Condition, set_condition, timestamp
 from edgevirt.fleet.objects.edgenode import EdgeNodeStatus, NodeAddress
+from edgevirt.fleet.os_status import Wanted
 from edgevirt.wire.messages import info
 
 MEBI: Final = 1 << 20
 MAX_ERRORS: Final = 20
 ONLINE: Final = "Online"
 OFFLINE: Final = "Offline"
+UPDATING: Final = "Updating"
 REBOOTING: Final = "Rebooting"
 ERROR: Final = "Error"
 
 _PHASES: Final = {
+    info.ZDEVICE_STATE_BASEOS_UPDATING: UPDATING,
     info.ZDEVICE_STATE_REBOOTING: REBOOTING,
     info.ZDEVICE_STATE_BOOTING: REBOOTING,
     info.ZDEVICE_STATE_PREPARING_POWEROFF: REBOOTING,
@@ -31,11 +35,23 @@ _PHASES: Final = {
     info.ZDEVICE_STATE_MAINTENANCE_MODE: ERROR,
 }
 _BOOT_REASON: Final = "BOOT_REASON_"
+_SHORT: Final = {"OOM": "OOM", "CMD": "Command", "PID": "Pid"}
+_MOST_WORDS: Final = 1_000
+_MOST_STACK: Final = 16_000
+"""Characters of a stack; its beginning tells most."""
 _MAINTENANCE: Final = "MAINTENANCE_MODE_REASON_"
 
 
-def fill(status: EdgeNodeStatus, device: info.ZInfoDevice, at: float, now: float) -> EdgeNodeStatus:
-    """`status` after the node reported `device` at `at` (its own time)."""
+def fill(
+    status: EdgeNodeStatus,
+    device: info.ZInfoDevice,
+    at: float,
+    now: float,
+    wanted: Wanted | None = None,
+) -> EdgeNodeStatus:
+    """`status` after the node reported `device` at `at` (its own time). `wanted`: the software that
+    it should run.
+    """
     errors = tuple(_errors(device))[:MAX_ERRORS]
     phase = _PHASES.get(device.state, ERROR if device.maintenance_mode else ONLINE)
     machine = device.minfo
@@ -54,7 +70,17 @@ def fill(status: EdgeNodeStatus, device: info.ZInfoDevice, at: float, now: float
         memory=device.memory * MEBI,
         storage=device.storage * MEBI,
         boot_time=timestamp(device.bootTime.seconds) if device.HasField("bootTime") else None,
+        boots=device.restartCounter,
         boot_reason=_boot_reason(device),
+        reboot_reason=device.lastRebootReason[:_MOST_WORDS],
+        reboot_stack=device.lastRebootStack[:_MOST_STACK],
+        reboot_time=(
+            timestamp(device.lastRebootTime.seconds) if device.lastRebootTime.seconds else None
+        ),
+        watchdog=device.hardware_watchdog_present,
+        security_module=_security_module(device),
+        port_config=health.source_of_ports(device.systemAdapter),
+        os=os_status.fill(status.os, wanted, device, now),
         addresses=tuple(_addresses(device)),
         errors=errors,
     )
@@ -75,8 +101,30 @@ def _conditions(
         ready = Condition(
             type="Ready", status="False", reason="Restarting", message=state.replace("_", " ")
         )
-    conditions = set_condition(status.conditions, ready, now)
-    return set_condition(conditions, Condition(type="Online", status="True", reason="Heard"), now)
+    told = (
+        ready,
+        Condition(type="Online", status="True", reason="Heard"),
+        os_status.condition(status.os) if status.os is not None else None,
+        health.ports_condition(device.systemAdapter),
+        health.vault_condition(device.dataSecAtRestInfo),
+    )
+    conditions = status.conditions
+    for condition in told:
+        if condition is not None:
+            conditions = set_condition(conditions, condition, now)
+    if status.os is None or not status.os.version:
+        conditions = tuple(c for c in conditions if c.type != "OSUpdated")
+    return conditions
+
+
+def want_os(status: EdgeNodeStatus, wanted: Wanted | None, now: float) -> EdgeNodeStatus:
+    """`status` once it was decided what the node should run."""
+    os = os_status.want(status.os, wanted, now)
+    told = os_status.condition(os) if os is not None else None
+    conditions = tuple(c for c in status.conditions if c.type != "OSUpdated" or told is not None)
+    if told is not None:
+        conditions = set_condition(conditions, told, now)
+    return msgspec.structs.replace(status, os=os, conditions=conditions)
 
 
 def silent(status: EdgeNodeStatus, seen: float, now: float) -> EdgeNodeStatus:
@@ -108,13 +156,16 @@ def _architecture(name: str) -> str:
 
 
 def _boot_reason(device: info.ZInfoDevice) -> str:
-    """The node's own words where it has some, else the reason's name."""
-    if device.lastRebootReason:
-        return device.lastRebootReason[:500]
-    known = info.BootReason.values()
-    if device.last_boot_reason in known and device.last_boot_reason:
-        return info.BootReason.Name(device.last_boot_reason).removeprefix(_BOOT_REASON)
-    return ""
+    """`WatchdogHung` for `BOOT_REASON_WATCHDOG_HUNG`."""
+    reason = device.last_boot_reason
+    if not reason or reason not in info.BootReason.values():
+        return ""
+    words = info.BootReason.Name(reason).removeprefix(_BOOT_REASON).split("_")
+    return "".join(_SHORT.get(word, word.capitalize()) for word in words)
+
+
+def _security_module(device: info.ZInfoDevice) -> str:
+    return device.HSMInfo[:_MOST_WORDS] or "TPM" if device.HSMStatus == info.ENABLED else ""
 
 
 def _addresses(device: info.ZInfoDevice) -> Iterator[NodeAddress]:

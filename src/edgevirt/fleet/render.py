@@ -11,25 +11,27 @@ the AppInstance's own and of a number that follows from what each of them stands
 from __future__ import annotations
 
 import base64
-import ipaddress
 import shlex
 import uuid
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
 
+from edgevirt.fleet import render_ports
 from edgevirt.fleet.objects.app import App, AppAcl, AppInterface
 from edgevirt.fleet.objects.app_instance import AppInstance
 from edgevirt.fleet.objects.datastore import Datastore
-from edgevirt.fleet.objects.edgenode import EdgeNode, NodePort
+from edgevirt.fleet.objects.edgenode import EdgeNode
 from edgevirt.fleet.objects.image import Image
 from edgevirt.fleet.objects.network_instance import NetworkInstance
+from edgevirt.fleet.objects.node_os import FALLBACK_PROPERTY, NodeOS
+from edgevirt.fleet.objects.os_image import OSImage
 from edgevirt.fleet.objects.quantity import whole
 from edgevirt.model import app as app_model
-from edgevirt.model import content, network, node, volume
+from edgevirt.model import baseos, content, network, node, volume
 from edgevirt.model.ids import (
     AppId,
     ContentTreeId,
@@ -38,11 +40,10 @@ from edgevirt.model.ids import (
     NodeId,
     VolumeId,
 )
-from edgevirt.model.ports import Dhcp, PortNetwork
 from edgevirt.wire import cipher
 from edgevirt.wire.messages import common
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Of this renderer; raise it when the same objects make another config."""
 ROOT: Final = "root"
 """Name of the volume that is made from the app's image."""
@@ -74,7 +75,6 @@ _DATASTORES: Final = {
     "HTTPS": content.DatastoreType.HTTPS,
 }
 _ANYWHERE: Final = (("ip", "0.0.0.0/0"),)
-_DEFAULT_PORT: Final = NodePort(name="eth0")
 
 
 class Credentials(msgspec.Struct, frozen=True):
@@ -103,6 +103,7 @@ class Objects:
     instances: tuple[AppInstance, ...] = ()
     apps: Mapping[str, App] = field(default_factory=dict)
     images: Mapping[str, Image] = field(default_factory=dict)
+    os_images: Mapping[str, OSImage] = field(default_factory=dict)
     networks: Mapping[str, NetworkInstance] = field(default_factory=dict)
     datastores: Mapping[str, Datastore] = field(default_factory=dict)
     credentials: Mapping[str, Credentials] = field(default_factory=dict)
@@ -112,10 +113,13 @@ class Objects:
 
 @dataclass(frozen=True)
 class Rendered:
-    """`waiting`: why an AppInstance (by name) is not in the config, or cannot start by it."""
+    """`waiting`: why an AppInstance (by name) is not in the config, or cannot start by it.
+    `os_waiting`: the same of the OS that the node should run.
+    """
 
     config: node.DeviceConfig
     waiting: Mapping[str, str]
+    os_waiting: str = ""
 
 
 def render(objects: Objects) -> Rendered:
@@ -123,27 +127,36 @@ def render(objects: Objects) -> Rendered:
     waiting: dict[str, str] = {}
     placed = list(_place(objects, waiting))
     images = {app.spec.image: objects.images[app.spec.image] for _, app in placed}
-    stores = _datastores_of(images)
-    encrypt = any(name in objects.credentials for name in stores)
+    system = _os_image(objects)
+    names = _datastores_of([*images.values(), *([system] if system else [])])
+    stores, lacking = _datastores(objects, names)
+    for instance, app in placed:
+        if why := _unreachable(objects.images[app.spec.image], lacking):
+            waiting[instance.metadata.name] = f"cannot fetch its image: {why}"
+    encrypt = any(name in objects.credentials for name in names)
     edge_node = objects.node
     rendered = node.DeviceConfig(
         id=objects.node_id,
-        properties=tuple(sorted(edge_node.spec.properties.items())),
+        properties=tuple(sorted(_properties(edge_node).items())),
         reboot_counter=edge_node.spec.reboot_counter,
         shutdown_counter=edge_node.spec.shutdown_counter,
-        datastores=tuple(_datastores(objects, stores, placed, waiting)),
-        content_trees=tuple(_content_tree(images[name], objects) for name in sorted(images)),
+        datastores=stores,
+        content_trees=(
+            *(_content_tree(images[name], objects) for name in sorted(images)),
+            *((_content_tree(system, objects),) if system else ()),
+        ),
         volumes=tuple(v for instance, app in placed for v in _volumes(instance, app, objects)),
         network_instances=tuple(_networks(objects, placed)),
         apps=tuple(_app(instance, app, objects) for instance, app in placed),
-        ports=tuple(_port(edge_node, port) for port in edge_node.spec.ports or (_DEFAULT_PORT,)),
-        networks=tuple(_port_networks(edge_node)),
+        ports=render_ports.ports(edge_node),
+        networks=render_ports.networks(edge_node),
+        base_os=_base_os(edge_node.spec.os, system),
         cipher_contexts=(objects.cipher.context,) if encrypt and objects.cipher else (),
         controller_cert_hash=objects.controller_cert_hash,
         device_name=edge_node.metadata.name,
         project_name=edge_node.metadata.namespace,
     )
-    return Rendered(rendered, waiting)
+    return Rendered(rendered, waiting, _os_waiting(objects, system, lacking))
 
 
 def app_id(instance: AppInstance) -> AppId:
@@ -160,7 +173,7 @@ def volume_id(instance: AppInstance, name: str) -> VolumeId:
     return VolumeId(_derive(instance.metadata.uid, f"volume/{name}"))
 
 
-def content_tree_id(image: Image) -> ContentTreeId:
+def content_tree_id(image: Image | OSImage) -> ContentTreeId:
     return ContentTreeId(image.metadata.uid)
 
 
@@ -207,41 +220,70 @@ def _place(objects: Objects, waiting: dict[str, str]) -> Iterator[tuple[AppInsta
             yield instance, app
 
 
-def _datastores_of(images: Mapping[str, Image]) -> list[str]:
-    return sorted({ref.name for image in images.values() for ref in image.spec.datastore_refs})
+def _properties(edge_node: EdgeNode) -> dict[str, str]:
+    """What the spec lists, and what it says in a field of its own."""
+    properties = dict(edge_node.spec.properties)
+    if edge_node.spec.os is not None and edge_node.spec.os.fallback_counter:
+        properties[FALLBACK_PROPERTY] = str(edge_node.spec.os.fallback_counter)
+    return properties
+
+
+def _datastores_of(images: Iterable[Image | OSImage]) -> list[str]:
+    return sorted({ref.name for image in images for ref in image.spec.datastore_refs})
 
 
 def _datastores(
-    objects: Objects,
-    names: list[str],
-    placed: list[tuple[AppInstance, App]],
-    waiting: dict[str, str],
-) -> Iterator[content.Datastore]:
+    objects: Objects, names: list[str]
+) -> tuple[tuple[content.Datastore, ...], dict[str, str]]:
+    """Those that can be used, and why the others (by name) cannot."""
+    found: list[content.Datastore] = []
+    lacking: dict[str, str] = {}
     for name in names:
         store = objects.datastores.get(name)
         if store is None:
-            _wait(objects, name, placed, waiting, f"Datastore {name!r} does not exist")
+            lacking[name] = f"Datastore {name!r} does not exist"
         elif store.spec.credentials_secret_ref is not None and name not in objects.credentials:
             secret = store.spec.credentials_secret_ref.name
-            _wait(objects, name, placed, waiting, f"Secret {secret!r} cannot be read")
+            lacking[name] = f"Secret {secret!r} cannot be read"
         elif name in objects.credentials and objects.cipher is None:
-            _wait(objects, name, placed, waiting, "the node has not sent its encryption key yet")
+            lacking[name] = "the node has not sent its encryption key yet"
         else:
-            yield _datastore(store, objects.credentials.get(name), objects.cipher)
+            found.append(_datastore(store, objects.credentials.get(name), objects.cipher))
+    return tuple(found), lacking
 
 
-def _wait(
-    objects: Objects,
-    datastore: str,
-    placed: list[tuple[AppInstance, App]],
-    waiting: dict[str, str],
-    why: str,
-) -> None:
-    """Says it of every app whose image is in this datastore and in no other."""
-    for instance, app in placed:
-        refs = [ref.name for ref in objects.images[app.spec.image].spec.datastore_refs]
-        if refs == [datastore]:
-            waiting[instance.metadata.name] = f"cannot fetch its image: {why}"
+def _unreachable(image: Image | OSImage, lacking: Mapping[str, str]) -> str:
+    """Why no datastore that has it can be used; empty: one can."""
+    reasons = [lacking.get(ref.name, "") for ref in image.spec.datastore_refs]
+    return reasons[0] if reasons and all(reasons) else ""
+
+
+# -- the node's own software --
+
+
+def _os_image(objects: Objects) -> OSImage | None:
+    wanted = objects.node.spec.os
+    return objects.os_images.get(wanted.image) if wanted is not None else None
+
+
+def _base_os(wanted: NodeOS | None, image: OSImage | None) -> baseos.BaseOs | None:
+    if wanted is None or image is None:
+        return None
+    return baseos.BaseOs(
+        content_tree=content_tree_id(image),
+        version=image.spec.version,
+        activate=wanted.activate,
+        retry_counter=wanted.retry_counter,
+    )
+
+
+def _os_waiting(objects: Objects, image: OSImage | None, lacking: Mapping[str, str]) -> str:
+    wanted = objects.node.spec.os
+    if wanted is None:
+        return ""
+    if image is None:
+        return f"OSImage {wanted.image!r} does not exist"
+    return _unreachable(image, lacking)
 
 
 def _datastore(
@@ -268,7 +310,7 @@ def _datastore(
     )
 
 
-def _content_tree(image: Image, objects: Objects) -> content.ContentTree:
+def _content_tree(image: Image | OSImage, objects: Objects) -> content.ContentTree:
     stores = (objects.datastores.get(ref.name) for ref in image.spec.datastore_refs)
     return content.ContentTree(
         id=content_tree_id(image),
@@ -442,35 +484,3 @@ def _networks(
             flow_log=spec.flow_log,
             mtu=spec.mtu,
         )
-
-
-def _port(edge_node: EdgeNode, wanted: NodePort) -> node.Port:
-    return node.Port(
-        name=wanted.name,
-        ifname=wanted.interface or wanted.name,
-        uplink=wanted.uplink,
-        cost=wanted.cost,
-        network=_port_network_id(edge_node, wanted) if wanted.address else "",
-        address=wanted.address.partition("/")[0],
-    )
-
-
-def _port_networks(edge_node: EdgeNode) -> Iterator[PortNetwork]:
-    """Of ports with a static address."""
-    for port in edge_node.spec.ports:
-        if port.address:
-            yield PortNetwork(
-                id=_port_network_id(edge_node, port),
-                dhcp=Dhcp.STATIC,
-                subnet=_subnet(port.address),
-                gateway=port.gateway,
-                dns=port.dns,
-            )
-
-
-def _port_network_id(edge_node: EdgeNode, port: NodePort) -> str:
-    return _derive(edge_node.metadata.uid, f"port/{port.name}")
-
-
-def _subnet(address: str) -> str:
-    return str(ipaddress.ip_interface(address).network)

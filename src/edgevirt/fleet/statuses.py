@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import msgspec
 from google.protobuf.message import DecodeError
 
-from edgevirt.fleet import app_status, node_status, render
+from edgevirt.fleet import app_status, node_status, os_status, render
 from edgevirt.fleet.amend import amend, insist
 from edgevirt.fleet.configs import CONFIG_VERSION, ConfigVersion
 from edgevirt.fleet.dependencies import Dependencies
@@ -24,9 +24,10 @@ from edgevirt.fleet.events import Recorder
 from edgevirt.fleet.objects import kinds
 from edgevirt.fleet.objects.app import App
 from edgevirt.fleet.objects.app_instance import AppInstance, AppInstanceStatus
-from edgevirt.fleet.objects.base import Condition, object_key, set_condition
+from edgevirt.fleet.objects.base import Condition, find_condition, object_key, set_condition
 from edgevirt.fleet.objects.edgenode import AppSummary, EdgeNode, EdgeNodeStatus
 from edgevirt.fleet.objects.network_instance import NetworkInstance, NetworkOnNode
+from edgevirt.fleet.os_status import Wanted
 from edgevirt.fleet.render import Objects, Rendered
 from edgevirt.fleet.telemetry import Record, Stream, Telemetry
 from edgevirt.runtime import Clock, Resource, Store
@@ -40,6 +41,8 @@ _AT_ONCE: Final = 32
 _NETWORKS_SHOWN: Final = 100
 """Nodes that a NetworkInstance's status names; enough for people, and a bound for the object."""
 _NETWORK_STATES: Final = {1: "Init", 2: "Online", 3: "Error"}
+_TOLD_CONDITIONS: Final = ("PortsAsWanted", "VaultOpen")
+"""Conditions of a node that are events when they come to be false, and true again."""
 _TELLING: Final = frozenset({"RUNNING", "HALTED", "FAILED", "BOOTING", "HALTING"})
 """States of an app that are worth an event."""
 
@@ -138,15 +141,29 @@ class Statuses:
 
     async def _take_device(self, edge_node: str, told: info.ZInfoDevice, at: float) -> None:
         now = self._clock.now()
+        wanted = await self._wanted_os(edge_node)
         before: list[EdgeNodeStatus] = []
 
         def edit(status: EdgeNodeStatus) -> EdgeNodeStatus:
             before[:] = [status]
-            return node_status.fill(status, told, at, now)
+            return node_status.fill(status, told, at, now, wanted)
 
         changed = await self.amend_node(edge_node, edit)
         if changed is not None and before:
             await self._tell_of_node(changed.value, before[0])
+
+    async def _wanted_os(self, edge_node: str) -> Wanted | None:
+        node = await self._store.get(kinds.EDGE_NODE, edge_node)
+        if node is None or node.value.spec.os is None:
+            return None
+        spec = node.value.spec.os
+        key = object_key(node.value.metadata.namespace, spec.image)
+        image = await self._store.get(kinds.OS_IMAGE, key)
+        if image is None:
+            return Wanted(spec.image, spec.activate, f"OSImage {spec.image!r} does not exist")
+        present = node.value.status.os
+        waiting = present.waiting if present is not None else ""
+        return Wanted(image.value.spec.version, spec.activate, waiting)
 
     async def amend_node(
         self, edge_node: str, edit: Callable[[EdgeNodeStatus], EdgeNodeStatus]
@@ -162,8 +179,14 @@ class Statuses:
     async def _tell_of_node(self, node: EdgeNode, before: EdgeNodeStatus) -> None:
         status = node.status
         if before.boot_time and status.boot_time and status.boot_time != before.boot_time:
-            why = status.boot_reason or "for a reason that it does not tell"
+            why = _why_booted(status)
             await self._events.tell("EdgeNode", node, "Rebooted", f"the node booted: {why}")
+        for told in os_status.events(before.os, status.os):
+            await self._events.tell(
+                "EdgeNode", node, told.reason, told.message, warning=told.warning
+            )
+        for type_ in _TOLD_CONDITIONS:
+            await self._tell_of_condition(node, before, type_)
         if status.phase == before.phase:
             return
         if status.phase == node_status.ERROR:
@@ -171,6 +194,20 @@ class Statuses:
             await self._events.tell("EdgeNode", node, "Maintenance", why, warning=True)
         elif status.phase == node_status.ONLINE:
             await self._events.tell("EdgeNode", node, "Online", "the node reports")
+
+    async def _tell_of_condition(self, node: EdgeNode, before: EdgeNodeStatus, type_: str) -> None:
+        """That something of the node stopped being well, or is well again."""
+        old = find_condition(before.conditions, type_)
+        new = find_condition(node.status.conditions, type_)
+        if new is None or (old is not None and old.status == new.status):
+            return
+        if new.status == "False":
+            reason, warning = f"{type_}{new.reason}", True
+        elif old is not None and old.status == "False" and new.status == "True":
+            reason, warning = type_, False
+        else:
+            return
+        await self._events.tell("EdgeNode", node, reason, new.message, warning=warning)
 
     # -- apps --
 
@@ -293,7 +330,10 @@ class Statuses:
             message=f"the node has not taken version {version.number} yet",
         )
 
+        system = _wanted_os_of(objects, rendered)
+
         def edit(status: EdgeNodeStatus) -> EdgeNodeStatus:
+            status = node_status.want_os(status, system, now)
             return msgspec.structs.replace(
                 status,
                 config_version=str(version.number),
@@ -373,6 +413,20 @@ class Statuses:
         if app is None or node is None:
             return ""
         return app_status.url_of(app, node.value.status.addresses)
+
+
+def _wanted_os_of(objects: Objects, rendered: Rendered) -> Wanted | None:
+    spec = objects.node.spec.os
+    if spec is None:
+        return None
+    image = objects.os_images.get(spec.image)
+    return Wanted(image.spec.version if image else spec.image, spec.activate, rendered.os_waiting)
+
+
+def _why_booted(status: EdgeNodeStatus) -> str:
+    if status.reboot_reason and status.boot_reason:
+        return f"{status.boot_reason}: {status.reboot_reason}"
+    return status.reboot_reason or status.boot_reason or "for a reason that it does not tell"
 
 
 def _message(conditions: tuple[Condition, ...], type_: str) -> str:

@@ -10,8 +10,10 @@ from edgevirt.fleet.objects.app import App, AppInterface, AppSpec
 from edgevirt.fleet.objects.app_instance import AppInstance, AppInstanceSpec, AppInstanceStatus
 from edgevirt.fleet.objects.base import ApiObject, LocalRef, ObjectMeta
 from edgevirt.fleet.objects.datastore import Datastore, DatastoreSpec
-from edgevirt.fleet.objects.edgenode import EdgeNode, EdgeNodeStatus
+from edgevirt.fleet.objects.edgenode import EdgeNode, EdgeNodeSpec, EdgeNodeStatus
 from edgevirt.fleet.objects.image import Image, ImageSpec
+from edgevirt.fleet.objects.node_os import NodeOS
+from edgevirt.fleet.objects.os_image import OSImage, OSImageSpec
 from edgevirt.fleet.objects.secret import Secret
 
 
@@ -132,3 +134,16 @@ def test_a_recreated_object_is_another_one(graph: Dependencies) -> None:
         "ns/two",
     }
     assert graph.digest_of("ns/one") != before
+
+
+def test_an_os_image_concerns_the_nodes_that_should_run_it(graph: Dependencies) -> None:
+    spec = EdgeNodeSpec(os=NodeOS(image="os-2"))
+    assert graph.put("EdgeNode", "ns/three", EdgeNode(metadata=meta("three", 2), spec=spec), 9)
+    system = OSImage(
+        metadata=meta("os-2"), spec=OSImageSpec(datastore_refs=(LocalRef(name="own"),))
+    )
+    assert graph.put("OSImage", "ns/os-2", system, 10) == ("ns/three",)
+    assert ("OSImage", "ns/os-2") in graph.items_of("ns/three")
+    assert ("Datastore", "ns/own") in graph.items_of("ns/three")
+    assert ("OSImage", "ns/os-2") not in graph.items_of("ns/one")
+    assert graph.instances_of("ns/three") == []

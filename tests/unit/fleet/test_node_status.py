@@ -7,6 +7,7 @@ import pytest
 from edgevirt.fleet import node_status
 from edgevirt.fleet.objects.base import find_condition, timestamp
 from edgevirt.fleet.objects.edgenode import EdgeNodeStatus
+from edgevirt.fleet.os_status import Wanted
 from edgevirt.wire.messages import info
 
 NOW = 1_700_000_000.0
@@ -60,7 +61,7 @@ def test_an_empty_report_does_no_harm() -> None:
     [
         (info.ZDEVICE_STATE_REBOOTING, "Rebooting"),
         (info.ZDEVICE_STATE_POWERING_OFF, "Rebooting"),
-        (info.ZDEVICE_STATE_BASEOS_UPDATING, "Online"),
+        (info.ZDEVICE_STATE_BASEOS_UPDATING, "Updating"),
         (info.ZDEVICE_STATE_MAINTENANCE_MODE, "Error"),
     ],
 )
@@ -122,12 +123,46 @@ def test_complaints_are_bounded() -> None:
     assert len(fill(message).errors) == node_status.MAX_ERRORS
 
 
-def test_the_boot_reason_is_in_the_node_s_words_or_by_name() -> None:
+def test_why_it_booted_is_told_by_name_and_in_the_node_s_words() -> None:
     message = device()
     message.last_boot_reason = info.BOOT_REASON_WATCHDOG_HUNG
-    assert fill(message).boot_reason == "WATCHDOG_HUNG"
     message.lastRebootReason = "agent hung"
-    assert fill(message).boot_reason == "agent hung"
+    message.lastRebootStack = "Traceback"
+    message.lastRebootTime.seconds = int(NOW) - 90
+    message.restartCounter = 7
+    status = fill(message)
+    assert (status.boot_reason, status.reboot_reason) == ("WatchdogHung", "agent hung")
+    assert (status.reboot_stack, status.boots) == ("Traceback", 7)
+    assert status.reboot_time == timestamp(NOW - 90)
+    message.last_boot_reason = info.BOOT_REASON_OOM
+    assert fill(message).boot_reason == "OOM"
+
+
+def test_a_stack_is_bounded() -> None:
+    message = device()
+    message.lastRebootStack = "x" * 1_000_000
+    assert len(fill(message).reboot_stack) < 20_000
+
+
+def test_the_security_module_is_told_only_when_it_works() -> None:
+    message = device()
+    message.HSMInfo = "swtpm 2.0"
+    assert fill(message).security_module == ""
+    message.HSMStatus = info.ENABLED
+    assert fill(message).security_module == "swtpm 2.0"
+
+
+def test_a_node_that_should_run_another_version_is_not_updated() -> None:
+    wanted = Wanted("3.0")
+    status = node_status.fill(EdgeNodeStatus(), device(), NOW, NOW, wanted)
+    updated = find_condition(status.conditions, "OSUpdated")
+    assert updated is not None
+    assert updated.status == "False"
+    freed = node_status.fill(status, device(), NOW, NOW)
+    assert find_condition(freed.conditions, "OSUpdated") is None
+    asked = node_status.want_os(freed, wanted, NOW)
+    assert find_condition(asked.conditions, "OSUpdated") is not None
+    assert find_condition(node_status.want_os(asked, None, NOW).conditions, "OSUpdated") is None
 
 
 def test_silence_and_its_end() -> None:

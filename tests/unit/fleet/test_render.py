@@ -13,8 +13,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from edgevirt.fleet import render
 from edgevirt.fleet.objects.app import AclLimit, AclMatch, AppAcl, AppInterface, EnvVar
 from edgevirt.fleet.objects.base import LocalRef
-from edgevirt.fleet.objects.edgenode import NodePort
 from edgevirt.fleet.objects.network_instance import DhcpRange
+from edgevirt.fleet.objects.node_os import NodeOS
+from edgevirt.fleet.objects.node_port import NodePort, NodeProxy, ProxyServer
+from edgevirt.fleet.objects.os_image import OSImage, OSImageSpec
 from edgevirt.fleet.render import Cipher, Credentials, Objects
 from edgevirt.model.network import AclAction, NetworkInstanceType
 from edgevirt.model.node import DeviceConfig
@@ -33,6 +35,7 @@ from tests.unit.fleet.objects_world import (
     STORE,
     changed,
     having,
+    meta,
 )
 
 
@@ -293,6 +296,76 @@ def test_a_static_address_comes_with_a_network_of_its_own() -> None:
     assert (static.addr, static.cost, network.ip.subnet) == ("192.0.2.7", 3, "192.0.2.0/24")
     assert (plain.uplink, plain.networkUUID) == (False, "")
     assert made.deviceIoList[0].phyaddrs["ifname"] == "enp3s0"
+
+
+def test_a_port_by_dhcp_may_have_settings_of_its_own() -> None:
+    proxy = NodeProxy(servers=(ProxyServer(server="proxy.example", port=3128),))
+    port = NodePort(name="eth0", dns=("192.0.2.53",), ntp=("192.0.2.1",), mtu=1400, proxy=proxy)
+    made = message(having(node=changed(NODE, ports=(port,))))
+    (network,) = made.networks
+    assert (network.ip.dhcp, network.mtu, list(network.ip.dns)) == (4, 1400, ["192.0.2.53"])
+    assert network.ip.ntp == "192.0.2.1"
+    assert [(p.server, p.port) for p in network.entProxy.proxies] == [("proxy.example", 3128)]
+    assert made.systemAdapterList[0].networkUUID == network.id
+
+
+def test_a_port_without_an_address_passes_traffic_on() -> None:
+    bare = NodePort(name="eth1", uplink=False, unaddressed=True)
+    made = message(having(node=changed(NODE, ports=(NodePort(name="eth0"), bare))))
+    network = next(n for n in made.networks if n.id == made.systemAdapterList[1].networkUUID)
+    assert network.ip.dhcp == 2
+
+
+# -- the node's own software --
+
+SYSTEM = OSImage(
+    metadata=meta("os-2"),
+    spec=OSImageSpec(
+        version="edgevirt-2-kvm-amd64",
+        datastore_refs=(LocalRef(name="hub"),),
+        reference="os/root.img",
+        sha256="a" * 64,
+        max_size="100Mi",
+    ),
+)
+
+
+def with_os(**wanted: Any) -> Objects:
+    node = changed(NODE, os=NodeOS(image="os-2", **wanted))
+    return having(node=node, os_images={"os-2": SYSTEM})
+
+
+def test_the_wanted_os_comes_with_what_it_is_made_from() -> None:
+    made = message(with_os(retry_counter=3))
+    tree = next(t for t in made.contentInfo if t.uuid == made.baseos.content_tree_uuid)
+    assert (tree.URL, tree.sha256, tree.maxSizeBytes) == ("os/root.img", "a" * 64, 100 << 20)
+    assert tree.iformat == config.RAW
+    assert list(tree.ds_ids_list) == [made.datastores[0].id]
+    assert made.baseos.base_os_version == "edgevirt-2-kvm-amd64"
+    assert (made.baseos.activate, made.baseos.retry_update.counter) == (True, 3)
+    assert not message().HasField("baseos")
+
+
+def test_a_node_without_apps_gets_its_os_all_the_same() -> None:
+    made = message(replace(with_os(activate=False), instances=()))
+    assert len(made.datastores) == len(made.contentInfo) == 1
+    assert made.baseos.activate is False
+
+
+def test_the_counter_that_forces_a_fallback_is_a_property_on_the_way() -> None:
+    made = message(with_os(fallback_counter=2))
+    assert [(i.key, i.value) for i in made.configItems] == [("force.fallback.counter", "2")]
+
+
+@pytest.mark.parametrize(
+    ("objects", "why"),
+    [
+        (replace(with_os(), os_images={}), "OSImage 'os-2' does not exist"),
+        (replace(with_os(), datastores={}, instances=()), "Datastore 'hub' does not exist"),
+    ],
+)
+def test_an_os_that_cannot_be_fetched_says_why(objects: Objects, why: str) -> None:
+    assert render.render(objects).os_waiting == why
 
 
 def test_properties_and_names_are_told() -> None:

@@ -19,6 +19,7 @@ from edgevirt.fleet.objects.kinds import (
     BY_NAME,
     EDGE_NODE,
     NETWORK_INSTANCE,
+    OS_IMAGE,
     ApiKind,
 )
 from edgevirt.fleet.objects.network_instance import NetworkInstance
@@ -39,6 +40,7 @@ class Admission:
             return problems
         if isinstance(value, EdgeNode):
             problems = [p async for p in self._serials(value)]
+            problems += [p async for p in self._os_of(value)]
             return problems + [p async for p in self._policies_of(value)]
         if isinstance(value, AttestationPolicy):
             return [p async for p in self._other_policies(value)]
@@ -86,6 +88,18 @@ class Admission:
                 other = resource.value.metadata.name
                 if serial and other != meta.name:
                     yield duplicate(field, serial, f'it is the serial of EdgeNode "{other}"')
+
+    async def _os_of(self, node: EdgeNode) -> AsyncIterator[Problem]:
+        """A version for other machines would be fetched, and refused there."""
+        wanted, has = node.spec.os, node.status.architecture
+        if wanted is None or not has:
+            return
+        key = object_key(node.metadata.namespace, wanted.image)
+        image = (await self._snapshots.take(OS_IMAGE)).values.get(key)
+        needs = image.value.spec.architecture if image is not None else ""
+        if needs and needs != has:
+            why = f"it is for {needs}, and the node is {has}"
+            yield invalid("spec.os.image", wanted.image, why)
 
     async def _policies_of(self, node: EdgeNode) -> AsyncIterator[Problem]:
         """A node must know which policy judges it."""

@@ -8,7 +8,7 @@ import msgspec
 
 from edgevirt.fleet.objects.base import ApiObject, ApiStruct, Condition, Time
 from edgevirt.fleet.objects.columns import AGE, NAME, Column, condition_status
-from edgevirt.fleet.objects.edgenode import MAX_COUNTER
+from edgevirt.fleet.objects.node_os import MAX_COUNTER
 from edgevirt.fleet.objects.problems import Problem, invalid, required
 
 

@@ -2,54 +2,28 @@
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import msgspec
 
-from edgevirt.fleet.objects.base import ApiObject, ApiStruct, Condition, LocalRef, Time
+from edgevirt.fleet.objects.base import (
+    ApiObject,
+    ApiStruct,
+    Condition,
+    LocalRef,
+    Time,
+)
 from edgevirt.fleet.objects.columns import AGE, NAME, Column, condition_status, since
-from edgevirt.fleet.objects.problems import Problem, duplicate, forbidden, invalid, required
+from edgevirt.fleet.objects.node_os import MAX_COUNTER, NodeOS, NodeOSStatus, check_os
+from edgevirt.fleet.objects.node_port import NodePort, check_ports
+from edgevirt.fleet.objects.node_trust import NodeTrust
+from edgevirt.fleet.objects.problems import (
+    Problem,
+    invalid,
+    required,
+)
 from edgevirt.fleet.objects.quantity import human
 from edgevirt.fleet.objects.registers import check_registers
-
-MAX_COUNTER = 2**32 - 1
-FALLBACK_PROPERTY = "force.fallback.counter"
-"""What `spec.os.fallbackCounter` becomes on the way to the node."""
-
-
-class NodePort(ApiStruct, frozen=True, kw_only=True):
-    """A physical port of the node."""
-
-    merge_keys = ("name",)
-
-    name: str = ""
-    """Its name in the config: `eth0`, or a logical label."""
-    interface: str = ""
-    """Name of the interface on the machine; empty: as `name`."""
-    uplink: bool = True
-    """Whether the node reaches the fleet by it."""
-    cost: int = 0
-    """0 to 255; ports of lower cost are used first."""
-    address: str = ""
-    """Static address with its prefix, `192.0.2.7/24`; empty: DHCP."""
-    gateway: str = ""
-    """Of a static address."""
-    dns: tuple[str, ...] = ()
-    """DNS servers of a static address."""
-
-
-class NodeOS(ApiStruct, frozen=True, kw_only=True):
-    """The software that the node should run."""
-
-    image: str = ""
-    """Name of an OSImage."""
-    activate: bool = True
-    """Whether to boot into it; when false it is fetched and verified only."""
-    retry_counter: int = 0
-    """Raise it to let the node try a version again that it fell back from."""
-    fallback_counter: int = 0
-    """Raise it to make the node go back to the version in its other slot, once."""
 
 
 class EdgeNodeSpec(ApiStruct, frozen=True, kw_only=True):
@@ -111,7 +85,7 @@ class EdgeNodeStatus(ApiStruct, frozen=True, kw_only=True):
     node_id: str = msgspec.field(default="", name="nodeID")
     """The node's UUID on the nodes' API."""
     phase: str = ""
-    """In one word: `Pending`, `Online`, `Offline`, `Rebooting`, `Error`."""
+    """In one word: `Pending`, `Online`, `Offline`, `Updating`, `Rebooting`, `Error`."""
     device_certificate: str = ""
     """The node's certificate, in PEM."""
     fingerprint: str = ""
@@ -144,14 +118,33 @@ class EdgeNodeStatus(ApiStruct, frozen=True, kw_only=True):
     """Bytes of storage for apps and data."""
     boot_time: Time | None = None
     """When it booted."""
+    boots: int = 0
+    """How often it has booted."""
     boot_reason: str = ""
-    """Why it booted the last time."""
+    """Why it booted the last time, in one word: `Update`, `Fallback`, `WatchdogHung`…"""
+    reboot_reason: str = ""
+    """The same in the node's own words."""
+    reboot_stack: str = ""
+    """What was at work when it went down: a stack, or the last lines of the console."""
+    reboot_time: Time | None = None
+    """When it went down."""
+    watchdog: bool = False
+    """Whether a hardware watchdog looks after it."""
+    security_module: str = ""
+    """The TPM that its keys are in, in the node's words; empty: none."""
+    port_config: str = ""
+    """Where the port config in use comes from: `fleet`, `bootstrap`, `override`, `manual`,
+    `last resort`."""
+    os: NodeOSStatus | None = None
+    """The software that it runs, and how far an update is."""
     addresses: tuple[NodeAddress, ...] = ()
     """Addresses of its ports."""
     apps: AppSummary = AppSummary()
     """Its apps in numbers."""
     trust: str = ""
     """How far it is believed: `Attested`, `SoftwareKey` (no TPM), `Untrusted`."""
+    attestation: NodeTrust | None = None
+    """What it proved the last time, and how that was judged."""
     config_version: str = ""
     """Version of the config that the fleet wants."""
     config_hash: str = ""
@@ -185,60 +178,9 @@ def validate(node: EdgeNode) -> Iterator[Problem]:
         if not 0 <= counter <= MAX_COUNTER:
             yield invalid(f"spec.{field}", counter, f"must be between 0 and {MAX_COUNTER}")
     if spec.os is not None:
-        yield from _check_os(spec.os, spec.properties)
+        yield from check_os("spec.os", spec.os, spec.properties)
     yield from check_registers("spec.trustedRegisters", spec.trusted_registers)
-    yield from _check_ports(spec.ports)
-
-
-def _check_os(wanted: NodeOS, properties: Mapping[str, str]) -> Iterator[Problem]:
-    if not wanted.image:
-        yield required("spec.os.image", "name an OSImage, or leave spec.os away")
-    for field, counter in (
-        ("retryCounter", wanted.retry_counter),
-        ("fallbackCounter", wanted.fallback_counter),
-    ):
-        if not 0 <= counter <= MAX_COUNTER:
-            yield invalid(f"spec.os.{field}", counter, f"must be between 0 and {MAX_COUNTER}")
-    if wanted.fallback_counter and FALLBACK_PROPERTY in properties:
-        why = "spec.os.fallbackCounter says it already"
-        yield forbidden(f"spec.properties[{FALLBACK_PROPERTY}]", why)
-
-
-def _check_ports(ports: tuple[NodePort, ...]) -> Iterator[Problem]:
-    seen: set[str] = set()
-    for index, port in enumerate(ports):
-        path = f"spec.ports[{index}]"
-        if not port.name:
-            yield required(f"{path}.name")
-        elif port.name in seen:
-            yield duplicate(f"{path}.name", port.name)
-        seen.add(port.name)
-        if not 0 <= port.cost <= 255:
-            yield invalid(f"{path}.cost", port.cost, "must be between 0 and 255")
-        yield from _check_static(path, port)
-    if ports and not any(port.uplink for port in ports):
-        yield invalid(
-            "spec.ports", len(ports), "one of them must be an uplink, or the node is lost"
-        )
-
-
-def _check_static(path: str, port: NodePort) -> Iterator[Problem]:
-    if not port.address:
-        return
-    try:
-        network = ipaddress.ip_interface(port.address).network
-    except ValueError:
-        network = None
-    if network is None or "/" not in port.address:
-        yield invalid(f"{path}.address", port.address, "must be like 192.0.2.7/24")
-        return
-    if port.gateway:
-        try:
-            inside = ipaddress.ip_address(port.gateway) in network
-        except ValueError:
-            inside = False
-        if not inside:
-            yield invalid(f"{path}.gateway", port.gateway, f"must be an address in {network}")
+    yield from check_ports(spec.ports)
 
 
 def _addresses(node: EdgeNode, _now: float) -> str:
@@ -257,6 +199,13 @@ COLUMNS = (
     Column("Apps", _apps, description="Running and all apps"),
     Column("Last Seen", lambda n, now: since(n.status.last_seen, now)),
     Column("Version", lambda n, _: n.status.version or "<none>", priority=1),
+    Column(
+        "Update",
+        lambda n, _: n.status.os.phase if n.status.os else "<none>",
+        priority=1,
+        description="How far the update to the wanted version is",
+    ),
+    Column("Trust", lambda n, _: n.status.trust or "<none>", priority=1),
     Column("Addresses", _addresses, priority=1),
     Column("CPUs", lambda n, _: n.status.cpus, "integer", priority=1),
     Column("Memory", lambda n, _: human(n.status.memory), priority=1),

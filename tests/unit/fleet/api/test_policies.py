@@ -50,15 +50,36 @@ async def test_a_policy_learns_only_from_images_that_are_there(world: World) -> 
     assert "spec.learnFrom.names[0]: Not found" in body["message"]
 
 
-async def test_a_version_of_the_os_cannot_become_another_one(world: World) -> None:
-    await world.hello()
+async def make_os_image(world: World, name: str, **more: Any) -> None:
+    await world.create("Datastore", "files", {"type": "HTTPS", "url": "https://files.example"})
     spec = {
-        "version": "os-1",
-        "datastoreRefs": [{"name": "registry"}],
+        "version": f"{name}-1",
+        "datastoreRefs": [{"name": "files"}],
         "reference": "root.img",
         "sha256": "a" * 64,
+        **more,
     }
-    await world.create("OSImage", "one", spec)
+    await world.create("OSImage", name, spec)
+
+
+async def test_an_os_for_another_architecture_is_refused(world: World) -> None:
+    await make_os_image(world, "arm", architecture="arm64")
+    await world.create("EdgeNode", "node", {"serial": "s1"})
+    path, change = f"{HERE}/edgenodes/node", {"spec": {"os": {"image": "arm"}}}
+    told = {"status": {"architecture": "amd64"}}
+    assert (await world.admin.patch(f"{path}/status", json=told, headers=MERGE)).is_success
+    body = refusal(await world.admin.patch(path, json=change, headers=MERGE), 422)
+    assert "it is for arm64, and the node is amd64" in body["message"]
+
+
+async def test_a_node_s_os_must_be_there(world: World) -> None:
+    node = manifest("EdgeNode", "node", {"serial": "s1", "os": {"image": "nope"}})
+    body = refusal(await world.admin.post(f"{HERE}/edgenodes", json=node), 422)
+    assert "spec.os.image: Not found" in body["message"]
+
+
+async def test_a_version_of_the_os_cannot_become_another_one(world: World) -> None:
+    await make_os_image(world, "one")
     change = {"spec": {"sha256": "b" * 64}}
     refused = await world.admin.patch(f"{HERE}/osimages/one", json=change, headers=MERGE)
     assert "field is immutable" in refusal(refused, 422)["message"]
