@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,8 @@ from edgevirt.model.content import ImageConfig
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 COMMAND_OVERRIDE = "EVE_ECO_CMD"
-"""User data of this name replaces the image's command; split at white space, as EVE does."""
+"""User data of this name replaces the image's command; split at white space, as EVE does, but for
+what is quoted as in a shell: a word of an App's command may have spaces in it."""
 
 _CAPABILITIES = [
     "CAP_AUDIT_WRITE",
@@ -104,7 +106,10 @@ def parse_user_data(data: bytes) -> dict[str, str]:
 
 def command(image: ImageConfig, environment: Mapping[str, str]) -> list[str]:
     """Raises UnfitError when there is none."""
-    override = environment.get(COMMAND_OVERRIDE, "").split()
+    try:
+        override = shlex.split(environment.get(COMMAND_OVERRIDE, ""))
+    except ValueError as error:
+        raise UnfitError(f"cannot read {COMMAND_OVERRIDE}: {error}") from None
     words = override or [*image.entrypoint, *image.cmd]
     if not words:
         raise UnfitError(

@@ -94,6 +94,9 @@ def test_command_is_entrypoint_and_cmd_unless_overridden() -> None:
     assert command(image, {}) == ["/init", "-v", "serve"]
     assert command(image, {"EVE_ECO_CMD": " /bin/sh  -c true "}) == ["/bin/sh", "-c", "true"]
     assert command(image, {"EVE_ECO_CMD": ""}) == ["/init", "-v", "serve"]
+    assert command(image, {"EVE_ECO_CMD": "/bin/sh -c 'a; b'"}) == ["/bin/sh", "-c", "a; b"]
+    with pytest.raises(UnfitError, match="cannot read EVE_ECO_CMD: No closing quotation"):
+        command(image, {"EVE_ECO_CMD": "/bin/sh -c 'a"})
 
 
 def test_image_without_a_command_is_unfit() -> None:

@@ -189,6 +189,9 @@ def validate(app: App) -> Iterator[Problem]:
         yield unsupported("spec.virtualization", spec.virtualization, VIRTUALIZATIONS)
     if not 0 <= spec.start_delay_seconds <= 86400:
         yield invalid("spec.startDelaySeconds", spec.start_delay_seconds, "must be 0 to 86400")
+    for index, word in enumerate(spec.command):
+        if "\n" in word or "\0" in word:
+            yield invalid(f"spec.command[{index}]", word, "must be one line")
     yield from _check_env(spec.env)
     yield from _check_resources(spec.resources)
     yield from _check_volumes(spec.volumes)

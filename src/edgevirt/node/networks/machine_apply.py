@@ -129,7 +129,7 @@ class FilterReconciler:
     spec = FILTER
     status = FILTER_STATUS
     reads: tuple[Kind[Any], ...] = ()
-    recheck: float | None = 30.0
+    recheck: float | None = 10.0
     """Ports become free, and tables may be flushed by others."""
 
     def __init__(self, network: Network) -> None:

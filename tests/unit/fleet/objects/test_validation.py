@@ -17,6 +17,7 @@ from edgevirt.fleet.objects.network_instance import DhcpRange, fill_addressing
 
 APP: dict[str, Any] = {
     "image": "hello",
+    "command": ["/bin/x"],
     "env": [{"name": "A", "value": "1"}],
     "resources": {"cpu": 1, "memory": "64Mi"},
     "volumes": [{"name": "data", "size": "1Gi", "mountPath": "/data"}],
@@ -107,6 +108,7 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     ("App", "env.0.name", "", "Required"),
     ("App", "env.0.name", "A=B", "must be letters"),
     ("App", "env.0.value", "a\nb", "one line"),
+    ("App", "command.0", "a\nb", "one line"),
     ("App", "resources.cpu", "500m", "whole number"),
     ("App", "resources.cpu", 0, "whole number"),
     ("App", "resources.cpu", "two", "quantity"),
