@@ -28,6 +28,8 @@ BUSYBOX = Path("/bin/busybox")
 APPLETS = (
     "sh cat chmod dd echo env grep hostname id ip ls mkdir mount mknod sleep tail touch unshare"
 )
+PATIENCE = 90.0
+"""Seconds until a test gives up waiting for what must come."""
 SCRIPT = """#!/bin/sh
 verb=$1
 shift
@@ -185,7 +187,7 @@ class ContainerWorld:
             assert not group.exists()
 
 
-async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float = 20.0) -> None:
+async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float = PATIENCE) -> None:
     """Waits for a condition that nothing announces."""
     async with asyncio.timeout(seconds):
         while True:

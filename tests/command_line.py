@@ -32,7 +32,7 @@ from edgevirt.runtime.memory import MemoryStore
 
 T = TypeVar("T")
 API = "edgevirt.io/v1alpha1"
-SECONDS = 20.0
+SECONDS = 90.0
 """That anything may take before a test gives up."""
 
 

@@ -45,6 +45,8 @@ T = TypeVar("T")
 
 BUSYBOX = Path("/bin/busybox")
 STORE = DatastoreId("d0000000-0000-0000-0000-000000000000")
+PATIENCE = 90.0
+"""Seconds of this machine until a test gives up waiting for what must come."""
 SERVICES = (DOWNLOADER, VERIFIER, VOLUMES)
 
 
@@ -166,7 +168,7 @@ class ContentWorld:
         good: Callable[[T | None], bool],
         *,
         hurry: float = 0.0,
-        within: float = 30,
+        within: float = PATIENCE,
     ) -> T | None:
         """Waits for a value (None: it is gone) that is good; fails with the last one seen.
         `hurry`: seconds that the clock jumps at each look.
@@ -185,7 +187,7 @@ class ContentWorld:
             raise AssertionError(f"{kind.name} {key} stayed {last}") from None
 
     async def until_true(self, good: Callable[[], bool], hurry: float = 0.0) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while not good():
                 self.clock.jump(hurry)
                 await asyncio.sleep(0.01)

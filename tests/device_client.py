@@ -219,7 +219,7 @@ class DeviceClient:
         assert received is not None
         return received
 
-    async def poll_until_new(self, seconds: float = 10.0) -> config.EdgeDevConfig:
+    async def poll_until_new(self, seconds: float = 90.0) -> config.EdgeDevConfig:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             _, received = await self.poll()

@@ -7,7 +7,6 @@ import base64
 import contextlib
 import http.client
 import json
-import socket
 import ssl
 import subprocess
 import time
@@ -23,6 +22,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 
 from tests.authority import Authority
+from tests.loopback import free_port
 from tests.rough_server import Request, RoughServer, answer, rough_server
 
 USER, PASSWORD = "ali", "sesame"
@@ -88,15 +88,8 @@ def docker_registry(
         process.wait()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def _wait(port: int, process: subprocess.Popen[bytes], log: Path, *, secure: bool) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise RuntimeError(f"docker-registry ended: {log.read_text()}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -18,19 +17,14 @@ import httpx
 
 from edgevirt.client import Client, ClientError, Object, load_connection
 from tests.device_client import Onboarding
+from tests.loopback import free_port
 
-START_SECONDS = 30.0
+PATIENCE = 90.0
+"""Seconds until a test gives up waiting for what must come."""
 API = "edgevirt.io/v1alpha1"
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def until(what: str, condition: Callable[[], Any], seconds: float = 15.0) -> Any:
+def until(what: str, condition: Callable[[], Any], seconds: float = PATIENCE) -> Any:
     """The first true answer of `condition`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -93,7 +87,7 @@ class FleetProcess:
             self._process = subprocess.Popen(
                 self._command("run"), stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
-        until("the fleet is ready", self._answers, START_SECONDS)
+        until("the fleet is ready", self._answers, PATIENCE)
 
     def _answers(self) -> bool:
         assert self._process is not None
@@ -123,7 +117,7 @@ class FleetProcess:
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
             try:
-                assert self._process.wait(20) == 0, self.log()
+                assert self._process.wait(PATIENCE) == 0, self.log()
             finally:
                 if self._process.poll() is None:
                     self._process.kill()

@@ -14,6 +14,7 @@ import struct
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -28,6 +29,10 @@ T = TypeVar("T")
 
 NODE_ADDRESS = "192.0.2.2"
 OUTSIDE_ADDRESS = "192.0.2.1"
+PATIENCE = 60.0
+"""Seconds until what should answer is said not to."""
+SILENCE = 0.4
+"""Seconds after which what must not answer is taken not to."""
 
 
 class Echo:
@@ -154,7 +159,7 @@ def addresses(interface: str) -> set[str]:
     )
 
 
-def talks(address: str, port: int, timeout: float = 2.0, source: str = "") -> bool:
+def talks(address: str, port: int, timeout: float = PATIENCE, source: str = "") -> bool:
     """Whether an Echo at the other end answers over TCP."""
     try:
         with socket.create_connection((address, port), timeout, (source, 0)) as connection:
@@ -166,10 +171,10 @@ def talks(address: str, port: int, timeout: float = 2.0, source: str = "") -> bo
 
 def refused(address: str, port: int, source: str = "") -> bool:
     """Whether nothing comes back."""
-    return not talks(address, port, 0.4, source)
+    return not talks(address, port, SILENCE, source)
 
 
-def talks_udp(address: str, port: int, timeout: float = 2.0) -> bool:
+def talks_udp(address: str, port: int, timeout: float = PATIENCE) -> bool:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.settimeout(timeout)
         try:
@@ -179,7 +184,7 @@ def talks_udp(address: str, port: int, timeout: float = 2.0) -> bool:
             return False
 
 
-def resolve(server: str, name: str, timeout: float = 2.0) -> list[str]:
+def resolve(server: str, name: str, timeout: float = PATIENCE) -> list[str]:
     """IPv4 addresses that a DNS server gives; empty: it says that there are none (RFC 1035)."""
     labels = b"".join(bytes([len(part)]) + part.encode() for part in name.split("."))
     question = labels + b"\0" + struct.pack("!HH", 1, 1)
@@ -198,15 +203,25 @@ def resolve(server: str, name: str, timeout: float = 2.0) -> list[str]:
     return found
 
 
-def dhcp_lease(directory: Path, interface: str = "eth0") -> dict[str, str]:
-    """What a real client is offered in the present namespace; empty: nothing."""
+def resolves(server: str, name: str, *addresses: str) -> bool:
+    """Whether it does, at once or as soon as the server has read what it was told last."""
+    deadline = time.monotonic() + PATIENCE
+    while resolve(server, name) != list(addresses):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def dhcp_lease(directory: Path, interface: str = "eth0", tries: int = 20) -> dict[str, str]:
+    """What a real client is offered in the present namespace; empty: nothing, in a second a try."""
     script = directory / "udhcpc.sh"
     script.write_text("#!/bin/sh\n[ $1 = bound ] && env\nexit 0\n")
     script.chmod(0o755)
     options = ["-O", "mtu", "-O", "ntpsrv", "-O", "staticroutes", "-O", "121"]
-    command = ["busybox", "udhcpc", "-i", interface, "-nqf", "-t", "3", "-T", "1", *options]
+    command = ["busybox", "udhcpc", "-i", interface, "-nqf", "-t", str(tries), "-T", "1", *options]
     done = subprocess.run(
-        [*command, "-s", str(script)], capture_output=True, text=True, timeout=20, check=False
+        [*command, "-s", str(script)], capture_output=True, text=True, check=False
     )
     return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
 

@@ -17,7 +17,7 @@ from edgevirt.runtime.memory import MemoryStore
 from edgevirt.runtime.socket import SocketStore
 from edgevirt.runtime.sql import HISTORY, SqlStore
 
-PATIENCE = 20.0
+PATIENCE = 90.0
 """Seconds until a test gives up waiting for what must come."""
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,11 +23,12 @@ from edgevirt.image.oci import Image, Pusher, make_image, pack_layer
 from edgevirt.model.content import Datastore, DatastoreType, ImageConfig
 from edgevirt.model.ids import DatastoreId, Digest
 from tests.authority import make_authority
-from tests.docker_registry import PASSWORD, USER, docker_registry, free_port, token_server
+from tests.docker_registry import PASSWORD, USER, docker_registry, token_server
+from tests.loopback import free_port
 
 CONTENT = bytes(range(256)) * 5000
 """What an HTTP datastore serves. A registry serves a layer."""
-TIMEOUTS = Timeouts(connect=5, stalled=20)
+TIMEOUTS = Timeouts(connect=60, stalled=60)
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ async def files(where: Path, kind: str) -> AsyncIterator[Store]:
         ssl_certfile=authority.certificate if secure else None,
         ssl_keyfile=authority.key if secure else None,
     )
-    server = uvicorn.Server(config)
+    server = Server(config)
     serving = asyncio.create_task(server.serve())
     while not server.started:
         await asyncio.sleep(0.01)
@@ -124,6 +125,14 @@ async def files(where: Path, kind: str) -> AsyncIterator[Store]:
     finally:
         server.should_exit = True
         await serving
+
+
+class Server(uvicorn.Server):
+    """Leaves the process's signals alone: a test's loop has them."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
 class Guard:

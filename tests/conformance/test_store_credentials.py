@@ -47,7 +47,7 @@ async def read():
     async with SocketStore(directory, "x", [], kinds, uid_names=names, owners=owners) as store:
         for kind in kinds:
             try:
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(90):
                     found = await store.get(kind, "key")
                 print(kind.name, found.value.number)
             except Denied:
@@ -71,7 +71,7 @@ def start(role: str, directory: Path, uid: int) -> subprocess.Popen[str]:
 
 def said(role: str, directory: Path, uid: int) -> list[str]:
     with start(role, directory, uid) as process:
-        output, _ = process.communicate(timeout=30)
+        output, _ = process.communicate(timeout=120)
     assert process.returncode == 0
     return output.splitlines()
 

@@ -1,7 +1,6 @@
 """Starts a host-mode node, for tests that have to look at it from outside, or kill it.
 
-`modules`: by name, the services to run, and another module than a service's own. `forwards`: ports
-of this machine's loopback that it reaches as `controller.test` and `registry.local`.
+`modules`: by name, the services to run, and another module than a service's own.
 """
 
 from __future__ import annotations
@@ -23,9 +22,7 @@ if __name__ == "__main__":
     node = HostNode(
         state=Path(wanted["state"]),
         config=Path(wanted["config"]),
-        serial=wanted.get("serial", ""),
-        hosts={"controller.test": "", "registry.local": ""},
-        forwards={int(port): int(port) for port in wanted.get("forwards", ())},
+        hosts={"controller.test": ""},
         limits=Limits(hang=wanted["hang"], first=0.1, grace=5.0),
         beat=0.2,
         stop_seconds=5.0,

@@ -26,13 +26,14 @@ from edgevirt.client import Object
 from edgevirt.image.oci import Pusher, make_image, pack_layer
 from edgevirt.model.content import ImageConfig
 from tests.docker_registry import DockerRegistry, docker_registry
-from tests.fleet_process import FleetProcess, free_port
+from tests.fleet_process import FleetProcess
 from tests.host_node import HOME, Node, children_of, group_of, leftovers, name_of, status
+from tests.loopback import free_port
 
 SERIAL = "whole-0001"
 NODE = "edge-1"
 SUBNET = "10.9.0.0/24"
-PATIENCE = 30.0
+PATIENCE = 90.0
 START = """#!/bin/sh
 trap 'echo stopped >>/data/ends; exit 0' TERM
 echo started >>/data/starts
@@ -45,7 +46,7 @@ printf 'Content-Type: text/plain\\r\\n\\r\\n'
 exec sh 2>&1
 """
 APPLETS = "sh cat echo date dd free httpd ls nslookup ping printf rm sleep tail touch true wc wget"
-_HTTP = httpx.Client(trust_env=False, timeout=2.0)
+_HTTP = httpx.Client(trust_env=False, timeout=httpx.Timeout(5.0, connect=2.0))
 """No proxy of this machine has a say."""
 
 
@@ -96,7 +97,7 @@ class Poll:
         self.silences: list[str] = []
 
     def _ask(self) -> None:
-        with httpx.Client(trust_env=False, timeout=2.0) as client:
+        with httpx.Client(trust_env=False, timeout=10.0) as client:
             while not self._ended.wait(0.02):
                 try:
                     client.get(self._url).raise_for_status()
@@ -180,7 +181,7 @@ class System:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
             try:
-                assert process.wait(60) == 0, self.tails()
+                assert process.wait(PATIENCE) == 0, self.tails()
             finally:
                 process.kill()
                 process.wait()
@@ -348,7 +349,7 @@ class System:
                 found.append(f"-- {path.name}\n" + "\n".join(text[-lines:]))
         return "\n".join(found)
 
-    def left(self, seconds: float = 10.0) -> list[str]:
+    def left(self, seconds: float = PATIENCE) -> list[str]:
         """What is there of the node after its end: processes, mounts, groups, links, filters."""
         deadline = time.monotonic() + seconds
         while (found := traces(self.state)) and time.monotonic() < deadline:

@@ -9,7 +9,7 @@ import pytest
 from edgevirt.node.services import ROWS, Row
 from tests.e2e.system import NODE, Poll, System, eventually, kill, whole_system
 
-pytestmark = [pytest.mark.root, pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.root, pytest.mark.e2e]
 
 MAIN = 8085
 
@@ -72,10 +72,10 @@ def test_a_killed_name_server_is_replaced_and_apps_find_names_again(system: Syst
 def test_a_killed_app_runs_again_at_once_and_the_crash_is_counted_and_told(system: System) -> None:
     starts, crashes = system.starts(MAIN), system.app("main")["restarts"]
     kill(system.app_process("main"))
-    eventually("it runs again", lambda: system.starts(MAIN) == starts + 1, 5)
-    eventually("it is counted", lambda: system.app("main")["restarts"] == crashes + 1, 10)
-    assert system.app_state("main") == "RUNNING"
-    (error,) = system.troubles("main")
+    eventually("it runs again", lambda: system.starts(MAIN) == starts + 1)
+    eventually("it is counted", lambda: system.app("main")["restarts"] == crashes + 1)
+    eventually("it is RUNNING", lambda: system.app_state("main") == "RUNNING")
+    (error,) = eventually("why is told", lambda: system.troubles("main"))
     assert error["message"] == "cannot keep running: it was ended by signal SIGKILL"
 
 
@@ -107,5 +107,5 @@ def test_nothing_of_deleted_apps_and_images_stays_on_the_node(system: System) ->
     nobody has wanted since their service began. The probe has three blobs."""
     system.fleet.patch("EdgeNode", NODE, {"properties": {"timer.gc.vdisk": "0"}})
     eventually("their volumes are gone", lambda: len(system.kept("volumes")) == 2)
-    eventually("their layers are gone", lambda: len(system.kept("layers")) == 1, 60)
-    eventually("their blobs are gone", lambda: len(system.kept("blobs")) == 3, 60)
+    eventually("their layers are gone", lambda: len(system.kept("layers")) == 1)
+    eventually("their blobs are gone", lambda: len(system.kept("blobs")) == 3)

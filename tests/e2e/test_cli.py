@@ -15,11 +15,11 @@ import pytest
 from edgevirt.client import load_connection
 from edgevirt.wire import logs
 from tests.device_client import Device, DeviceClient, Onboarding, bundle, device_info, metric
-from tests.fleet_process import FleetProcess
+from tests.fleet_process import PATIENCE, FleetProcess
 
 HELLO = Path(__file__).parents[2] / "examples" / "hello"
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.e2e
 
 
 class Shell:
@@ -37,7 +37,7 @@ class Shell:
             capture_output=True,
             text=True,
             env=self.env,
-            timeout=60,
+            timeout=PATIENCE,
         )
         assert done.returncode == code, done.stdout + done.stderr
         assert "Traceback" not in done.stderr
@@ -103,7 +103,7 @@ async def test_a_watch_goes_on_while_others_write_and_fails_in_words_when_the_fl
     )
     assert watch.stdout is not None
     fleet.create("EdgeNode", "alpha", {"serial": "s1"})
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while b"alpha" not in await watch.stdout.readline():
             pass
         fleet.kill()

@@ -35,7 +35,7 @@ from edgevirt.model.kinds import (
 )
 from edgevirt.node.paths import Paths
 from edgevirt.wire import oci
-from tests.content_world import STORE, ContentWorld, make_busybox_image
+from tests.content_world import PATIENCE, STORE, ContentWorld, make_busybox_image
 from tests.docker_registry import PASSWORD, USER, DockerRegistry, docker_registry
 from tests.rough_server import Request, answer, rough_server
 
@@ -297,7 +297,7 @@ async def test_a_download_goes_on_after_its_process_was_killed(tmp_path: Path) -
             command = [sys.executable, runner, server.url, f"sha256:{digest}", tmp_path]
             process = await asyncio.create_subprocess_exec(*map(str, command))
             try:
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(PATIENCE):
                     while not ended():
                         await asyncio.sleep(0.01)
             finally:

@@ -21,7 +21,7 @@ from edgevirt.node.services import row_of
 from tests.content_world import make_busybox_image
 from tests.docker_registry import docker_registry
 
-pytestmark = [pytest.mark.root, pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.root, pytest.mark.e2e]
 
 RUNNER = Path(__file__).with_name("run_content_node.py")
 SOURCES = (RUNNER.parents[2] / "src", RUNNER.parent)
@@ -65,14 +65,14 @@ class RunningNode:
     def __exit__(self, *failure: object) -> None:
         self._process.send_signal(signal.SIGTERM)
         try:
-            self._process.wait(60)
+            self._process.wait(90)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
             raise
 
 
-def wait_until(good: Callable[[], bool], told: Callable[[], object], seconds: float = 60) -> None:
+def wait_until(good: Callable[[], bool], told: Callable[[], object], seconds: float = 90) -> None:
     end = time.monotonic() + seconds
     while not good():
         assert time.monotonic() < end, told()

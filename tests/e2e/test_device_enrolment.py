@@ -11,9 +11,7 @@ import pytest
 from edgevirt.wire import envelope
 from edgevirt.wire.messages import register
 from tests.device_client import Device, DeviceClient, Onboarding, device_info, new_key
-from tests.fleet_process import FleetProcess, until
-
-pytestmark = pytest.mark.timeout(120)
+from tests.fleet_process import PATIENCE, FleetProcess, until
 
 
 async def test_a_machine_with_an_unknown_onboarding_certificate_is_refused(
@@ -88,7 +86,8 @@ async def test_people_let_a_machine_in(fleet: FleetProcess, newcomer: DeviceClie
     fleet.patch("EnrollmentRequest", name, {"approved": True, "nodeName": node_name})
     until("it is a node", lambda: fleet.status("EnrollmentRequest", name).get("edgeNode"))
     assert await newcomer.learn_uuid() == 200
-    assert fleet.status("EdgeNode", node_name)["nodeID"] == newcomer.node_id
+    shown = until("its UUID is shown", lambda: fleet.status("EdgeNode", node_name).get("nodeID"))
+    assert shown == newcomer.node_id
 
 
 async def test_people_keep_a_machine_out(fleet: FleetProcess, newcomer: DeviceClient) -> None:
@@ -111,7 +110,7 @@ async def test_an_edge_node_that_waits_for_the_serial_is_bound(
     fleet.create("EdgeNode", name, {"serial": newcomer.device.serial})
     received = await newcomer.come_online(key)
     assert received.device_name == name
-    assert fleet.condition("EdgeNode", name, "Enrolled")["status"] == "True"
+    until("it is told", lambda: fleet.condition("EdgeNode", name, "Enrolled")["status"] == "True")
 
 
 async def test_an_edge_node_made_later_answers_the_machine_that_asked(
@@ -122,10 +121,11 @@ async def test_an_edge_node_made_later_answers_the_machine_that_asked(
     assert await newcomer.register(key) == 201
     name = f"later-{newcomer.device.serial}"
     fleet.create("EdgeNode", name, {"serial": newcomer.device.serial})
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while await newcomer.learn_uuid() != 200:
             await asyncio.sleep(0.01)
-    assert fleet.status("EdgeNode", name)["nodeID"] == newcomer.node_id
+    shown = until("its UUID is shown", lambda: fleet.status("EdgeNode", name).get("nodeID"))
+    assert shown == newcomer.node_id
 
 
 async def test_a_deleted_node_is_no_longer_believed_and_may_come_back(
@@ -133,7 +133,7 @@ async def test_a_deleted_node_is_no_longer_believed_and_may_come_back(
 ) -> None:
     before = node.node_id
     fleet.delete("EdgeNode", node.device.serial)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while (await node.poll())[0] != 401:
             pass
     assert await node.report(device_info(time.time())) == 401

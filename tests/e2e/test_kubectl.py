@@ -41,9 +41,10 @@ from edgevirt.runtime.store import Store
 
 ROOT = Path(__file__).parents[2]
 HELLO = ROOT / "examples" / "hello"
+PATIENCE = 90.0
 KUBECTL = Path(os.environ.get("KUBECTL", ROOT / "build" / "tools" / "kubectl"))
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.e2e
 
 
 class Fleet:
@@ -111,7 +112,7 @@ class Fleet:
             stderr=subprocess.PIPE,
             env={**self.environment(), **(env or {})},
         )
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(PATIENCE):
             out, err = await process.communicate(stdin.encode())
         assert process.returncode is not None
         return process.returncode, out.decode(), err.decode()
@@ -153,7 +154,7 @@ class Following:
     async def line(self, *words: str) -> str:
         """The next line that has all `words`."""
         assert self._process.stdout is not None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while text := (await self._process.stdout.readline()).decode():
                 if all(word in text for word in words):
                     return text
@@ -469,7 +470,7 @@ async def test_delete_waits_for_finalizers(fleet: Fleet) -> None:
         assert body["metadata"]["deletionTimestamp"]
         change = '[{"op":"remove","path":"/metadata/finalizers"}]'
         await fleet.kubectl("patch", "ai", "hello", "--type=json", "-p", change)
-        assert await asyncio.wait_for(deleting._process.wait(), 20) == 0
+        assert await asyncio.wait_for(deleting._process.wait(), PATIENCE) == 0
     assert "NotFound" in await fleet.refused("get", "ai", "hello")
 
 
@@ -531,7 +532,9 @@ async def test_wait_for_a_condition_a_field_and_a_deletion(fleet: Fleet) -> None
     )
     async with contextlib.AsyncExitStack() as stack:
         waiting = [
-            await stack.enter_async_context(following(fleet, "wait", "ai/hello", word))
+            await stack.enter_async_context(
+                following(fleet, "wait", "ai/hello", word, "--timeout=90s")
+            )
             for word in waits
         ]
         held = await fleet.store.get(kind, "default/hello")
@@ -545,7 +548,7 @@ async def test_wait_for_a_condition_a_field_and_a_deletion(fleet: Fleet) -> None
             assert "condition met" in await one.line("met")
     async with following(fleet, "wait", "ai/hello", "--for=delete") as gone:
         await fleet.kubectl("delete", "ai", "hello")
-        assert await asyncio.wait_for(gone._process.wait(), 20) == 0
+        assert await asyncio.wait_for(gone._process.wait(), PATIENCE) == 0
 
 
 # -- who may --
@@ -631,7 +634,7 @@ async def test_an_enrollment_request_is_approved_by_a_patch(fleet: Fleet) -> Non
     await fleet.kubectl("create", "-f", "-", stdin=yaml.safe_dump(request))
     assert "Pending" in await fleet.kubectl("get", "er")
     await fleet.kubectl("patch", "er", "r1", "--type=merge", "-p", '{"spec":{"approved":true}}')
-    await fleet.kubectl("wait", "er/r1", "--for=condition=Approved", "--timeout=10s")
+    await fleet.kubectl("wait", "er/r1", "--for=condition=Approved", "--timeout=90s")
     conditions = (await fleet.get("er", "r1"))["status"]["conditions"]
     assert conditions[0]["message"] == "by ada"
     why = await fleet.refused(

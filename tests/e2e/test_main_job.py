@@ -18,10 +18,10 @@ import pytest
 
 from edgevirt.client import Client, Object, load_connection
 from edgevirt.model.base import SwState
-from tests.e2e.system import eventually, read, traces
+from tests.e2e.system import PATIENCE, eventually, read, traces
 from tests.host_node import children_of, first_process
 
-pytestmark = [pytest.mark.root, pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.root, pytest.mark.e2e]
 
 EXAMPLE = Path(__file__).parents[2] / "examples/hello/run.py"
 VISIT = re.compile(r"hello from hello-node: visit (\d+)")
@@ -87,7 +87,7 @@ def example(state: Path, *options: str) -> Iterator[Example]:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
         try:
-            process.wait(60)
+            process.wait(PATIENCE)
         finally:
             process.kill()
 
@@ -100,7 +100,7 @@ def hello(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Example]:
             assert started.process.poll() is None, started.output
             return "Ctrl-C ends all of it" in started.output
 
-        eventually("the example is up", ready, 60)
+        eventually("the example is up", ready)
         properties = {"timer.config.interval": "5", "timer.metric.interval": "5"}
         with contextlib.closing(started.client) as client:
             node = {"spec": {"properties": properties}}
@@ -186,7 +186,7 @@ def test_after_ctrl_c_nothing_is_left(hello: Example) -> None:
     hello.process.send_signal(signal.SIGINT)
     eventually("it stops", lambda: "stopping" in hello.output)
     hello.process.send_signal(signal.SIGINT)
-    assert hello.process.wait(60) == 0
+    assert hello.process.wait(PATIENCE) == 0
     eventually("all is gone", lambda: not left(hello.state))
 
 
@@ -195,13 +195,13 @@ def test_ended_while_it_starts_the_example_leaves_nothing(hello: Example, during
     with example(hello.state) as second:
         eventually("it has come so far", lambda: f"{during}:" in second.output)
         second.process.send_signal(signal.SIGTERM)
-        assert second.process.wait(60) == 0, second.output
+        assert second.process.wait(PATIENCE) == 0, second.output
     assert "Traceback" not in second.output
     eventually("all is gone", lambda: not left(hello.state))
 
 
 def test_the_same_directory_is_good_for_another_run(hello: Example) -> None:
     with example(hello.state, "--once") as second:
-        assert second.process.wait(60) == 0, second.output
+        assert second.process.wait(PATIENCE) == 0, second.output
     assert "the app answers" in second.output
     eventually("all is gone", lambda: not left(hello.state))

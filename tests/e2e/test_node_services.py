@@ -35,7 +35,7 @@ from tests.host_node import (
     status,
 )
 
-pytestmark = [pytest.mark.root, pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.root, pytest.mark.e2e]
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +46,15 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
 
 def by_name(row: Row) -> str:
     return row.name
+
+
+def running_pid(node: Node, service: str) -> int:
+    eventually(lambda: node.pid(service) > 1, f"{service} runs")
+    return node.pid(service)
+
+
+def comes_back(node: Node, service: str, before: int) -> None:
+    eventually(lambda: node.pid(service) not in (0, before), f"{service} is back")
 
 
 @pytest.mark.parametrize("row", ROWS, ids=by_name)
@@ -107,19 +116,20 @@ def test_a_fresh_node_runs_without_a_service_that_failed(node: Node) -> None:
 
 @pytest.mark.parametrize("row", ROWS, ids=by_name)
 def test_a_killed_service_comes_back_with_its_rights(node: Node, row: Row) -> None:
-    before = node.pid(row.name)
+    before = running_pid(node, row.name)
     os.kill(before, signal.SIGKILL)
-    eventually(lambda: node.pid(row.name) not in (0, before), f"{row.name} is back")
+    comes_back(node, row.name, before)
     assert status(node.pid(row.name), "Uid") == [str(row.uid)] * 4
     assert f"{row.name} ended: killed by SIGKILL" in node.log("supervisor")
 
 
-@pytest.mark.parametrize("service", ["trust", "networks"])
-def test_a_hung_service_is_killed_and_comes_back(node: Node, service: str) -> None:
-    before = node.pid(service)
-    os.kill(before, signal.SIGSTOP)
-    eventually(lambda: node.pid(service) not in (0, before), f"{service} is back")
-    assert f"{service} killed: hung" in node.log("supervisor")
+def test_a_hung_service_is_killed_and_comes_back(node: Node) -> None:
+    before = {service: running_pid(node, service) for service in ("trust", "networks")}
+    for pid in before.values():
+        os.kill(pid, signal.SIGSTOP)
+    for service, pid in before.items():
+        comes_back(node, service, pid)
+        assert f"{service} killed: hung" in node.log("supervisor")
 
 
 def test_what_a_service_left_running_outlives_it_and_the_supervisor(node: Node) -> None:

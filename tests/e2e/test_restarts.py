@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.system import System, eventually, kill, traces, whole_system
+from tests.e2e.system import NODE, PATIENCE, System, eventually, kill, traces, whole_system
 
-pytestmark = [pytest.mark.root, pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.root, pytest.mark.e2e]
 
 PORT = 8086
 
@@ -64,6 +64,19 @@ def test_an_app_that_is_started_again_has_its_volume(system: System) -> None:
     assert system.run(PORT, "cat /data/ends") == "stopped"
 
 
+def test_a_reboot_that_is_asked_for_is_done_once_and_its_reason_told(system: System) -> None:
+    before = system.node.init
+    system.fleet.patch("EdgeNode", NODE, {"rebootCounter": 1})
+    eventually("it is back", lambda: system.node.init not in (0, before) and system.node.up())
+    eventually("the app is back", lambda: system.starts(PORT) == 3)
+    assert system.run(PORT, "cat /data/ends") == "stopped\nstopped"
+
+    def told() -> bool:
+        return "reboot" in system.fleet.status("EdgeNode", NODE).get("bootReason", "").lower()
+
+    eventually("the fleet knows why", told)
+
+
 def test_with_a_nodes_outer_process_all_of_it_ends_and_it_can_start_anew(system: System) -> None:
     inside = system.processes()
     kill(system.node.process.pid)
@@ -72,14 +85,14 @@ def test_with_a_nodes_outer_process_all_of_it_ends_and_it_can_start_anew(system:
     eventually("no process is left", lambda: "process" not in str(traces(system.state)))
     assert traces(system.state) != []
     system.start_node()
-    eventually("the app is back", lambda: system.starts(PORT) == 3)
-    assert system.run(PORT, "cat /data/ends") == "stopped"
+    eventually("the app is back", lambda: system.starts(PORT) == 4)
+    assert system.run(PORT, "cat /data/ends") == "stopped\nstopped"
 
 
 def test_without_its_fleet_a_node_starts_its_apps_from_what_it_has(system: System) -> None:
     system.fleet.stop()
     restart(system)
-    eventually("the app is back", lambda: system.starts(PORT) == 4)
+    eventually("the app is back", lambda: system.starts(PORT) == 5)
     assert said(system, "started from the saved config of version")
 
 
@@ -91,7 +104,7 @@ def test_a_config_that_somebody_changed_on_disk_is_not_used_but_its_backup(
     system.start_node()
     eventually("the backup is used", lambda: said(system, "started from the saved config.bak"))
     assert said(system, "cannot use the saved config: cannot believe")
-    eventually("the app is back", lambda: system.starts(PORT) == 5)
+    eventually("the app is back", lambda: system.starts(PORT) == 6)
 
 
 def test_without_any_config_to_believe_nothing_runs_and_nothing_is_thrown_away(
@@ -106,7 +119,7 @@ def test_without_any_config_to_believe_nothing_runs_and_nothing_is_thrown_away(
     )
     assert not runs_within(system, 2)
     system.fleet.start()
-    eventually("the app is back", lambda: system.starts(PORT) == 6)
+    eventually("the app is back", lambda: system.starts(PORT) == 7)
     assert system.kept("volumes") == volumes
 
 
@@ -126,5 +139,5 @@ def test_a_node_that_is_asked_to_stop_while_it_starts_does_so_and_leaves_nothing
     system.launch_node()
     time.sleep(seconds)  # whatever it is at in that moment
     system.node.process.send_signal(signal.SIGTERM)
-    assert system.node.process.wait(30) in {0, -signal.SIGTERM}
+    assert system.node.process.wait(PATIENCE) in {0, -signal.SIGTERM}
     assert system.left() == []

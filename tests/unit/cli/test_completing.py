@@ -74,7 +74,7 @@ def test_a_fleet_that_does_not_answer_is_not_waited_for(
 ) -> None:
     began = time.monotonic()
     assert completed(cli, "--kubeconfig", silent_kubeconfig, "get", "n", bare=True) == []
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -310,7 +310,7 @@ async def test_undeclared_access_is_a_bug_that_writes_nothing(
 async def test_an_engine_whose_declaration_the_store_refuses_ends_loudly() -> None:
     store = guard(MemoryStore(), reads=(), owns=(OUT,))
     with pytest.raises(ExceptionGroup) as caught:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await run(store, VirtualClock(), [FunctionPlanner(doubled)])
     assert caught.group_contains(Undeclared)
 
@@ -327,7 +327,7 @@ async def test_a_denied_watch_ends_the_engine() -> None:
             raise Denied("cannot read Spec: not one of its readers")
 
     with pytest.raises(ExceptionGroup) as caught:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await run(Denying(), VirtualClock(), [FunctionPlanner(doubled)])
     assert caught.group_contains(Denied)
 

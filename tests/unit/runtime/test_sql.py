@@ -118,7 +118,7 @@ async def test_a_hundred_thousand_keys_are_listed(tmp_path: Path) -> None:
         listed = await store.list(KIND)
         assert len(listed) == 100_000
         assert listed["99999"].value == Value(99_999)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30
 
 
 async def test_history_is_bounded(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ async def test_a_stop_ends_watches_at_once(served: Served) -> None:
         lines = answer.aiter_lines()
         assert '"default"' in await anext(lines)
         rest = asyncio.create_task(_all(lines))
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(10):
             await served.stop()
             assert await rest == []
 
@@ -105,7 +105,7 @@ async def test_a_taken_port_is_an_error_of_its_own(served: Served, tmp_path: Pat
     second = Served(tmp_path)
     second.port = served.port
     with pytest.raises(OSError, match="already in use"):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await second.serve(lambda _port: None, 20.0)
 
 
@@ -116,7 +116,7 @@ async def test_endless_headers_are_cut_off(served: Served) -> None:
         for _ in range(2 * MAX_HEADERS // 1024):
             writer.write(b"x: " + b"y" * 1021 + b"\r\n")
             await writer.drain()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         with contextlib.suppress(ConnectionError):
             assert await reader.read() == b""
     writer.close()
@@ -128,8 +128,9 @@ async def test_a_silent_stranger_is_let_go(tmp_path: Path) -> None:
     try:
         reader, writer = await served.connect()
         writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n")
-        async with asyncio.timeout(10):
-            assert await reader.read() == b""
+        async with asyncio.timeout(60):
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
         writer.close()
     finally:
         await served.stop()

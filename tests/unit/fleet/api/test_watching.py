@@ -28,7 +28,7 @@ class Told:
 
     async def next(self) -> tuple[str, str]:
         """Type and name; of a bookmark its version."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             change = await anext(self._changes)
         if change.error is not None:
             return change.type, change.error.reason
@@ -171,7 +171,7 @@ async def test_a_watch_ends_in_time_and_when_the_api_stops(world: World) -> None
         await world.clock.settle()
         assert not answer.done()
         await end()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             (line,) = (await answer).text.splitlines()
         event = json.loads(line)
         assert (event["type"], event["object"]["metadata"]["name"]) == ("ADDED", "a")
@@ -207,5 +207,5 @@ async def test_a_closed_store_ends_the_watch(world: World) -> None:
         await world.clock.settle()
         await world.store.close()
         with pytest.raises(StopAsyncIteration):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 await coming

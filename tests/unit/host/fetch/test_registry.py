@@ -14,7 +14,7 @@ from edgevirt.model.ids import DatastoreId, Digest
 from tests.rough_server import Request, answer, rough_server
 
 DIGEST = Digest("sha256:" + "ab" * 32)
-QUICK = Timeouts(connect=2, stalled=2)
+PATIENT = Timeouts(connect=60, stalled=60)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def access(host: str, user: str = "", password: str = "") -> Access:
 
 
 async def pull(where: Access) -> bytes:
-    source = open_source(where, QUICK)
+    source = open_source(where, PATIENT)
     try:
         async with source.open(Wanted("app:1", DIGEST), 0) as transfer:
             return b"".join([chunk async for chunk in transfer.chunks])
@@ -109,7 +109,7 @@ async def test_credentials_are_not_sent_until_the_registry_asks() -> None:
 async def test_a_token_realm_in_clear_text_gets_no_credentials_from_a_tls_registry() -> None:
     from edgevirt.host.fetch.registry import Registry
 
-    registry = Registry(access("registry.example.com", "ali", "sesame"), QUICK)
+    registry = Registry(access("registry.example.com", "ali", "sesame"), PATIENT)
     with pytest.raises(CannotFetch, match="its token realm is"):
         await registry._token({"realm": "http://127.0.0.1/token"}, "app")
 
@@ -129,7 +129,7 @@ async def test_an_expired_token_is_asked_for_anew() -> None:
 
     async with rough_server(registry) as server:
         url = server.url
-        source = open_source(access(server.host), QUICK)
+        source = open_source(access(server.host), PATIENT)
         for _ in range(2):
             async with source.open(Wanted("app", DIGEST), 0) as transfer:
                 assert [chunk async for chunk in transfer.chunks] == [b"blob"]
@@ -159,7 +159,7 @@ async def test_a_registry_that_tells_no_digest_of_a_tag_is_asked_for_the_manifes
         answer(writer, 200, b"" if request.method == "HEAD" else b"{}", content_length="2")
 
     async with rough_server(plain) as server:
-        source = open_source(access(server.host), QUICK)
+        source = open_source(access(server.host), PATIENT)
         resolved = await source.resolve("app:1")
         await source.close()
     assert resolved == "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"

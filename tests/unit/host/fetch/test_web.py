@@ -12,12 +12,13 @@ from edgevirt.host.fetch.web import MAX_ANSWER, Web, range_from, shown
 from tests.authority import make_authority
 from tests.rough_server import Request, answer, rough_server
 
-QUICK = Timeouts(connect=2, stalled=0.2)
+PATIENT = Timeouts(connect=60, stalled=60)
+QUICK = Timeouts(connect=60, stalled=0.2)
 SECRET = {"Authorization": "Basic c2VjcmV0"}
 
 
 async def get(url: str, offset: int = 0, web: Web | None = None) -> tuple[Transfer, bytes]:
-    web = web or Web(url, (), QUICK)
+    web = web or Web(url, (), PATIENT)
     try:
         async with web.ask(url, {**SECRET, **range_from(offset)}) as reply:
             transfer = await web.transfer(reply, url, offset, "server")
@@ -33,7 +34,7 @@ async def test_a_server_that_goes_silent_ends_the_transfer_in_time() -> None:
 
     async with rough_server(silent) as server:
         with pytest.raises(CannotFetch, match="stalled: no byte came in time"):
-            await get(server.url)
+            await get(server.url, web=Web(server.url, (), QUICK))
 
 
 async def test_a_server_that_never_answers_ends_the_transfer_in_time() -> None:
@@ -42,7 +43,7 @@ async def test_a_server_that_never_answers_ends_the_transfer_in_time() -> None:
 
     async with rough_server(mute) as server:
         with pytest.raises(CannotFetch, match="stalled"):
-            await get(server.url)
+            await get(server.url, web=Web(server.url, (), QUICK))
 
 
 async def test_a_server_that_dies_half_way_is_no_complete_answer() -> None:
@@ -121,7 +122,7 @@ async def test_a_redirect_from_tls_to_clear_text_is_refused(tmp_path: Path, targ
         answer(writer, 302, location=target)
 
     async with rough_server(leaking, authority.context()) as server:
-        web = Web(server.url, (authority.ca_pem,), QUICK)
+        web = Web(server.url, (authority.ca_pem,), PATIENT)
         with pytest.raises(CannotFetch, match="redirected from TLS to"):
             await get(server.url, web=web)
 
@@ -140,7 +141,7 @@ async def test_a_server_without_a_certificate_of_the_datastore_is_not_believed(
 
 async def test_a_ca_that_is_no_certificate_is_said_to_be_wrong() -> None:
     with pytest.raises(CannotFetch, match="a CA of the datastore"):
-        await get("https://127.0.0.1:1", web=Web("https://127.0.0.1:1", ("nonsense",), QUICK))
+        await get("https://127.0.0.1:1", web=Web("https://127.0.0.1:1", ("nonsense",), PATIENT))
 
 
 async def test_an_endless_answer_is_cut_at_its_bound() -> None:
@@ -151,7 +152,7 @@ async def test_an_endless_answer_is_cut_at_its_bound() -> None:
             await writer.drain()
 
     async with rough_server(endless) as server:
-        web = Web(server.url, (), QUICK)
+        web = Web(server.url, (), PATIENT)
         async with web.ask(server.url, {}) as reply:
             with pytest.raises(CannotFetch, match=f"more than {MAX_ANSWER} bytes"):
                 await web.body(reply, server.url)

@@ -17,7 +17,6 @@ from edgevirt.model.node import AgentState, LogBundle, LogUpload
 from edgevirt.wire.messages import attest, config, info
 from tests.agent_world import NODE, AgentWorld, agent_world
 
-pytestmark = pytest.mark.timeout(120)
 APP = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
 
 

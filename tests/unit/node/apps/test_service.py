@@ -36,7 +36,7 @@ async def test_networks_need_not_wait_for_apps_which_waits_for_networks(tmp_path
         context = Context("apps", own, RealClock(), paths, Settings())
         running = asyncio.create_task(SERVICE.run(context))
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await _in_step(networks, APP_NETWORK)
             domains = asyncio.create_task(_in_step(networks, DOMAIN))
             await asyncio.wait([domains], timeout=0.2)

@@ -37,7 +37,7 @@ class World:
         await self.store.put(TAG_REQUEST, "t", TagRequest(datastores=stores, url=url))
 
     async def until(self, good: Callable[[TagAnswer], bool]) -> TagAnswer:
-        for _ in range(1000):
+        for _ in range(10_000):
             await self.clock.settle()
             found = await self.store.get(TAG_ANSWER, "t")
             if found is not None and good(found.value):

@@ -63,7 +63,7 @@ class World:
         self, digest: Digest, good: Callable[[BlobStatus | None], bool]
     ) -> BlobStatus | None:
         found: BlobStatus | None = None
-        for _ in range(1000):
+        for _ in range(10_000):
             await self.clock.settle()
             item = await self.store.get(BLOB_STATUS, digest)
             found = None if item is None else item.value

@@ -107,7 +107,7 @@ class World:
         self, good: Callable[[VolumeStatus | None], bool], key: str = KEY
     ) -> VolumeStatus | None:
         found: VolumeStatus | None = None
-        for _ in range(1000):
+        for _ in range(10_000):
             await self.clock.settle()
             item = await self.store.get(VOLUME_STATUS, key)
             found = None if item is None else item.value
