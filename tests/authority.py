@@ -32,12 +32,13 @@ class Authority:
         return context
 
 
-def make_authority(where: Path) -> Authority:
+def make_authority(where: Path, *, names: tuple[str, ...] = (), age: int = 1) -> Authority:
+    """`names`: of the server besides the loopback's. `age`: days; from 31 on it has expired."""
     made = Authority(where / "ca.pem", where / "server.pem", where / "server.key")
     ca_key = ec.generate_private_key(ec.SECP256R1())
     key = ec.generate_private_key(ec.SECP256R1())
-    ca = _certificate("Test CA", ca_key, "Test CA", ca_key, ca=True)
-    server = _certificate("127.0.0.1", key, "Test CA", ca_key, ca=False)
+    ca = _certificate("Test CA", ca_key, "Test CA", ca_key, ca=True, age=1)
+    server = _certificate("127.0.0.1", key, "Test CA", ca_key, ca=False, names=names, age=age)
     pem = serialization.Encoding.PEM
     made.ca.write_bytes(ca.public_bytes(pem))
     made.certificate.write_bytes(server.public_bytes(pem))
@@ -54,8 +55,10 @@ def _certificate(
     issuer_key: ec.EllipticCurvePrivateKey,
     *,
     ca: bool,
+    names: tuple[str, ...] = (),
+    age: int,
 ) -> x509.Certificate:
-    now = datetime.datetime.now(datetime.UTC)
+    began = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=age)
     usage = x509.KeyUsage(
         digital_signature=True,
         key_cert_sign=ca,
@@ -67,18 +70,20 @@ def _certificate(
         encipher_only=False,
         decipher_only=False,
     )
-    names = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost")]
+    loopback = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost")]
     return (
         x509.CertificateBuilder()
         .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)]))
         .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=30))
+        .not_valid_before(began)
+        .not_valid_after(began + datetime.timedelta(days=31))
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
         .add_extension(usage, critical=True)
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(
+            x509.SubjectAlternativeName([*loopback, *map(x509.DNSName, names)]), critical=False
+        )
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), False

@@ -132,13 +132,18 @@ def _static_address(address: str, subnet: str) -> str:
         ip = ipaddress.ip_address(address.partition("/")[0])
     except ValueError as error:
         raise _Unusable(str(error)) from None
+    if ip.version != 4:
+        raise _Unusable(f"its address {ip} is none of IPv4; others are not supported yet")
     if ip not in network:
         raise _Unusable(f"its address {ip} is not in its subnet {network}")
     return f"{ip}/{network.prefixlen}"
 
 
 def _gateway(text: str) -> str:
-    return next(iter(_addresses([text])), "") if text else ""
+    gateway = next(iter(_addresses([text])), "")
+    if ":" in gateway:
+        raise _Unusable(f"its gateway {gateway} is none of IPv4; others are not supported yet")
+    return gateway
 
 
 def _addresses(texts: Iterable[str]) -> Iterable[str]:

@@ -10,6 +10,7 @@ DEFAULTS = {
     "datastore.http.security.allowinsecureauth": "false",
     "memory.apps.ignore.check": "false",
     "memory.eve.limit.MiB": "0",  # computed from the machine's size
+    "network.fallback.any.eth": "disabled",
     "newlog.gzipfiles.ondisk.maxmegabytes": "2048",
     "storage.apps.ignore.disk.check": "false",
     "storage.dom0.disk.maxusagebytes": str(2 * 1024**3),
@@ -19,6 +20,10 @@ DEFAULTS = {
     "timer.download.retry": "600",
     "timer.download.stalled": "600",
     "timer.gc.vdisk": "3600",
+    "timer.port.testbetterinterval": "600",
+    "timer.port.testduration": "30",
+    "timer.port.testinterval": "300",
+    "timer.port.timeout": "15",
 }
 """As in EVE's docs/CONFIG-PROPERTIES.md; seconds where it is a timer."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from edgevirt.host.net.addressing import Interface
 from edgevirt.host.net.lease import Lease
-from edgevirt.host.net.ports import Setup
+from edgevirt.host.net.ports import PortsError, Setup
 
 
 @dataclass
@@ -27,6 +27,8 @@ class FakePorts:
     wanted: dict[str, Setup] = field(default_factory=dict)
     applied: int = 0
     """How often `apply` was called with something new."""
+    refuses: set[str] = field(default_factory=set)
+    """Addresses that the machine will not have."""
 
     def __post_init__(self) -> None:
         self._event = asyncio.Event()
@@ -42,6 +44,8 @@ class FakePorts:
 
     async def apply(self, wanted: Sequence[Setup]) -> None:
         asked = {setup.interface: setup for setup in wanted}
+        if self.refuses & {setup.address for setup in wanted}:
+            raise PortsError("cannot set up the ports: the machine refuses an address")
         if asked != self.wanted:
             self.wanted = asked
             self.applied += 1

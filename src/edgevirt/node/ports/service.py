@@ -1,57 +1,107 @@
-"""The ports service: every Ethernet port by DHCP, and how they are."""
+"""The ports service: who brings port configs, and the loop that keeps the best one in use."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from typing import Final
 
 from edgevirt.host.net.names import Names
 from edgevirt.host.net.ports import AdoptedPorts, LinuxPorts, Ports, PortsError
-from edgevirt.model.kinds import DEVICE_NETWORK_STATUS
-from edgevirt.model.port_config import last_resort
-from edgevirt.model.ports import DeviceNetworkStatus, PortConfig
-from edgevirt.node.ports.status_report import port_statuses, setups
+from edgevirt.host.net.probe import HttpsProber
+from edgevirt.model.kinds import DEVICE_NETWORK_STATUS, PORT_CONFIG, PORT_CONFIG_LIST, PROPERTY
+from edgevirt.model.ports import PortConfigList
+from edgevirt.node.ports.keeper import Keeper, Moment, Timers
+from edgevirt.node.ports.loop import Loop
+from edgevirt.node.properties import DEFAULTS
 from edgevirt.node.service import Context, Service
-from edgevirt.runtime import release
+from edgevirt.runtime import Put, release
 
-_LOG = logging.getLogger("edgevirt.ports")
-_AGAIN = 5.0
+_LOG: Final = logging.getLogger("edgevirt.ports")
+_AGAIN: Final = 5.0
+_ANY_ETHERNET: Final = "network.fallback.any.eth"
 
 
 async def serve(context: Context) -> None:
+    known = await context.store.get(PORT_CONFIG_LIST, "node")
     await release(context.store, SERVICE.owns)
-    ports = machine_ports(context)
+    ports = _machine_ports(context)
+    prober = _prober(context)
+    moment = Moment(context.clock.now(), context.clock.monotonic())
+    keeper = Keeper(known.value if known else PortConfigList(), moment)
+    loop = Loop(context.store, context.clock, ports, prober, keeper)
     try:
-        while True:
-            try:
-                await _keep(context, ports)
-            except PortsError as error:
-                _LOG.error("%s; again in %.0f s", error, _AGAIN)
-                await context.clock.sleep(_AGAIN)
+        await _prepare(context, ports)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_follow_controller(context, loop))
+            group.create_task(_follow_properties(context, loop))
+            group.create_task(loop.run())
     finally:
+        prober.close()
         await ports.close()
 
 
-def machine_ports(context: Context) -> Ports:
+def _machine_ports(context: Context) -> Ports:
     """In host mode the ports are what the launcher made."""
     paths = context.paths
     names = Names(paths.names, paths.hosts)
     return AdoptedPorts(names) if context.settings.host_mode else LinuxPorts(paths.ports, names)
 
 
-async def _keep(context: Context, ports: Ports) -> None:
-    await ports.prepare()
+def _prober(context: Context) -> HttpsProber:
+    paths = context.paths
+    try:
+        server = paths.server.read_text(errors="replace").strip()
+    except OSError as error:
+        _LOG.error("cannot read which server the controller is: %s", error)
+        server = ""
+    return HttpsProber(server, (paths.root_certificate, paths.tls_roots))
+
+
+async def _prepare(context: Context, ports: Ports) -> None:
     while True:
-        config = last_resort(await ports.interfaces())
-        await ports.apply(setups(config))
-        status = await _status(config, ports)
-        await context.store.put(DEVICE_NETWORK_STATUS, "node", status)
-        await ports.changed()
+        try:
+            return await ports.prepare()
+        except PortsError as error:
+            _LOG.error("%s; again in %.0f s", error, _AGAIN)
+            await context.clock.sleep(_AGAIN)
 
 
-async def _status(config: PortConfig, ports: Ports) -> DeviceNetworkStatus:
-    return DeviceNetworkStatus(
-        source=config.source, index=0, ports=port_statuses(config.ports, await ports.interfaces())
+async def _follow_controller(context: Context, loop: Loop) -> None:
+    """What the controller wanted stays in the list when it is withdrawn: nobody wants no ports."""
+    async for event in context.store.watch(PORT_CONFIG):
+        if isinstance(event, Put):
+            loop.offer(event.resource.value)
+
+
+async def _follow_properties(context: Context, loop: Loop) -> None:
+    applied: dict[str, str] = {}
+    async for event in context.store.watch(PROPERTY):
+        if isinstance(event, Put) and event.resource.key in DEFAULTS:
+            applied[event.resource.key] = event.resource.value.value
+            loop.keeper.timers = timers(applied)
+            loop.keeper.any_ethernet = applied.get(_ANY_ETHERNET) == "enabled"
+            loop.wake.set()
+
+
+def timers(applied: dict[str, str]) -> Timers:
+    """From the properties as they apply; the agent judged their bounds."""
+
+    def seconds(name: str) -> float:
+        value = applied.get(name, "")
+        return float(value if value.isdecimal() else DEFAULTS[name])
+
+    return Timers(
+        duration=seconds("timer.port.testduration"),
+        interval=seconds("timer.port.testinterval"),
+        better=seconds("timer.port.testbetterinterval"),
+        timeout=seconds("timer.port.timeout"),
     )
 
 
-SERVICE = Service(name="ports", reads=(), owns=(DEVICE_NETWORK_STATUS,), run=serve)
+SERVICE = Service(
+    name="ports",
+    reads=(PORT_CONFIG, PROPERTY),
+    owns=(DEVICE_NETWORK_STATUS, PORT_CONFIG_LIST),
+    run=serve,
+)

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from edgevirt.host.net.addressing import Interface
 from edgevirt.host.net.ports import Setup
-from edgevirt.model.ports import Dhcp, PortConfig, PortSettings, PortStatus
+from edgevirt.host.net.probe import Finding
+from edgevirt.model.ports import (
+    DeviceNetworkStatus,
+    Dhcp,
+    PortConfig,
+    PortSettings,
+    PortStatus,
+)
+from edgevirt.node.ports.keeper import Keeper, Phase
 
 
 def setups(config: PortConfig) -> list[Setup]:
@@ -28,14 +37,43 @@ def _setup(port: PortSettings) -> Setup:
     )
 
 
-def port_statuses(
-    ports: Iterable[PortSettings], interfaces: Mapping[str, Interface]
-) -> tuple[PortStatus, ...]:
-    """Untested."""
-    return tuple(_port_status(port, interfaces.get(port.ifname)) for port in ports)
+def status(
+    keeper: Keeper, interfaces: Mapping[str, Interface], times: Mapping[str, Times]
+) -> DeviceNetworkStatus:
+    """`times`: of the tests, by name of the port."""
+    entry = keeper.entry
+    if entry is None:
+        return DeviceNetworkStatus(since=keeper.since)
+    return DeviceNetworkStatus(
+        source=entry.config.source,
+        index=keeper.current,
+        state=entry.state,
+        since=keeper.since,
+        testing=keeper.phase is Phase.TRYING,
+        ports=tuple(
+            _port_status(
+                port,
+                interfaces.get(port.ifname),
+                keeper.findings.get(port.name),
+                times.get(port.name, Times()),
+            )
+            for port in entry.config.ports
+        ),
+        error=entry.last_error,
+    )
 
 
-def _port_status(port: PortSettings, found: Interface | None) -> PortStatus:
+@dataclass(frozen=True)
+class Times:
+    """When a port's tests failed and passed the last time."""
+
+    failed: float = 0.0
+    succeeded: float = 0.0
+
+
+def _port_status(
+    port: PortSettings, found: Interface | None, finding: Finding | None, times: Times
+) -> PortStatus:
     seen = found or Interface(name=port.ifname)
     return PortStatus(
         name=port.name,
@@ -54,5 +92,8 @@ def _port_status(port: PortSettings, found: Interface | None) -> PortStatus:
         ntp=seen.ntp,
         domain=seen.domain,
         proxy=port.proxy,
-        error=port.trouble,
+        reach=finding.reach if finding is not None else None,
+        error=port.trouble or (finding.why if finding is not None else ""),
+        last_failed=times.failed,
+        last_succeeded=times.succeeded,
     )
