@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import ctypes.util
 import enum
 import errno
 import os
@@ -12,7 +13,13 @@ import tempfile
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
-import pyseccomp
+# the binding asks ldconfig and compilers where its library is; a root image has neither
+_find = ctypes.util.find_library
+ctypes.util.find_library = {"seccomp": "libseccomp.so.2"}.get  # type: ignore[assignment]
+try:
+    import pyseccomp
+finally:
+    ctypes.util.find_library = _find
 
 _PR_SET_SECCOMP: Final = 22
 _PR_SET_NO_NEW_PRIVS: Final = 38
