@@ -25,7 +25,7 @@ from edgevirt.fleet.device.routes import PREFIX, ROUTES
 from edgevirt.fleet.objects.kinds import KINDS, ApiKind
 from edgevirt.node.agent.outcome import ACCEPTED, REASONS, delivery
 from edgevirt.node.agent.properties import RULES, Rule
-from edgevirt.node.services import ROWS, Row, load, print_graph
+from edgevirt.node.services import ROWS, Row, WithVault, load, print_graph
 from edgevirt.runtime import Kind
 
 HERE: Final = Path(__file__).parent
@@ -308,13 +308,23 @@ def services() -> str:
             ((code(row.name), _does(row)) for row in ROWS),
         ),
         table(
-            ("service", "user", "groups", "capabilities", "network", "system calls", "memory"),
+            (
+                "service",
+                "user",
+                "groups",
+                "capabilities",
+                "network",
+                "system calls",
+                "memory",
+                "vault",
+            ),
             map(_rights, ROWS),
         ),
         "System calls: a class of [host/seccomp.py](../../src/edgevirt/host/seccomp.py); «closed» "
         "starts no programs, «spawning» does, «mounting» makes mounts and namespaces too, "
         "«runtime» is what containers run under. Network: in the node's network namespace, or in "
-        "an empty one. Memory: the bound of its control group, in MiB.",
+        "an empty one. Memory: the bound of its control group, in MiB. Vault: a service that waits "
+        "is started when the vault is open; one that starts anew at once, and once more then.",
         table(("service", "reads", "writes"), map(_files, ROWS)),
         "Files: where the kernel has Landlock a service reaches these directories of the node and "
         "no others, besides the system's programs and libraries; elsewhere what its user may.",
@@ -336,6 +346,7 @@ def _rights(row: Row) -> tuple[str, ...]:
         "yes" if row.network else "none",
         row.profile.value,
         str(row.memory >> 20),
+        "–" if row.vault is WithVault.NOTHING else row.vault.value,
     )
 
 

@@ -281,7 +281,7 @@ class AgentWorld:
 async def agent_world(where: Path, *, other_root: bool = False) -> AsyncIterator[AgentWorld]:
     """`other_root`: the node was given a root that the controller's certificates don't lead to."""
     paths = Paths(where / "config", where / "persist", where / "run")
-    for directory in (paths.config, paths.keys, paths.checkpoint):
+    for directory in (paths.config, paths.keys, paths.checkpoint, paths.vaults):
         directory.mkdir(parents=True)
     clock = VirtualClock(START)
     controller = Controller(clock)

@@ -11,10 +11,12 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from edgevirt.fleet.device import quote
-from edgevirt.host.tpm import KeyRole, SecurityModule, TpmError, TpmMismatch, TpmMissing, open_tpm
 from edgevirt.host.tpm import commands as tpm_commands
 from edgevirt.host.tpm.commands import Authorization
+from edgevirt.host.tpm.failures import TpmError, TpmMismatch, TpmMissing
 from edgevirt.host.tpm.line import Line
+from edgevirt.host.tpm.module import open_tpm
+from edgevirt.host.tpm.protocol import KeyRole, SecurityModule
 from edgevirt.host.tpm.structures import EXCHANGE_KEY, extended, register_policy
 from edgevirt.wire import cipher, signatures
 from tests.swtpm import Swtpm, swtpm

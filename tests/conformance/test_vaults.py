@@ -55,7 +55,13 @@ def home(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 @pytest.fixture
 def opened(home: Path, request: pytest.FixtureRequest) -> Open:
     real = request.node.callspec.params["home"] == "ext4"
-    return lambda: EncryptedDirectory(home) if real else FakeVault(home)
+
+    def open_vault() -> Vault:
+        vault: Vault = EncryptedDirectory(home) if real else FakeVault(home)
+        vault.state()
+        return vault
+
+    return open_vault
 
 
 def test_a_new_vault_is_empty_and_not_encrypted(opened: Open) -> None:

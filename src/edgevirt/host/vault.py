@@ -42,7 +42,9 @@ class Lock(enum.Enum):
 class Vault(Protocol):
     """One directory. Every call raises VaultError."""
 
-    def state(self) -> Lock: ...
+    def state(self) -> Lock:
+        """To be asked first: makes the directory if it is missing."""
+        ...
 
     def is_empty(self) -> bool:
         """Whether nothing is in it, be it locked or not."""
@@ -92,12 +94,12 @@ class EncryptedDirectory:
     """Vault on a file system of the kernel's. The calling user must own the directory."""
 
     def __init__(self, path: Path) -> None:
-        """Makes the directory if it is missing; the one above it must be the caller's too."""
+        """The directory above `path` must be the caller's too."""
         self._path = path
-        with self._failing("make"):
-            path.mkdir(mode=_MODE, exist_ok=True)
 
     def state(self) -> Lock:
+        with self._failing("make"):
+            self._path.mkdir(mode=_MODE, exist_ok=True)
         identifier = self._policy()
         if identifier is None:
             return Lock.PLAIN

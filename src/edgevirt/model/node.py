@@ -99,9 +99,10 @@ class SignRequest(Noun, frozen=True, kw_only=True):
 
 
 class Signature(Noun, frozen=True, kw_only=True):
-    """Key: as the request's. trust → agent alone. `rs`: r‖s, 64 bytes."""
+    """Key: as the request's. trust → agent alone. `rs`: r‖s, 64 bytes; empty: `why` not."""
 
     rs: bytes
+    why: str = ""
 
 
 class ControllerCertificates(Noun, frozen=True, kw_only=True):
@@ -178,4 +179,6 @@ class ServiceStatus(Noun, frozen=True, kw_only=True):
     starts: int = 1
     last_exit: str = ""
     """Why it ended the last time, in words."""
+    waits: str = ""
+    """What must be before it is started, in words."""
     memory_bytes: int = 0

@@ -25,6 +25,8 @@ from edgevirt.host.partitions import BootDisk, DiskError, boot_disk, other_disks
 from edgevirt.host.persist import PersistError, open_nothing, open_persist
 from edgevirt.host.release import RELEASE, read_release
 from edgevirt.host.stage import HOME, mount, name_hosts
+from edgevirt.host.tpm.failures import TpmError
+from edgevirt.host.tpm.measure import measure_config
 from edgevirt.model.disk import SLOT_ARGUMENT, Label
 from edgevirt.node.init import be_init
 from edgevirt.node.paths import Paths
@@ -153,6 +155,7 @@ def _open_disk(machine: Machine) -> Machine:
         open_nothing(PERSIST)
     _make_home()
     machine = replace(machine, config=_read_config(disk))
+    _measure(machine.config)
     _name_machine(machine.config.get("hosts", b""))
     return machine
 
@@ -208,6 +211,16 @@ def _read_config(disk: BootDisk | None) -> dict[str, bytes]:
     except (OSError, TableError) as error:
         console.say(f"cannot read CONFIG: {error}")
         return {}
+
+
+def _measure(config: dict[str, bytes]) -> None:
+    """What the node was given, into the TPM, before anything heeds it."""
+    paths = Paths(config=HOME / "config", persist=PERSIST, run=HOME / "run")
+    try:
+        said = measure_config(config, paths.measured, paths.firmware_log, paths.tpm)
+    except (TpmError, OSError) as error:
+        said = f"cannot measure CONFIG: {error}; what the node proves will not be believed"
+    console.say(said)
 
 
 def _name_machine(hosts: bytes) -> None:

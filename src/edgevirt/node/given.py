@@ -16,6 +16,7 @@ _PUBLIC: Final = frozenset(
 _OWNERS: Final = {
     "onboard.key.pem": "trust",
     "device.key.pem": "trust",
+    "tpm_credential": "trust",
     "bootstrap-config.pb": "agent",
     "DevicePortConfig/override.json": "ports",
     "GlobalConfig/global.json": "agent",

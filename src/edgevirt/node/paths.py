@@ -9,12 +9,13 @@ from pathlib import Path
 @dataclass(frozen=True)
 class Paths:
     """`config`: what the node was given, read-only in use. `persist`: survives a restart.
-    `run`: gone with the node's processes.
+    `run`: gone with the node's processes. `tpm`: the TPM's device; may be missing.
     """
 
     config: Path
     persist: Path
     run: Path
+    tpm: Path = Path("/dev/tpmrm0")
 
     # -- config: names as of EVE's CONFIG partition (EVE's docs/CONFIG.md) --
     @property
@@ -47,6 +48,20 @@ class Paths:
         """Names that the node is told, as hosts(5)."""
         return self.config / "hosts"
 
+    @property
+    def device_key(self) -> Path:
+        """The trust service's: a software key that survives the data's disk; may be missing."""
+        return self.config / "device.key.pem"
+
+    @property
+    def device_certificate(self) -> Path:
+        return self.config / "device.cert.pem"
+
+    @property
+    def tpm_credential(self) -> Path:
+        """Password of the TPM's owner; may be missing."""
+        return self.config / "tpm_credential"
+
     # -- persist --
     @property
     def boot_record(self) -> Path:
@@ -70,35 +85,60 @@ class Paths:
 
     @property
     def keys(self) -> Path:
-        """The trust service's own: device and ECDH keys and certificates."""
+        """The trust service's own: keys and certificates, and the vault's key, sealed."""
         return self.persist / "keys"
 
     @property
-    def downloads(self) -> Path:
-        """The downloader's own; the verifier reads it. `<hex>` whole, `<hex>.part` under way."""
-        return self.persist / "downloads"
-
-    @property
-    def blobs(self) -> Path:
-        """The verifier's own: `<hex>`, verified."""
-        return self.persist / "blobs"
-
-    @property
-    def layers(self) -> Path:
-        """The verifier's own: `<hex of the layer blob>/`, unpacked."""
-        return self.persist / "layers"
-
-    @property
-    def volumes(self) -> Path:
-        """The volumes service's own: `<uuid>#<generation>` (a file or a directory)."""
-        return self.persist / "volumes"
+    def vaults(self) -> Path:
+        """The trust service's own: the vault, and those of before that were set aside."""
+        return self.persist / "vault"
 
     @property
     def newlog(self) -> Path:
         """The logs service's own: `collect/`, `devUpload/`, `appUpload/`, `keepSent/`."""
         return self.persist / "newlog"
 
+    # -- in the vault: there once it is open --
+    @property
+    def vault(self) -> Path:
+        return self.vaults / "data"
+
+    @property
+    def downloads(self) -> Path:
+        """The downloader's own; the verifier reads it. `<hex>` whole, `<hex>.part` under way."""
+        return self.vault / "downloads"
+
+    @property
+    def blobs(self) -> Path:
+        """The verifier's own: `<hex>`, verified."""
+        return self.vault / "blobs"
+
+    @property
+    def layers(self) -> Path:
+        """The verifier's own: `<hex of the layer blob>/`, unpacked."""
+        return self.vault / "layers"
+
+    @property
+    def volumes(self) -> Path:
+        """The volumes service's own: `<uuid>#<generation>` (a file or a directory)."""
+        return self.vault / "volumes"
+
+    @property
+    def console_logs(self) -> Path:
+        """`<app id>.log`: an app's console, in conmon's k8s-file format."""
+        return self.vault / "consoles"
+
     # -- run --
+    @property
+    def measured(self) -> Path:
+        """What was measured since the boot loader: lines `register sha256 text`; root's."""
+        return self.run.parent / "measured"
+
+    @property
+    def firmware_log(self) -> Path:
+        """What the firmware and the boot loader measured, in the TCG's form; root's."""
+        return self.run.parent / "firmware-log"
+
     @property
     def sockets(self) -> Path:
         return self.run / "sockets"
@@ -132,8 +172,3 @@ class Paths:
     def service_logs(self) -> Path:
         """`<service>.log`: what a service writes to stderr, one JSON object a line."""
         return self.run / "logs"
-
-    @property
-    def console_logs(self) -> Path:
-        """`<app id>.log`: an app's console, in conmon's k8s-file format."""
-        return self.persist / "consoles"

@@ -6,6 +6,7 @@ The kernel holds every service to its row (`host.confine`).
 
 from __future__ import annotations
 
+import enum
 import importlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,17 @@ from edgevirt.node.service import Service
 from edgevirt.runtime.graph import Entry, Format, graph
 
 _MEBI: Final = 1 << 20
+
+
+class WithVault(enum.Enum):
+    """What a service has to do with the vault."""
+
+    NOTHING = "nothing"
+    """Starts at once: with a closed vault the node is still reachable, and says why."""
+    WAITS = "waits"
+    """Starts when the vault is open."""
+    STARTS_ANEW = "starts anew"
+    """Starts at once, and once more when the vault is open: then it may see into it."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +43,7 @@ class Row:
     memory        bound of its control group, in bytes.
     reads, writes names of Paths that it may reach; None: whatever its user may.
     umask         077, or 027 where a group of its files' readers is meant.
+    vault         what it has to do with the vault.
     """
 
     name: str
@@ -45,6 +58,7 @@ class Row:
     reads: tuple[str, ...] | None = ()
     writes: tuple[str, ...] | None = ()
     umask: int = 0o077
+    vault: WithVault = WithVault.NOTHING
 
 
 _MACHINE_WIDE: Final = frozenset(
@@ -72,8 +86,8 @@ ROWS: Final = (
     ),
     Row(
         "trust", "edgevirt.node.trust", 64102,
-        reads=("config",),
-        writes=("keys",),
+        reads=("config", "measured", "firmware_log"),
+        writes=("keys", "vaults", "tpm"),
     ),
     Row(
         "downloader", "edgevirt.node.downloader", 64103,
@@ -81,6 +95,7 @@ ROWS: Final = (
         memory=256 * _MEBI,
         writes=("downloads",),
         umask=0o027,
+        vault=WithVault.WAITS,
     ),
     Row(
         "verifier", "edgevirt.node.verifier", 64104,
@@ -89,6 +104,7 @@ ROWS: Final = (
         memory=256 * _MEBI,
         writes=("downloads", "blobs", "layers"),
         umask=0o027,
+        vault=WithVault.WAITS,
     ),
     Row(
         "volumes", "edgevirt.node.volumes", 64105,
@@ -99,6 +115,7 @@ ROWS: Final = (
         reads=("blobs", "layers"),
         writes=("volumes",),
         umask=0o027,
+        vault=WithVault.WAITS,
     ),
     Row("apps", "edgevirt.node.apps", 64106),
     Row(
@@ -118,6 +135,7 @@ ROWS: Final = (
         reads=("console_logs",),
         writes=("newlog", "service_logs"),  # what was read is freed
         umask=0o027,
+        vault=WithVault.STARTS_ANEW,
     ),
     Row("supervisor", "edgevirt.node.supervisor", 64109),
     Row(
@@ -139,6 +157,7 @@ ROWS: Final = (
         reads=None,
         writes=None,
         umask=0o022,
+        vault=WithVault.WAITS,
     ),
 )  # fmt: skip
 """`supervisor` is the small process that speaks for the supervisor in the store."""

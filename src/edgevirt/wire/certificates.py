@@ -89,6 +89,13 @@ def make_exchange(
     return _sign(_builder(name, key, validity), issuer, _leaf(_usage(key_agreement=True)))
 
 
+def make_quote(
+    name: str, key: ec.EllipticCurvePublicKey, issuer: Issuer, validity: Validity
+) -> x509.Certificate:
+    """Of the key that signs a TPM's quotes, under the device key."""
+    return _sign(_builder(name, key, validity), issuer, _leaf(_usage(digital_signature=True)))
+
+
 def make_onboarding(
     name: str, key: ec.EllipticCurvePrivateKey, validity: Validity
 ) -> x509.Certificate:

@@ -10,19 +10,22 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from edgevirt.host.tpm import commands
 from edgevirt.host.tpm.failures import TpmError
-from edgevirt.host.tpm.module import open_tpm
+from edgevirt.host.tpm.line import Line
+from edgevirt.host.tpm.structures import DIGEST_SIZE, SHA256
 
 DEVICE: Final = Path("/dev/tpmrm0")
 CONFIG_REGISTER: Final = 14
-_KERNEL: Final = Path("/sys/kernel/security")
-_FIRMWARE_LOG: Final = _KERNEL / "tpm0" / "binary_bios_measurements"
-_KERNEL_LOG: Final = _KERNEL / "ima" / "binary_runtime_measurements"
+KERNEL: Final = Path("/sys/kernel/security")
+"""Where securityfs is mounted."""
+_FIRMWARE_LOG: Final = "tpm0/binary_bios_measurements"
+_KERNEL_LOG: Final = "ima/binary_runtime_measurements"
 _LOG_MAX: Final = 4 << 20
 
 _UNMEASURED: Final = frozenset(
@@ -58,58 +61,56 @@ def read_measured(text: str) -> list[Measured]:
             measured = Measured(int(register), bytes.fromhex(digest), what)
         except ValueError:
             continue
-        if len(measured.digest) == hashlib.sha256().digest_size:
+        if len(measured.digest) == DIGEST_SIZE:
             found.append(measured)
     return found
 
 
-def config_measurements(directory: Path) -> list[Measured]:
-    """Of everything that CONFIG holds, in one order; a digest is that of its own text."""
-    present = {
-        path.relative_to(directory).as_posix(): path
-        for path in directory.rglob("*")
-        if path.is_file()
-    }
+def config_measurements(files: Mapping[str, bytes]) -> list[Measured]:
+    """`files`: all that CONFIG holds, by name. In one order; a digest is that of its own text."""
     lines = []
-    for name in sorted({*present, *_UNMEASURED, *_TELLING}):
-        path = present.get(name)
-        if path is None:
+    for name in sorted({*files, *_UNMEASURED, *_TELLING}):
+        content = files.get(name)
+        if content is None:
             text = f"CONFIG/{name} is absent"
         elif name in _UNMEASURED:
             text = f"CONFIG/{name} is present"
         else:
-            text = f"CONFIG/{name} sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+            text = f"CONFIG/{name} sha256:{hashlib.sha256(content).hexdigest()}"
         lines.append(Measured(CONFIG_REGISTER, hashlib.sha256(text.encode()).digest(), text))
     return lines
 
 
 def measure_config(
-    directory: Path,
+    files: Mapping[str, bytes],
     log: Path,
     firmware_log: Path,
     device: Path = DEVICE,
-    kernel_log: Path = _KERNEL_LOG,
+    kernel: Path = KERNEL,
 ) -> str:
     """For process 1, once, before any service runs. Returns what it did, in words.
 
-    Appends to `log`, and copies to `firmware_log` what only root can read. Without a TPM it does
-    nothing. Raises TpmError or OSError: the node goes on, and its quotes will not be believed.
+    `files`: what CONFIG holds, as the services will get it. Appends to `log`, and copies to
+    `firmware_log` what only root can read. Without a TPM it does nothing. Raises TpmError or
+    OSError: the node goes on, and its quotes will not be believed.
     """
-    tpm = open_tpm(device)
-    if tpm is None:
+    if not device.exists():
         return "no TPM 2.0: nothing is measured"
+    measured = config_measurements(files)
+    line = Line(device)
     try:
-        measured = config_measurements(directory)
+        if not commands.read_banks_answer(line.run(commands.get_banks())).get(SHA256):
+            return "the TPM has no registers of SHA-256: nothing is measured"
         with log.open("a") as lines:
             os.fchmod(lines.fileno(), 0o444)
-            for entry in kernel_measurements(_read(kernel_log)):
+            for entry in kernel_measurements(_read(kernel / _KERNEL_LOG)):
                 lines.write(entry.to_line())
             for entry in measured:
-                tpm.extend(entry.register, entry.digest)
+                line.run(commands.extend(entry.register, entry.digest))
                 lines.write(entry.to_line())
     finally:
-        tpm.close()
-    firmware_log.write_bytes(_read(_FIRMWARE_LOG))
+        line.close()
+    firmware_log.write_bytes(_read(kernel / _FIRMWARE_LOG))
     firmware_log.chmod(0o444)
     return f"measured CONFIG into register {CONFIG_REGISTER}: {len(measured)} entries"
 

@@ -18,12 +18,13 @@ _ROOT: Final = ""
 
 @dataclass(frozen=True)
 class Place:
-    """`path`: a name of Paths. `owner`, `group`: services; empty: root."""
+    """`path`: a name of Paths. `owner`, `group`: services; empty: root. `vault`: it is in there."""
 
     path: str
     owner: str = _ROOT
     group: str = _ROOT
     mode: int = 0o711
+    vault: bool = False
 
 
 PLACES: Final = (
@@ -31,14 +32,16 @@ PLACES: Final = (
     Place("kinds"),
     Place("checkpoint", "agent", "agent", 0o700),
     Place("keys", "trust", "trust", 0o700),
+    Place("vaults", "trust", "trust"),
+    Place("vault", "trust", "trust", vault=True),
     # the group is inherited by what is made in a directory with the setgid bit
-    Place("downloads", "downloader", "downloader", 0o2770),
-    Place("blobs", "verifier", "verifier", 0o2750),
+    Place("downloads", "downloader", "downloader", 0o2770, vault=True),
+    Place("blobs", "verifier", "verifier", 0o2750, vault=True),
     # setuid programs of images lie below: nobody else may pass
-    Place("layers", "verifier", "verifier", 0o700),
-    Place("volumes", "volumes", "volumes", 0o700),
+    Place("layers", "verifier", "verifier", 0o700, vault=True),
+    Place("volumes", "volumes", "volumes", 0o700, vault=True),
+    Place("console_logs", _ROOT, "logs", 0o750, vault=True),
     Place("newlog", "logs", "logs", 0o750),
-    Place("console_logs", _ROOT, "logs", 0o750),
     Place("run"),
     # each service makes its sockets here; nobody removes another's, nobody lists them
     Place("sockets", mode=0o1733),
@@ -53,13 +56,27 @@ PLACES: Final = (
 
 def prepare(paths: Paths, services: Iterable[Service]) -> None:
     """Makes them, or puts right what they have become. Idempotent; only root can."""
-    for place in PLACES:
-        _make(getattr(paths, place.path), _uid(place.owner), _uid(place.group), place.mode)
+    _make_places(paths, vault=False)
+    if paths.tpm.exists():
+        uid = _uid("trust")
+        os.chown(paths.tpm, uid, uid)
+        paths.tpm.chmod(0o600)
     for service in services:
         for kind in service.owns:
             if kind.persistent:
                 uid = _uid(service.name)
                 _make(paths.kinds / kind.name, uid, uid, 0o700)
+
+
+def prepare_vault(paths: Paths) -> None:
+    """As `prepare`, for what lies in the vault, once it is open."""
+    _make_places(paths, vault=True)
+
+
+def _make_places(paths: Paths, *, vault: bool) -> None:
+    for place in PLACES:
+        if place.vault is vault:
+            _make(getattr(paths, place.path), _uid(place.owner), _uid(place.group), place.mode)
 
 
 def _uid(service: str) -> int:

@@ -66,6 +66,10 @@ class Kept:
     """Ends in a row, each after less than `steady` seconds."""
     start_at: float = 0.0
     asked: float | None = None
+    held: bool = False
+    """Not to be started yet."""
+    renewing: bool = False
+    """Asked to end only to be started again."""
     killed: str = ""
     """Why we killed it, until it is gone."""
     last_exit: str = ""
@@ -77,14 +81,34 @@ class Keeping:
     services: dict[str, Kept] = field(default_factory=dict)
     stopping: bool = False
 
-    def keep(self, names: Iterable[str], now: float) -> None:
+    def keep(self, names: Iterable[str], now: float, held: Iterable[str] = ()) -> None:
+        """`held`: those that are not started before `release`."""
+        waiting = frozenset(held)
         for name in names:
-            self.services[name] = Kept(name, start_at=now)
+            self.services[name] = Kept(name, start_at=now, held=name in waiting)
+
+    def release(self, name: str, now: float) -> None:
+        kept = self.services[name]
+        if kept.held:
+            self.services[name] = replace(kept, held=False, start_at=now)
+
+    def renew(self, name: str) -> None:
+        """To be ended and started again, and that is no failure."""
+        kept = self.services[name]
+        if kept.pid:
+            self.services[name] = replace(kept, renewing=True)
 
     def started(self, name: str, pid: int, now: float) -> None:
         kept = self.services[name]
         self.services[name] = replace(
-            kept, pid=pid, since=now, beat=now, starts=kept.starts + 1, asked=None, killed=""
+            kept,
+            pid=pid,
+            since=now,
+            beat=now,
+            starts=kept.starts + 1,
+            asked=None,
+            renewing=False,
+            killed="",
         )
 
     def beat(self, name: str, now: float) -> None:
@@ -93,6 +117,11 @@ class Keeping:
     def exited(self, name: str, how: str, now: float) -> None:
         """`how`: in words, unless we killed it and know better."""
         kept = self.services[name]
+        if kept.renewing:
+            self.services[name] = replace(
+                kept, pid=0, start_at=now, asked=None, renewing=False, killed=""
+            )
+            return
         lasted = now - kept.since
         failures = 1 if lasted >= self.limits.steady else kept.failures + 1
         pause = min(self.limits.cap, self.limits.first * 2.0 ** (failures - 1))
@@ -118,11 +147,11 @@ class Keeping:
         """What is due. Each is yielded once, and counts as done."""
         for kept in list(self.services.values()):
             if kept.pid == 0:
-                if not self.stopping and kept.start_at <= now:
+                if not (self.stopping or kept.held) and kept.start_at <= now:
                     yield Start(kept.name)
             elif kept.killed:
                 continue
-            elif self.stopping:
+            elif self.stopping or kept.renewing:
                 yield from self._end(kept, now)
             elif now >= kept.beat + self.limits.hang:
                 why = f"killed: hung, no heartbeat for {now - kept.beat:.0f} s"
@@ -137,10 +166,10 @@ class Keeping:
 
     def _due(self, kept: Kept) -> float | None:
         if kept.pid == 0:
-            return None if self.stopping else kept.start_at
+            return None if self.stopping or kept.held else kept.start_at
         if kept.killed:
             return None
-        if not self.stopping:
+        if not (self.stopping or kept.renewing):
             return kept.beat + self.limits.hang
         return 0.0 if kept.asked is None else kept.asked + self.limits.grace
 

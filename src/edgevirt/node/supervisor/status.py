@@ -1,8 +1,8 @@
 """The supervisor's voice: a small service of its own that speaks for it in the store.
 
 The supervisor forks, so it must never have an event loop or a thread. This process has both. It
-publishes what the supervisor tells it over their channel, and tells it what the agent wants of the
-whole node.
+publishes what the supervisor tells it over their channel, and tells it what others want of the
+whole node, and when its vault is open.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import msgspec
 from edgevirt.model import kinds
 from edgevirt.model.node import Operation, ServiceStatus
 from edgevirt.node.service import Context, Service
-from edgevirt.runtime import Gone, InStep
+from edgevirt.runtime import Gone, InStep, Put
 from edgevirt.runtime.store import release
 
 _LOG: Final = logging.getLogger("edgevirt.supervisor")
@@ -31,6 +31,13 @@ class Told(msgspec.Struct, frozen=True):
     status: ServiceStatus
 
 
+class Heard(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The voice → supervisor; one of them."""
+
+    operation: Operation | None = None
+    vault_open: bool = False
+
+
 def voice(channel: int) -> Service:
     """`channel`: a Unix socket that keeps messages apart, to the supervisor."""
 
@@ -40,9 +47,13 @@ def voice(channel: int) -> Service:
             async with asyncio.TaskGroup() as group:
                 group.create_task(_publish(context, line))
                 group.create_task(_pass_on_operations(context, line))
+                group.create_task(_pass_on_vault(context, line))
 
     return Service(
-        name="supervisor", reads=(kinds.AGENT_STATUS,), owns=(kinds.SERVICE_STATUS,), run=run
+        name="supervisor",
+        reads=(kinds.AGENT_STATUS, kinds.VAULT_STATUS),
+        owns=(kinds.SERVICE_STATUS,),
+        run=run,
     )
 
 
@@ -69,7 +80,16 @@ async def _pass_on_operations(context: Context, line: socket.socket) -> None:
         if operation is not None and operation != passed:
             passed = operation
             _LOG.warning("the node is to %s: %s", operation.what, operation.why)
-            await loop.sock_sendall(line, msgspec.json.encode(operation))
+            await loop.sock_sendall(line, msgspec.json.encode(Heard(operation=operation)))
+
+
+async def _pass_on_vault(context: Context, line: socket.socket) -> None:
+    """Once it is open, or known not to be encrypted; it is not closed again while the node runs."""
+    loop = asyncio.get_running_loop()
+    async for event in context.store.watch(kinds.VAULT_STATUS):
+        if isinstance(event, Put) and event.resource.value.usable:
+            await loop.sock_sendall(line, msgspec.json.encode(Heard(vault_open=True)))
+            return
 
 
 SERVICE: Final = voice(-1)

@@ -28,7 +28,7 @@ from edgevirt.model.machine import BootReason
 from edgevirt.model.node import Operation, ServiceStatus
 from edgevirt.node.paths import Paths
 from edgevirt.node.service import Service, Settings
-from edgevirt.node.services import ROWS, Row, load, owners, uid_names
+from edgevirt.node.services import ROWS, Row, WithVault, load, owners, uid_names
 from edgevirt.node.supervisor.boot import End, record_end, record_start
 from edgevirt.node.supervisor.child import (
     SPOKESMAN,
@@ -37,10 +37,10 @@ from edgevirt.node.supervisor.child import (
     confinement,
     service_group,
 )
-from edgevirt.node.supervisor.directories import prepare
+from edgevirt.node.supervisor.directories import prepare, prepare_vault
 from edgevirt.node.supervisor.keeping import Ask, Keeping, Limits, Start
 from edgevirt.node.supervisor.records import log_to_file
-from edgevirt.node.supervisor.status import MESSAGE_MAX, Told
+from edgevirt.node.supervisor.status import MESSAGE_MAX, Heard, Told
 from edgevirt.node.supervisor.warm import give_back_memory, warm_up
 
 _LOG: Final = logging.getLogger("edgevirt.supervisor")
@@ -87,11 +87,13 @@ class Supervisor:
         self._memory: dict[str, int] = {}
         self._since: dict[str, float] = {}
         self._measure_at = 0.0
+        self._vault_open = not _has_gate(work, rows)
 
     def run(self) -> int:
         """Until SIGTERM or an operation: an exit code of the node."""
         wake = self._listen_to_signals()
-        self._keeping.keep(self._rows, time.monotonic())
+        held = [name for name in self._rows if self._waits(name)]
+        self._keeping.keep(self._rows, time.monotonic(), held)
         while not self._keeping.ended:
             self._act()
             self._tell()
@@ -201,18 +203,43 @@ class Supervisor:
         elif message == b"\0":
             self._keeping.beat(child.name, time.monotonic())
         elif child.name == SPOKESMAN:
-            self._operate(message)
+            self._heed(message)
 
-    def _operate(self, message: bytes) -> None:
+    def _heed(self, message: bytes) -> None:
         try:
-            operation = msgspec.json.decode(message, type=Operation)
+            heard = msgspec.json.decode(message, type=Heard)
         except msgspec.MsgspecError as error:
-            _LOG.error("cannot read an operation: %s", error)
+            _LOG.error("cannot read what was heard: %s", error)
             return
+        if heard.vault_open:
+            self._open_gate()
+        if heard.operation is not None:
+            self._operate(heard.operation)
+
+    def _operate(self, operation: Operation) -> None:
         if operation.what == "reboot":
             self._end(BootReason.REBOOT_COMMAND, operation.why, REBOOT)
         else:
             self._end(BootReason.POWEROFF_COMMAND, operation.why, SHUTDOWN)
+
+    # -- the vault -------------------------------------------------------------------------------
+
+    def _waits(self, name: str) -> bool:
+        return not self._vault_open and self._rows[name].vault is WithVault.WAITS
+
+    def _open_gate(self) -> None:
+        """What lies in the vault can be used from now on."""
+        if self._vault_open:
+            return
+        _LOG.info("the vault is open: what waited for it starts")
+        prepare_vault(self._work.paths)
+        self._vault_open = True
+        now = time.monotonic()
+        for name, row in self._rows.items():
+            if row.vault is WithVault.WAITS:
+                self._keeping.release(name, now)
+            elif row.vault is WithVault.STARTS_ANEW:
+                self._keeping.renew(name)
 
     def _end(self, reason: BootReason, text: str, outcome: int) -> None:
         if self._keeping.stopping:
@@ -245,6 +272,7 @@ class Supervisor:
             since=self._since.get(name, 0.0),
             starts=kept.starts,
             last_exit=kept.last_exit,
+            waits="the vault is not open" if kept.held else "",
             memory_bytes=self._memory.get(name, 0),
         )
 
@@ -277,11 +305,19 @@ def supervise(
         filters={row.name: filter_of(row) for row in by_name.values()},
         beat=options.beat,
     )
+    if not _has_gate(work, by_name):
+        prepare_vault(paths)
     supervisor = Supervisor(work, by_name, services, options)
     permitted()
     warm_up(os.geteuid())
     gc.freeze()
     return supervisor.run()
+
+
+def _has_gate(work: Work, rows: Mapping[str, Row]) -> bool:
+    """Whether services wait for the vault: on a machine of its own, or with a TPM."""
+    closable = not work.settings.host_mode or work.paths.tpm.exists()
+    return closable and "trust" in rows
 
 
 def filter_of(row: Row) -> Filter:

@@ -1,12 +1,12 @@
 """The node's own keys, made once and kept by this service alone.
 
-Software keys: files of mode 0600 in a directory of mode 0700. A machine with a TPM will keep the
-device key there instead; whoever asks for a signature notices no difference.
+Three places, in this order: a software key that the node was given or once made (CONFIG, or files
+of mode 0600 here) stays its identity for good; else the machine's TPM holds the keys; a machine
+without one gets software keys. Whoever asks for a signature notices no difference.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,12 +16,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from edgevirt.wire import certificates
+from edgevirt.node.trust import files
+from edgevirt.wire import certificates, cipher
 
 LIFETIME = timedelta(days=365 * 20)
 """The device certificate is an identity, not a lease: it must outlive the machine."""
 BEFORE = timedelta(days=365)
 """Certificates begin this much earlier: a machine without a clock starts years behind."""
+
+Agree = Callable[[ec.EllipticCurvePublicKey], cipher.BlockKey]
+"""The key that the node's exchange key shares with another one. A TPM takes a moment."""
 
 
 class KeysError(Exception):
@@ -30,36 +34,74 @@ class KeysError(Exception):
 
 @dataclass(frozen=True)
 class Keys:
+    """Certificates are PEM. `quote_cert`: empty unless a TPM holds the keys."""
+
     device: ec.EllipticCurvePrivateKey
     device_cert: bytes
-    """PEM."""
-    ecdh: ec.EllipticCurvePrivateKey
+    agree: Agree
     ecdh_cert: bytes
-    """PEM."""
+    quote_cert: bytes = b""
+    endorsement_cert: bytes = b""
+    endorsement_public: bytes = b""
 
 
-def load_or_make(directory: Path, serial: str, now: float) -> Keys:
-    """The same keys at every start. Raises KeysError when what is there can't be read."""
-    directory.mkdir(parents=True, exist_ok=True)
-    directory.chmod(0o700)
-    begin = max(datetime.fromtimestamp(now, UTC), datetime(2026, 1, 1, tzinfo=UTC)) - BEFORE
-    validity = certificates.Validity(begin, begin + BEFORE + LIFETIME)
-    device = _key(directory / "device.key.pem")
-    device_cert = _cert(
-        directory / "device.cert.pem",
-        device,
-        lambda: certificates.make_device(f"edgevirt node {serial}"[:64], device, validity),
-    )
+def has_software_keys(directory: Path, given: Path) -> bool:
+    """`given`: a device key that came with CONFIG."""
+    return given.exists() or (directory / "device.key.pem").exists()
+
+
+def load_or_make(
+    directory: Path, serial: str, now: float, given: tuple[Path, Path] | None = None
+) -> Keys:
+    """Software keys, the same at every start. `given`: device key and certificate from CONFIG.
+
+    Raises KeysError when what is there can't be read.
+    """
+    prepare(directory)
+    validity = validity_from(now)
+    if given is not None and given[0].exists():
+        device, device_cert = read_key(given[0]), given[1].read_bytes()
+        require_same(device_cert, device.public_key(), given[1].name)
+    elif (directory / "device.cert.pem").exists() and not (directory / "device.key.pem").exists():
+        raise KeysError(
+            "cannot use the device key: it is in a TPM, and the machine shows none; "
+            "see to it in the firmware's setup"
+        )
+    else:
+        device = _key(directory / "device.key.pem")
+        device_cert = certificate(
+            directory / "device.cert.pem",
+            device.public_key(),
+            lambda: certificates.make_device(device_name(serial), device, validity),
+        )
     issuer = certificates.Issuer(certificates.load_pem(device_cert), device)
     ecdh = _key(directory / "ecdh.key.pem")
-    ecdh_cert = _cert(
+    ecdh_cert = certificate(
         directory / "ecdh.cert.pem",
-        ecdh,
+        ecdh.public_key(),
         lambda: certificates.make_exchange(
-            f"edgevirt exchange {serial}"[:64], ecdh.public_key(), issuer, validity
+            exchange_name(serial), ecdh.public_key(), issuer, validity
         ),
     )
-    return Keys(device, device_cert, ecdh, ecdh_cert)
+    return Keys(device, device_cert, lambda peer: cipher.shared_key(ecdh, peer), ecdh_cert)
+
+
+def prepare(directory: Path) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    directory.chmod(0o700)
+
+
+def validity_from(now: float) -> certificates.Validity:
+    begin = max(datetime.fromtimestamp(now, UTC), datetime(2026, 1, 1, tzinfo=UTC)) - BEFORE
+    return certificates.Validity(begin, begin + BEFORE + LIFETIME)
+
+
+def device_name(serial: str) -> str:
+    return f"edgevirt node {serial}"[:64]
+
+
+def exchange_name(serial: str) -> str:
+    return f"edgevirt exchange {serial}"[:64]
 
 
 def read_key(path: Path) -> ec.EllipticCurvePrivateKey:
@@ -72,6 +114,22 @@ def read_key(path: Path) -> ec.EllipticCurvePrivateKey:
     return key
 
 
+def require_same(pem: bytes, key: ec.EllipticCurvePublicKey, name: str) -> None:
+    if certificates.load_pem(pem).public_key() != key:
+        raise KeysError(f"cannot use {name}: it belongs to another key")
+
+
+def certificate(
+    path: Path, key: ec.EllipticCurvePublicKey, make: Callable[[], x509.Certificate]
+) -> bytes:
+    """PEM of the one that is there, or of a new one."""
+    if not path.exists():
+        files.write(path, certificates.to_pem(make()))
+    pem = path.read_bytes()
+    require_same(pem, key, path.name)
+    return pem
+
+
 def _key(path: Path) -> ec.EllipticCurvePrivateKey:
     if path.exists():
         return read_key(path)
@@ -81,32 +139,5 @@ def _key(path: Path) -> ec.EllipticCurvePrivateKey:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    _write(path, pem)
+    files.write(path, pem)
     return key
-
-
-def _cert(
-    path: Path, key: ec.EllipticCurvePrivateKey, make: Callable[[], x509.Certificate]
-) -> bytes:
-    if not path.exists():
-        _write(path, certificates.to_pem(make()))
-    pem = path.read_bytes()
-    if certificates.load_pem(pem).public_key() != key.public_key():
-        raise KeysError(f"cannot use {path.name}: it belongs to another key")
-    return pem
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Whole or not at all, on disk before it returns."""
-    part = path.with_suffix(".part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.rename(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

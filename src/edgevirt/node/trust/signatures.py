@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from edgevirt.host.tpm.failures import TpmError
 from edgevirt.model import kinds
-from edgevirt.model.node import Signature, SigningKey
-from edgevirt.runtime import Again, Inputs, Kind, Output
+from edgevirt.model.node import Signature, SigningKey, SignRequest
+from edgevirt.node.trust.worker import Worker
+from edgevirt.runtime import Inputs, Kind, Report
 from edgevirt.wire import signatures
 
 DIGEST_SIZE = 32
@@ -19,19 +22,35 @@ class Signatures:
     """A signature, once given, stays as it is until its request is gone."""
 
     name = "signatures"
-    reads: tuple[Kind[Any], ...] = (kinds.SIGN_REQUEST,)
-    owns: tuple[Kind[Any], ...] = (kinds.SIGNATURE,)
+    spec: Kind[Any] = kinds.SIGN_REQUEST
+    status: Kind[Any] = kinds.SIGNATURE
+    reads: tuple[Kind[Any], ...] = ()
+    recheck: float | None = None
 
-    def __init__(self, keys: Mapping[SigningKey, ec.EllipticCurvePrivateKey]) -> None:
+    def __init__(
+        self, keys: Mapping[SigningKey, ec.EllipticCurvePrivateKey], worker: Worker
+    ) -> None:
         self._keys = keys
+        self._worker = worker
 
-    def plan(self, inputs: Inputs) -> Iterable[Output | Again]:
-        for key, request in inputs.all(kinds.SIGN_REQUEST).items():
-            given = inputs.get(kinds.SIGNATURE, key)
-            if given is None:
-                private = self._keys.get(request.key)
-                if private is None or len(request.digest) != DIGEST_SIZE:
-                    given = Signature(rs=b"")
-                else:
-                    given = Signature(rs=signatures.sign_digest(private, request.digest))
-            yield Output(kinds.SIGNATURE, key, given)
+    async def reconcile(
+        self, key: str, spec: SignRequest | None, inputs: Inputs, report: Report[Any]
+    ) -> Signature | None:
+        if spec is None:
+            return None
+        given = inputs.get(kinds.SIGNATURE, key)
+        if given is not None:
+            return given
+        private = self._keys.get(spec.key)
+        if private is None:
+            return Signature(rs=b"", why=f"there is no {spec.key.value} key")
+        if len(spec.digest) != DIGEST_SIZE:
+            return Signature(rs=b"", why="this is no digest")
+        try:
+            rs = await self._worker.run(partial(signatures.sign_digest, private, spec.digest))
+        except TpmError as error:
+            return Signature(rs=b"", why=str(error))
+        return Signature(rs=rs)
+
+    async def existing(self) -> Iterable[str]:
+        return ()

@@ -85,3 +85,59 @@ def test_what_ends_while_stopping_is_not_started_again() -> None:
     keeping.stop()
     keeping.exited("agent", "exit code 0", 1.0)
     assert list(keeping.actions(1000.0)) == []
+
+
+def test_a_service_that_is_held_starts_when_it_is_released_and_not_before() -> None:
+    keeping = Keeping(LIMITS)
+    keeping.keep(["agent", "volumes"], 0.0, held=["volumes"])
+    assert list(keeping.actions(0.0)) == [Start("agent")]
+    keeping.started("agent", 10, 0.0)
+    assert list(keeping.actions(99.0)) == []
+    assert keeping.next() == 100.0  # the agent's heartbeat
+    keeping.release("volumes", 50.0)
+    assert keeping.next() == 50.0
+    assert list(keeping.actions(50.0)) == [Start("volumes")]
+    keeping.started("volumes", 11, 50.0)
+    keeping.release("volumes", 51.0)
+    assert list(keeping.actions(51.0)) == []
+
+
+def test_stopping_does_not_wait_for_a_service_that_is_held() -> None:
+    keeping = Keeping(LIMITS)
+    keeping.keep(["volumes"], 0.0, held=["volumes"])
+    keeping.stop()
+    assert keeping.ended
+    assert keeping.next() is None
+
+
+def test_a_service_that_is_renewed_ends_and_starts_and_has_not_failed() -> None:
+    keeping = running("logs")
+    keeping.renew("logs")
+    assert keeping.next() == 0.0
+    assert list(keeping.actions(7.0)) == [Ask("logs", 10)]
+    assert list(keeping.actions(8.0)) == []
+    keeping.exited("logs", "exit code 0", 8.5)
+    assert list(keeping.actions(8.5)) == [Start("logs")]
+    keeping.started("logs", 11, 8.5)
+    kept = keeping.services["logs"]
+    assert (kept.starts, kept.failures, kept.last_exit) == (2, 0, "")
+    assert list(keeping.actions(9.0)) == []
+
+
+def test_a_service_that_will_not_be_renewed_is_killed_and_starts_all_the_same() -> None:
+    keeping = running("logs")
+    keeping.renew("logs")
+    list(keeping.actions(7.0))
+    (kill,) = keeping.actions(12.0)
+    assert isinstance(kill, Kill)
+    keeping.exited("logs", "killed by SIGKILL", 12.1)
+    assert list(keeping.actions(12.1)) == [Start("logs")]
+
+
+def test_what_does_not_run_is_not_renewed() -> None:
+    keeping = running("logs")
+    keeping.exited("logs", "exit code 1", 5.0)
+    keeping.renew("logs")
+    assert list(keeping.actions(6.0)) == [Start("logs")]
+    keeping.started("logs", 12, 6.0)
+    assert list(keeping.actions(7.0)) == []

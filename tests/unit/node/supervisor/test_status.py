@@ -14,9 +14,10 @@ import pytest
 from edgevirt.model import kinds
 from edgevirt.model.ids import NodeId
 from edgevirt.model.node import AgentState, AgentStatus, Operation, ServiceStatus
+from edgevirt.model.trust import VaultState, VaultStatus
 from edgevirt.node.paths import Paths
 from edgevirt.node.service import Context, Settings
-from edgevirt.node.supervisor.status import MESSAGE_MAX, Told, voice
+from edgevirt.node.supervisor.status import MESSAGE_MAX, Heard, Told, voice
 from edgevirt.runtime import VirtualClock
 from edgevirt.runtime.memory import MemoryStore
 
@@ -65,11 +66,29 @@ async def test_an_operation_reaches_the_supervisor_once(
     await store.put(kinds.AGENT_STATUS, "node", agent(None))
     await store.put(kinds.AGENT_STATUS, "node", agent(REBOOT))
     message = await loop.sock_recv(ours, MESSAGE_MAX)
-    assert msgspec.json.decode(message, type=Operation) == REBOOT
+    assert msgspec.json.decode(message, type=Heard) == Heard(operation=REBOOT)
     shutdown = msgspec.structs.replace(REBOOT, what="shutdown")
     await store.put(
         kinds.AGENT_STATUS, "node", msgspec.structs.replace(agent(REBOOT), last_contact=9.0)
     )
     await store.put(kinds.AGENT_STATUS, "node", agent(shutdown))
     message = await loop.sock_recv(ours, MESSAGE_MAX)
-    assert msgspec.json.decode(message, type=Operation).what == "shutdown"
+    heard = msgspec.json.decode(message, type=Heard)
+    assert heard.operation is not None
+    assert heard.operation.what == "shutdown"
+
+
+@pytest.mark.parametrize("state", [VaultState.OPEN, VaultState.DISABLED])
+async def test_the_supervisor_hears_once_that_the_vault_can_be_used(
+    line: tuple[socket.socket, MemoryStore], state: VaultState
+) -> None:
+    ours, store = line
+    loop = asyncio.get_running_loop()
+    for present in (VaultState.OPENING, VaultState.CLOSED, VaultState.ERROR, state):
+        await store.put(kinds.VAULT_STATUS, "vault", VaultStatus(state=present, since=1.0))
+    message = await loop.sock_recv(ours, MESSAGE_MAX)
+    assert msgspec.json.decode(message, type=Heard) == Heard(vault_open=True)
+    await store.put(kinds.VAULT_STATUS, "vault", VaultStatus(state=state, since=2.0))
+    await store.put(kinds.AGENT_STATUS, "node", agent(REBOOT))
+    message = await loop.sock_recv(ours, MESSAGE_MAX)
+    assert msgspec.json.decode(message, type=Heard).operation == REBOOT

@@ -14,10 +14,18 @@ from edgevirt.model import kinds
 from edgevirt.model.app import AppInstance, Resources
 from edgevirt.model.content import CipherBlock, Datastore, DatastoreType
 from edgevirt.model.ids import AppId, DatastoreId
-from edgevirt.model.node import CipherContext, ControllerCertificates, SigningKey, SignRequest
+from edgevirt.model.node import (
+    CipherContext,
+    ControllerCertificates,
+    Signature,
+    SigningKey,
+    SignRequest,
+)
 from edgevirt.node.trust.keys import Keys, KeysError, load_or_make
 from edgevirt.node.trust.secrets import Secrets
 from edgevirt.node.trust.signatures import Signatures
+from edgevirt.node.trust.worker import Worker
+from edgevirt.runtime.access import View
 from edgevirt.runtime.engine import plan_once
 from edgevirt.wire import certificates, cipher, signatures
 from edgevirt.wire.convert.contents import cipher_block
@@ -55,6 +63,20 @@ def test_a_damaged_key_is_refused_and_never_replaced(tmp_path: Path, keys: Keys)
     assert path.read_bytes() == b"garbage"
 
 
+def test_a_node_whose_tpm_is_gone_does_not_become_another_one(tmp_path: Path, keys: Keys) -> None:
+    """Its certificate is there; its key is in the TPM."""
+    (tmp_path / "keys" / "device.key.pem").unlink()
+    with pytest.raises(KeysError, match="it is in a TPM, and the machine shows none"):
+        load_or_make(tmp_path / "keys", "serial-1", NOW)
+
+
+def test_a_key_that_came_with_config_is_the_nodes(tmp_path: Path, keys: Keys) -> None:
+    given = (tmp_path / "keys" / "device.key.pem", tmp_path / "keys" / "device.cert.pem")
+    found = load_or_make(tmp_path / "new disk", "serial-1", NOW, given)
+    assert found.device_cert == keys.device_cert
+    assert not (tmp_path / "new disk" / "device.key.pem").exists()
+
+
 def test_the_device_key_vouches_for_the_exchange_key(keys: Keys) -> None:
     issuer = certificates.load_pem(keys.device_cert)
     certificates.require_issued_by(certificates.load_pem(keys.ecdh_cert), issuer)
@@ -67,26 +89,44 @@ def test_certificates_are_valid_on_a_machine_whose_clock_never_ran(tmp_path: Pat
     assert certificate.not_valid_after_utc.timestamp() > NOW + 10 * 365 * 86_400
 
 
-def test_a_signature_verifies_and_stays_until_its_request_goes(keys: Keys) -> None:
-    planner = Signatures({SigningKey.DEVICE: keys.device})
-    digest = hashlib.sha256(b"payload").digest()
-    requests = {"1": SignRequest(key=SigningKey.DEVICE, digest=digest)}
-    first = plan_once(planner, {kinds.SIGN_REQUEST: requests}).all(kinds.SIGNATURE)
-    signatures.verify(keys.device.public_key(), first["1"].rs, b"payload")
-
-    second = plan_once(planner, {kinds.SIGN_REQUEST: requests, kinds.SIGNATURE: first})
-    assert second.all(kinds.SIGNATURE) == first
-    assert plan_once(planner, {kinds.SIGNATURE: first}).all(kinds.SIGNATURE) == {}
+def signed_by(keys: Keys) -> Signatures:
+    return Signatures({SigningKey.DEVICE: keys.device}, Worker())
 
 
-def test_a_request_that_cannot_be_signed_is_answered_empty(keys: Keys) -> None:
-    planner = Signatures({SigningKey.DEVICE: keys.device})
-    requests = {
-        "no key": SignRequest(key=SigningKey.ONBOARDING, digest=b"x" * 32),
-        "no digest": SignRequest(key=SigningKey.DEVICE, digest=b"short"),
-    }
-    answers = plan_once(planner, {kinds.SIGN_REQUEST: requests}).all(kinds.SIGNATURE)
-    assert {key: answer.rs for key, answer in answers.items()} == {"no key": b"", "no digest": b""}
+async def answer(
+    signer: Signatures, request: SignRequest | None, given: Signature | None = None
+) -> Signature | None:
+    present = {"1": given} if given else {}
+    inputs = View({kinds.SIGNATURE.name: present}, now=NOW, monotonic=0.0)
+    return await signer.reconcile("1", request, inputs, _no_report)
+
+
+async def _no_report(status: object) -> None:
+    raise AssertionError("a signature has no steps")
+
+
+async def test_a_signature_verifies_and_stays_until_its_request_goes(keys: Keys) -> None:
+    signer = signed_by(keys)
+    request = SignRequest(key=SigningKey.DEVICE, digest=hashlib.sha256(b"payload").digest())
+    first = await answer(signer, request)
+    assert first is not None
+    signatures.verify(keys.device.public_key(), first.rs, b"payload")
+    assert await answer(signer, request, first) is first
+    assert await answer(signer, None, first) is None
+
+
+@pytest.mark.parametrize(
+    ("key", "digest", "why"),
+    [
+        (SigningKey.ONBOARDING, b"x" * 32, "there is no onboarding key"),
+        (SigningKey.DEVICE, b"short", "this is no digest"),
+    ],
+)
+async def test_a_request_that_cannot_be_signed_is_answered_with_the_reason(
+    keys: Keys, key: SigningKey, digest: bytes, why: str
+) -> None:
+    given = await answer(signed_by(keys), SignRequest(key=key, digest=digest))
+    assert given == Signature(rs=b"", why=why)
 
 
 class Controller:
@@ -130,7 +170,7 @@ def test_credentials_and_user_data_come_out_as_they_went_in(keys: Keys) -> None:
         cipher=controller.seal(protectedUserData="S0VZPXZhbHVl"),
     )
     plan = plan_once(
-        Secrets(keys.ecdh, keys.ecdh_cert),
+        Secrets(keys.agree, keys.ecdh_cert),
         {
             kinds.DATASTORE: {
                 STORE: _datastore(controller.seal(dsAPIKey="factory", dsPassword="geheim"))
@@ -151,7 +191,7 @@ def test_credentials_and_user_data_come_out_as_they_went_in(keys: Keys) -> None:
 def test_what_cannot_be_decrypted_says_why(keys: Keys) -> None:
     controller = Controller(keys)
     block = controller.seal(dsAPIKey="factory")
-    planner = Secrets(keys.ecdh, keys.ecdh_cert)
+    planner = Secrets(keys.agree, keys.ecdh_cert)
     stores = {STORE: _datastore(block)}
 
     def why(context: CipherContext | None, known: bool = True) -> str:
