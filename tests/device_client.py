@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import ssl
 import time
 import uuid
@@ -21,6 +22,7 @@ from edgevirt.wire import certificates, controller_certs, envelope, logs
 from edgevirt.wire.certificates import Issuer, Validity
 from edgevirt.wire.controller_certs import ControllerCerts
 from edgevirt.wire.messages import attest, certs, config, identity, info, metrics, register
+from tests.measured import SoftwareTpm
 
 BASE = "/api/v2/edgedevice"
 PROTO = {"Content-Type": "application/x-proto-binary"}
@@ -52,10 +54,16 @@ class Onboarding:
 
 
 class Device:
-    """One machine."""
+    """One machine; with a security module where it is given one."""
 
-    def __init__(self, serial: str, key: ec.EllipticCurvePrivateKey | None = None) -> None:
+    def __init__(
+        self,
+        serial: str,
+        key: ec.EllipticCurvePrivateKey | None = None,
+        tpm: SoftwareTpm | None = None,
+    ) -> None:
         self.serial = serial
+        self.tpm = tpm
         self.key = key or new_key()
         self.certificate = certificates.make_device(f"device {serial}", self.key, _validity())
         self.pem = certificates.to_pem(self.certificate)
@@ -74,7 +82,22 @@ class Device:
         return message.SerializeToString()
 
     def certs(self) -> list[certs.ZCert]:
-        return [certificates.describe(self.exchange_pem, certs.CERT_TYPE_DEVICE_ECDH_EXCHANGE)]
+        sent = [certificates.describe(self.exchange_pem, certs.CERT_TYPE_DEVICE_ECDH_EXCHANGE)]
+        if self.tpm is not None:
+            role = certs.CERT_TYPE_DEVICE_RESTRICTED_SIGNING
+            sent.append(certificates.describe(self.quote_pem, role))
+        return sent
+
+    @functools.cached_property
+    def quote_pem(self) -> bytes:
+        """Of the key that signs quotes; issued by the machine itself, as the others are."""
+        assert self.tpm is not None
+        issuer = Issuer(self.certificate, self.key)
+        made = certificates.make_exchange("quote", self.tpm.key.public_key(), issuer, _validity())
+        return certificates.to_pem(made)
+
+    def quote(self, nonce: bytes) -> attest.ZAttestQuote:
+        return self.tpm.quote(nonce) if self.tpm is not None else attest.ZAttestQuote()
 
 
 def device_info(at: float, hostname: str = "node") -> info.ZInfoMsg:
@@ -180,19 +203,27 @@ class DeviceClient:
         assert reply.status_code == 201, reply
         return attest.ZAttestResponse.FromString(await self.open(reply.content))
 
+    async def show(self, quote: attest.ZAttestQuote) -> attest.ZAttestQuoteResp:
+        judged = await self.ask(attest.ZAttestReq(reqType=attest.ATTEST_REQ_QUOTE, quote=quote))
+        self.token = judged.quoteResp.integrity_token
+        return judged.quoteResp
+
     async def attest(self) -> attest.ZAttestQuoteResp:
-        """All steps, as a machine without a security module goes them."""
+        """All steps. What is refused leaves the machine without a token."""
         taken = await self.ask(
             attest.ZAttestReq(reqType=attest.ATTEST_REQ_CERT, certs=self.device.certs())
         )
         assert taken.respType == attest.ATTEST_RESP_CERT
         given = await self.ask(attest.ZAttestReq(reqType=attest.ATTEST_REQ_NONCE))
         assert 12 <= len(given.nonce.nonce) <= 32
-        judged = await self.ask(
-            attest.ZAttestReq(reqType=attest.ATTEST_REQ_QUOTE, quote=attest.ZAttestQuote())
-        )
-        self.token = judged.quoteResp.integrity_token
-        return judged.quoteResp
+        return await self.show(self.device.quote(given.nonce.nonce))
+
+    async def escrow(self, key: bytes) -> int:
+        """The status of the reply; the node's vault key, as opaque bytes."""
+        request = attest.ZAttestReq(reqType=attest.Z_ATTEST_REQ_TYPE_STORE_KEYS)
+        request.storage_keys.integrity_token = self.token
+        request.storage_keys.keys.add(key_type=attest.ATTEST_VOLUME_KEY_TYPE_VSK, key=key)
+        return (await self.send("/id/{id}/attest", request.SerializeToString())).status_code
 
     async def poll(self) -> tuple[int, config.EdgeDevConfig | None]:
         """Status, and the config when there is a new one."""

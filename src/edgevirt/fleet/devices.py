@@ -1,6 +1,6 @@
 """What the fleet keeps of each machine besides its EdgeNode: who it is, and how it proves it.
 
-Internal kinds: no API shows them. Both are keyed by the node's UUID, which follows from the
+Internal kinds: no API shows them. All are keyed by the node's UUID, which follows from the
 machine's certificate, so that a machine that is enrolled again is the same node.
 """
 
@@ -23,7 +23,8 @@ class Device(msgspec.Struct, frozen=True, array_like=True):
     `node`: UUID, 16 bytes. `cert_hash`: SHA-256 of the certificate's DER. `key`: x‖y on P-256.
     `edge_node`: key of the EdgeNode in the store, `uid` its UID. `attested`: how often the machine
     proved itself; the integrity token follows from it. `exchange_hash`: short hash by which the
-    machine named its key exchange certificate, empty while it sent none.
+    machine named its key exchange certificate, empty while it sent none. `barred`: it gets nothing
+    until it proves itself anew.
     """
 
     node: bytes
@@ -36,6 +37,7 @@ class Device(msgspec.Struct, frozen=True, array_like=True):
     onboarding_hash: bytes = b""
     attested: int = 0
     exchange_hash: bytes = b""
+    barred: bool = False
 
 
 class HeldCert(msgspec.Struct, frozen=True, array_like=True):
@@ -55,10 +57,28 @@ class HeldKey(msgspec.Struct, frozen=True, array_like=True):
 
 
 class DeviceTrust(msgspec.Struct, frozen=True, array_like=True):
-    """What a machine proves itself with."""
+    """What a machine proves itself with. `pins`: registers that were trusted on first use."""
 
     certs: tuple[HeldCert, ...] = ()
     escrow: tuple[HeldKey, ...] = ()
+    pins: tuple[tuple[int, bytes], ...] = ()
+
+
+class Evidence(msgspec.Struct, frozen=True, array_like=True):
+    """The last genuine quote of a machine, with all that came along; for judging it again, and for
+    people. As large as the request that it came in, at most twice.
+
+    `values`: the registers that were quoted. `log`: of its events, in gzip, as it sent it;
+    `accepted`: the log of the last time that it was accepted.
+    """
+
+    at: float
+    quote: bytes
+    signature: bytes
+    values: tuple[tuple[int, bytes], ...]
+    log: bytes = b""
+    firmware: str = ""
+    accepted: bytes = b""
 
 
 class SerialClaim(msgspec.Struct, frozen=True, array_like=True):
@@ -69,6 +89,7 @@ class SerialClaim(msgspec.Struct, frozen=True, array_like=True):
 
 DEVICE: Final = Kind("Device", Device, persistent=True)
 DEVICE_TRUST: Final = Kind("DeviceTrust", DeviceTrust, persistent=True)
+EVIDENCE: Final = Kind("Evidence", Evidence, persistent=True)
 SERIAL_CLAIM: Final = Kind("SerialClaim", SerialClaim, persistent=True)
 
 
@@ -78,7 +99,7 @@ def node_id(cert_hash: bytes) -> uuid.UUID:
 
 
 def device_key(node: bytes) -> str:
-    """Key of both kinds: the node's UUID as text."""
+    """Key of these kinds: the node's UUID as text."""
     return str(uuid.UUID(bytes=node))
 
 

@@ -21,6 +21,7 @@ from edgevirt.fleet.device.registry import Registry
 from edgevirt.fleet.devices import (
     DEVICE,
     DEVICE_TRUST,
+    EVIDENCE,
     SERIAL_CLAIM,
     Device,
     SerialClaim,
@@ -411,7 +412,7 @@ class Enrollment:
     async def _release(self, device: Device) -> None:
         """The machine is no node any more: what it sends is refused from now on."""
         self._registry.remove(device)
-        kept: tuple[Kind[Any], ...] = (DEVICE, DEVICE_TRUST, CONFIG_VERSION)
+        kept: tuple[Kind[Any], ...] = (DEVICE, DEVICE_TRUST, EVIDENCE, CONFIG_VERSION)
         for kind in kept:
             await self._store.delete(kind, device_key(device.node))
         serials = device.serial, device.soft_serial

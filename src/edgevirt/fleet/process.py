@@ -28,13 +28,16 @@ import uvloop
 from edgevirt.fleet import access
 from edgevirt.fleet.api import serving
 from edgevirt.fleet.api.app import create_app
+from edgevirt.fleet.bootstrap import Bootstrap
 from edgevirt.fleet.configs import Configs
 from edgevirt.fleet.device.attest import Attestation
+from edgevirt.fleet.device.audit import Audit
 from edgevirt.fleet.device.handler import Handler
 from edgevirt.fleet.device.http import HttpServer, Limits, make_tls_context
 from edgevirt.fleet.device.readback import Readback
 from edgevirt.fleet.device.registry import Registry
 from edgevirt.fleet.device.reports import Reports
+from edgevirt.fleet.device.trust import Trust
 from edgevirt.fleet.enrollment import Enrollment
 from edgevirt.fleet.events import Recorder
 from edgevirt.fleet.keys import KeyRing, Role
@@ -201,7 +204,10 @@ class Fleet:
         self.enrollment = Enrollment(
             self.store, self.registry, self.configs.dependencies, self.events, clock
         )
-        self.attestation = Attestation(self.store, self.registry, self.ring, self.events, clock)
+        self.trust = Trust(self.store, self.registry, self.events, clock)
+        self.attestation = Attestation(
+            self.store, self.registry, self.ring, self.trust, self.events, clock
+        )
         self.liveness = Liveness(self.store, self.registry, self.telemetry, self.statuses, clock)
         self.handler = Handler(
             self.registry,
@@ -236,6 +242,7 @@ class Fleet:
                     "registry": self.registry.follow(self.store),
                     "enrollment": self.enrollment.follow(),
                     "configs": self.configs.follow(),
+                    "trust": self.trust.follow(),
                     "nodes": self._feed_nodes(),
                     "statuses": self.statuses.follow(),
                     "taken": self.statuses.follow_taken(),
@@ -259,10 +266,14 @@ class Fleet:
         await self.liveness.keep()
 
     async def _serve_operators(self, started: Callable[[int], None]) -> None:
-        readback = Readback(self.store, self.telemetry, self.clock)
+        extra = (
+            *Readback(self.store, self.telemetry, self.clock).subresources(),
+            *Audit(self.store).subresources(),
+            *Bootstrap(self.ring, self.clock).subresources(),
+        )
         tokens = access.Tokens(self.settings.data / "tokens.json")
         doors = access.Doors(tokens, self.ring.keys.operators.certificate, self.clock)
-        app = create_app(self.store, doors, self.clock, self.sealer, extra=readback.subresources())
+        app = create_app(self.store, doors, self.clock, self.sealer, extra=extra)
         host, port = self.settings.operators
         tls = serving.Tls(self.ring.tls_file, self.ring.operators_file)
         await serving.serve(app, tls=tls, host=host, port=port, started=started)
@@ -273,6 +284,7 @@ class Fleet:
         async for event in self.store.watch(kinds.EDGE_NODE):
             self.configs.take("EdgeNode", event)
             self.liveness.take(event)
+            self.trust.take(event)
             await self.enrollment.take_node(event)
 
     async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:

@@ -1,8 +1,10 @@
 """Attestation: certificates, nonce, quote, escrow; in the end a token that config requests bring.
 
 A machine without a security module goes the same way with an empty quote, and is believed as far as
-its software key goes. One that has sent a quote certificate must quote from then on. A certificate
-that it sent once is not replaced by another one, unless it was declared mutable.
+its software key goes. One that has sent a quote certificate must quote from then on. All
+certificates of a machine are issued by its identity; one that it sent once is not replaced by
+another one, unless it was declared mutable. What a quote is worth, `trust` decides: keys in escrow
+go only to a machine whose quote was granted.
 """
 
 from __future__ import annotations
@@ -14,16 +16,19 @@ from http import HTTPStatus
 from typing import Final
 
 import msgspec
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from edgevirt.fleet.amend import amend
 from edgevirt.fleet.device import quote, replies
 from edgevirt.fleet.device.registry import Registry
 from edgevirt.fleet.device.replies import Response
+from edgevirt.fleet.device.trust import Trust
 from edgevirt.fleet.devices import (
     DEVICE,
     DEVICE_TRUST,
     DeviceTrust,
+    Evidence,
     HeldCert,
     HeldKey,
     device_key,
@@ -31,8 +36,6 @@ from edgevirt.fleet.devices import (
 from edgevirt.fleet.events import Recorder
 from edgevirt.fleet.keys import KeyRing
 from edgevirt.fleet.objects import kinds
-from edgevirt.fleet.objects.base import Condition, set_condition
-from edgevirt.fleet.objects.edgenode import EdgeNode
 from edgevirt.runtime import Clock, Store
 from edgevirt.wire import certificates
 from edgevirt.wire.certificates import CertificateError
@@ -42,6 +45,7 @@ from edgevirt.wire.messages import attest, certs
 
 _MAX_CERTS: Final = 16
 _MAX_ESCROW: Final = 16
+_MAX_VERSION: Final = 200
 _ROLES: Final[dict[int, str]] = {
     certs.CERT_TYPE_DEVICE_RESTRICTED_SIGNING: "quote",
     certs.CERT_TYPE_DEVICE_ENDORSEMENT_RSA: "endorsement",
@@ -53,9 +57,16 @@ class Attestation:
     """One per process. Nonces are in memory: after a restart machines ask for new ones."""
 
     def __init__(
-        self, store: Store, registry: Registry, ring: KeyRing, events: Recorder, clock: Clock
+        self,
+        store: Store,
+        registry: Registry,
+        ring: KeyRing,
+        trust: Trust,
+        events: Recorder,
+        clock: Clock,
     ) -> None:
         self._store = store
+        self._trust = trust
         self._registry = registry
         self._ring = ring
         self._events = events
@@ -78,8 +89,10 @@ class Attestation:
 
     async def _take_certs(self, row: int, sent: Iterable[certs.ZCert]) -> Response:
         try:
-            wanted = [_held(cert) for cert in sent]
-        except WireError:
+            identity = await self._identity_of(row)
+            wanted = [_held(cert, identity) for cert in sent]
+        except WireError as error:
+            await self._warn(row, "CertificateRefused", str(error))
             return replies.UNPROCESSABLE
         if not wanted or len(wanted) > _MAX_CERTS:
             return replies.UNPROCESSABLE
@@ -96,8 +109,7 @@ class Attestation:
                 held[cert.type] = cert
             if refused or (present is not None and tuple(held.values()) == present.certs):
                 return None
-            kept = tuple(held.values())
-            return DeviceTrust(kept, present.escrow if present else ())
+            return msgspec.structs.replace(present or DeviceTrust(), certs=tuple(held.values()))
 
         trust = await amend(self._store, DEVICE_TRUST, key, edit)
         if refused:
@@ -106,6 +118,13 @@ class Attestation:
         assert trust is not None
         await self._note_exchange(key, trust.value)
         return self._reply(attest.ZAttestResponse(respType=attest.ATTEST_RESP_CERT))
+
+    async def _identity_of(self, row: int) -> x509.Certificate:
+        """Its own certificate, by which it registered."""
+        node = await self._store.get(kinds.EDGE_NODE, self._registry.name(row))
+        if node is None:
+            raise LookupError(f"EdgeNode {self._registry.name(row)} is gone")
+        return certificates.load_pem(node.value.status.device_certificate.encode())
 
     async def _note_exchange(self, key: str, trust: DeviceTrust) -> None:
         exchange = _find(trust, certs.CERT_TYPE_DEVICE_ECDH_EXCHANGE)
@@ -140,64 +159,32 @@ class Attestation:
         trust = found.value if found is not None else DeviceTrust()
         held = _find(trust, certs.CERT_TYPE_DEVICE_RESTRICTED_SIGNING)
         if held is None and not sent.attestData:
-            return await self._believe(row, trust, "SoftwareKey", "it has no security module")
+            return await self._decide(row, None, ())
         if held is None:
             return self._quote_reply(attest.Z_ATTEST_RESPONSE_CODE_NO_CERT_FOUND)
         try:
-            _check(sent, held, nonce)
+            quoted = _check(sent, held, nonce)
         except quote.NonceError:
             return self._quote_reply(attest.Z_ATTEST_RESPONSE_CODE_NONCE_MISMATCH)
         except quote.QuoteError as error:
-            await self._doubt(row, str(error))
+            await self._trust.doubt(row, str(error))
             return self._quote_reply(attest.Z_ATTEST_RESPONSE_CODE_QUOTE_FAILED)
-        return await self._believe(row, trust, "Attested", "its security module proved its state")
+        evidence = _evidence(sent, quoted, self._clock.now())
+        return await self._decide(row, evidence, trust.escrow)
 
-    async def _believe(self, row: int, trust: DeviceTrust, level: str, why: str) -> Response:
-        if not await self._renew_token(row):
-            return replies.UNAVAILABLE  # it was just deleted; the next request is refused
-        await self._show(row, level, why)
+    async def _decide(
+        self, row: int, evidence: Evidence | None, escrow: Iterable[HeldKey]
+    ) -> Response:
+        """LookupError, for one that was just deleted, becomes «later»; then it is refused."""
+        verdict = await self._trust.judge(row, evidence)
+        if not verdict.granted:
+            return self._quote_reply(attest.Z_ATTEST_RESPONSE_CODE_QUOTE_FAILED)
         response = attest.ZAttestResponse(respType=attest.ATTEST_RESP_QUOTE_RESP)
         response.quoteResp.response = attest.Z_ATTEST_RESPONSE_CODE_SUCCESS
         response.quoteResp.integrity_token = self._registry.token(row)
-        for held in trust.escrow:
+        for held in escrow:
             response.quoteResp.keys.add().ParseFromString(held.key)
         return self._reply(response)
-
-    async def _doubt(self, row: int, why: str) -> None:
-        await self._renew_token(row)
-        await self._show(row, "Untrusted", why)
-        await self._warn(row, "AttestationFailed", why)
-
-    async def _renew_token(self, row: int) -> bool:
-        """The token before is worth nothing from then on. False: there is no such machine."""
-        device = await amend(
-            self._store,
-            DEVICE,
-            device_key(self._registry.node(row)),
-            lambda old: msgspec.structs.replace(old, attested=old.attested + 1) if old else None,
-        )
-        if device is not None:
-            self._registry.add(device.value)
-        return device is not None
-
-    async def _show(self, row: int, level: str, why: str) -> None:
-        now = self._clock.now()
-        believed = level != "Untrusted"
-        condition = Condition(
-            type="Attested",
-            status="True" if believed else "False",
-            reason=level,
-            message=why,
-        )
-
-        def edit(node: EdgeNode | None) -> EdgeNode | None:
-            if node is None:
-                return None
-            conditions = set_condition(node.status.conditions, condition, now)
-            status = msgspec.structs.replace(node.status, conditions=conditions, trust=level)
-            return msgspec.structs.replace(node, status=status)
-
-        await amend(self._store, kinds.EDGE_NODE, self._registry.name(row), edit)
 
     async def _warn(self, row: int, reason: str, message: str) -> None:
         node = await self._store.get(kinds.EDGE_NODE, self._registry.name(row))
@@ -216,15 +203,22 @@ class Attestation:
             return self._reply(response)
         if len(sent.keys) > _MAX_ESCROW:
             return replies.UNPROCESSABLE
+        if not await self._can_quote(row):
+            return replies.FORBIDDEN  # a key that could never be given back is not taken
         escrow = tuple(HeldKey(key.key_type, key.SerializeToString()) for key in sent.keys)
         await amend(
             self._store,
             DEVICE_TRUST,
             device_key(self._registry.node(row)),
-            lambda trust: DeviceTrust(trust.certs if trust else (), escrow),
+            lambda trust: msgspec.structs.replace(trust or DeviceTrust(), escrow=escrow),
         )
         response.storage_keys_resp.response = attest.ATTEST_STORAGE_KEYS_RESPONSE_CODE_SUCCESS
         return self._reply(response)
+
+    async def _can_quote(self, row: int) -> bool:
+        found = await self._store.get(DEVICE_TRUST, device_key(self._registry.node(row)))
+        role = certs.CERT_TYPE_DEVICE_RESTRICTED_SIGNING
+        return found is not None and _find(found.value, role) is not None
 
     # -- replies --
 
@@ -238,11 +232,14 @@ class Attestation:
         return Response(HTTPStatus.CREATED, sealed)
 
 
-def _held(cert: certs.ZCert) -> HeldCert:
-    """Raises WireError for a certificate that could never be used for what it is sent for."""
+def _held(cert: certs.ZCert, identity: x509.Certificate) -> HeldCert:
+    """Raises WireError for a certificate that could never be used for what it is sent for, or that
+    the machine's identity did not issue.
+    """
     if cert.type not in _ROLES:
         raise CertificateError(Reason.BAD_LIST, f"cannot take certificate: type {cert.type}")
     loaded = certificates.load_pem(cert.cert)
+    certificates.require_issued_by(loaded, identity)
     if cert.type != certs.CERT_TYPE_DEVICE_ENDORSEMENT_RSA:
         key = certificates.public_key_of(loaded)
         if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(
@@ -264,7 +261,8 @@ def _refusal(refused: list[HeldCert]) -> str:
     return f"the machine sent another certificate than before, for: {roles}"
 
 
-def _check(sent: attest.ZAttestQuote, held: HeldCert, nonce: bytes) -> None:
+def _check(sent: attest.ZAttestQuote, held: HeldCert, nonce: bytes) -> dict[int, bytes]:
+    """The registers that were quoted. Raises QuoteError."""
     if not nonce:
         raise quote.NonceError("cannot trust quote: no nonce was asked for")
     if not sent.attestData:
@@ -276,4 +274,21 @@ def _check(sent: attest.ZAttestQuote, held: HeldCert, nonce: bytes) -> None:
         for pcr in sent.pcr_values
         if pcr.hash_algo == attest.TPM_HASH_ALGO_SHA256
     }
-    quote.check(sent.attestData, sent.signature, values, key, nonce)
+    quoted = quote.check(sent.attestData, sent.signature, values, key, nonce)
+    return {number: values[number] for number in quoted.pcrs}
+
+
+def _evidence(sent: attest.ZAttestQuote, quoted: dict[int, bytes], now: float) -> Evidence:
+    firmware = (
+        version.version
+        for version in sent.versions
+        if version.version_type == attest.ATTEST_VERSION_TYPE_FIRMWARE
+    )
+    return Evidence(
+        at=now,
+        quote=sent.attestData,
+        signature=sent.signature,
+        values=tuple(sorted(quoted.items())),
+        log=sent.tpm_binary_event_log,
+        firmware=next(firmware, "")[:_MAX_VERSION],
+    )

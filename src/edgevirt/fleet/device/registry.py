@@ -90,7 +90,7 @@ class Registry:
         self._nodes[row] = device.node
         self._by_node[device.node] = row
         self._keys[row * _KEY : (row + 1) * _KEY] = device.key
-        self._attested[row] = device.attested
+        self._attested[row] = 0 if device.barred else device.attested
         self._names[row] = device.edge_node
         self._by_name[device.edge_node] = row
         return row
@@ -127,7 +127,8 @@ class Registry:
         return self._parsed.get(row) or self._parse(row)
 
     def token(self, row: int) -> bytes:
-        """What a config request must bring; empty before the machine ever attested."""
+        """What a config request must bring; empty before the machine has attested,
+        and while it is barred."""
         attested = self._attested[row]
         return self._make_token(self.node(row), attested) if attested else b""
 

@@ -1,0 +1,300 @@
+"""A node with a security module gets its config and its keys for what it proves, and nothing else.
+
+The module is one in software that signs as a real one does; the fleet is a process of its own.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from edgevirt.client import Object
+from edgevirt.wire.messages import attest, certs
+from tests.device_client import Device, DeviceClient, Onboarding, new_key
+from tests.fleet_process import FleetProcess, until
+from tests.measured import SoftwareTpm, boot
+
+pytestmark = pytest.mark.timeout(120)
+
+OWN = {13: b"root image 1", 14: b"config"}
+MEASURED = (4, 8, 9, 13)
+SUCCESS = attest.Z_ATTEST_RESPONSE_CODE_SUCCESS
+FAILED = attest.Z_ATTEST_RESPONSE_CODE_QUOTE_FAILED
+UNKNOWN_FIELD = b"\xba\x3e\x05later"
+"""A field that this version of the API does not have."""
+
+
+@pytest.fixture
+def tpm() -> SoftwareTpm:
+    return SoftwareTpm(boot(), OWN)
+
+
+@pytest.fixture
+def label() -> str:
+    """A label of the test's own node: one fleet serves all tests."""
+    return f"t-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+async def node(
+    fleet: FleetProcess, onboarding: Onboarding, tpm: SoftwareTpm, label: str
+) -> AsyncIterator[DeviceClient]:
+    serial = f"sn-{uuid.uuid4().hex[:12]}"
+    client = DeviceClient(fleet.nodes, fleet.root_file, Device(serial, tpm=tpm))
+    await client.come_online(onboarding)
+    change = {"metadata": {"labels": {"test": label}}}
+    kind = fleet.client.type_of("EdgeNode")
+    fleet.client.patch(kind, "default", serial, change, style="merge")
+    yield client
+    await client.close()
+
+
+@pytest.fixture
+def policies(fleet: FleetProcess) -> Iterator[list[str]]:
+    """Names of policies that end with the test."""
+    made: list[str] = []
+    yield made
+    for name in made:
+        fleet.delete("AttestationPolicy", name)
+
+
+def demand(
+    fleet: FleetProcess, policies: list[str], label: str, tpm: SoftwareTpm, **more: Any
+) -> None:
+    """A policy of this name for the node with this label: what `tpm` has now."""
+    spec = {
+        "nodeSelector": {"matchLabels": {"test": label}},
+        "accepted": [{"name": "os-1", "registers": tpm.hex(*MEASURED)}],
+        **more,
+    }
+    policies.append(label)
+    fleet.create("AttestationPolicy", label, spec)
+
+
+def status(fleet: FleetProcess, node: DeviceClient) -> Object:
+    return fleet.status("EdgeNode", node.device.serial)
+
+
+async def test_a_genuine_quote_is_shown_for_what_it_is(
+    fleet: FleetProcess, node: DeviceClient, tpm: SoftwareTpm
+) -> None:
+    shown = status(fleet, node)
+    assert shown["trust"] == "Attested"
+    proven = shown["attestation"]
+    assert proven["registers"]["13"] == tpm.registers[13].hex()
+    assert proven["log"].startswith("13 events; they explain the registers 0, 1, 2")
+    assert proven["firmware"] == "ACME-1.0"
+    condition = fleet.condition("EdgeNode", node.device.serial, "Attested")
+    assert "no AttestationPolicy" in condition["message"]
+
+
+async def test_what_was_quoted_can_be_read_for_an_audit(
+    fleet: FleetProcess, node: DeviceClient
+) -> None:
+    kind = fleet.client.type_of("EdgeNode")
+    path = fleet.client.object_path(kind, "default", node.device.serial, "attestation")
+    kept: Object = fleet.client.read(path)
+    assert "EFI variable SecureBoot" in {event["what"] for event in kept["events"]}
+    assert {"register", "digest", "what"} <= set(kept["events"][0])
+    assert kept["quote"]
+    assert kept["registers"]["0"]
+
+
+async def test_a_demand_that_the_node_meets_changes_nothing_for_it(
+    fleet: FleetProcess, node: DeviceClient, tpm: SoftwareTpm, label: str, policies: list[str]
+) -> None:
+    demand(fleet, policies, label, tpm)
+    until("it is judged", lambda: status(fleet, node)["attestation"].get("acceptedAs") == "os-1")
+    assert (await node.poll())[0] == 304
+    assert set(status(fleet, node)["attestation"]["pinned"]) == {"0", "1", "2", "3", "7", "14"}
+
+
+async def test_a_tampered_image_gets_no_config_and_no_key(
+    fleet: FleetProcess, node: DeviceClient, tpm: SoftwareTpm, label: str, policies: list[str]
+) -> None:
+    demand(fleet, policies, label, tpm)
+    await node.attest()
+    assert await node.escrow(b"vault key") == 201
+    assert [key.key for key in (await node.attest()).keys] == [b"vault key"]
+    tpm.reset(boot(), {**OWN, 13: b"tampered"})
+    node.token = b""
+    assert (await node.poll())[0] == 403
+    answer = await node.attest()
+    assert (answer.response, answer.integrity_token, len(answer.keys)) == (FAILED, b"", 0)
+    assert (await node.poll())[0] == 403
+    shown = status(fleet, node)
+    assert shown["trust"] == "Untrusted"
+    (difference,) = shown["attestation"]["differences"]
+    assert difference["register"] == 13
+    assert difference["expected"] != [difference["got"]]
+    condition = fleet.condition("EdgeNode", node.device.serial, "Attested")
+    assert "register 13 differs from the state os-1" in condition["message"]
+    tpm.reset(boot(), OWN)
+    assert [key.key for key in (await node.attest()).keys] == [b"vault key"]
+    assert (await node.poll())[0] in (200, 304)
+
+
+async def test_a_demand_that_the_node_does_not_meet_ends_its_token_at_once(
+    fleet: FleetProcess, node: DeviceClient, tpm: SoftwareTpm, label: str, policies: list[str]
+) -> None:
+    assert (await node.poll())[0] == 304
+    other = SoftwareTpm(boot("2"), OWN)
+    demand(fleet, policies, label, other)
+    until("it is untrusted", lambda: status(fleet, node)["trust"] == "Untrusted")
+    assert (await node.poll())[0] == 403
+    assert (await node.attest()).response == FAILED
+    learned = [
+        {"name": "os-2", "registers": other.hex(*MEASURED)},
+        {"name": "os-1", "registers": tpm.hex(*MEASURED)},
+    ]
+    fleet.patch("AttestationPolicy", label, {"accepted": learned})
+    # The policy is read by the fleet in a moment; a node tries again every 15 s.
+    for _ in range(50):
+        if (await node.attest()).response == SUCCESS:
+            break
+    assert status(fleet, node)["attestation"]["acceptedAs"] == "os-1"
+    assert (await node.poll())[0] in (200, 304)
+
+
+async def test_firmware_that_changed_is_let_in_by_whoever_accepts_it(
+    fleet: FleetProcess, node: DeviceClient, tpm: SoftwareTpm, label: str, policies: list[str]
+) -> None:
+    demand(fleet, policies, label, tpm)
+    assert (await node.attest()).response == SUCCESS
+    tpm.reset(boot(secure_boot=False), OWN)
+    assert (await node.attest()).response == FAILED
+    (difference,) = status(fleet, node)["attestation"]["differences"]
+    assert (difference["register"], "SecureBoot" in difference["why"]) == (7, True)
+    fleet.patch("EdgeNode", node.device.serial, {"trustedRegisters": {"7": [difference["got"]]}})
+    assert (await node.attest()).response == SUCCESS
+    fleet.patch("EdgeNode", node.device.serial, {"trustedRegisters": None})
+    assert (await node.attest()).response == SUCCESS
+
+
+async def test_a_report_changes_nothing_but_what_people_see(
+    fleet: FleetProcess, node: DeviceClient, label: str, policies: list[str]
+) -> None:
+    demand(fleet, policies, label, SoftwareTpm(boot("2"), OWN), mode="Report")
+    until("it is shown", lambda: status(fleet, node)["trust"] == "Untrusted")
+    assert (await node.poll())[0] in (200, 304)
+    assert (await node.attest()).response == SUCCESS
+
+
+async def test_a_node_without_a_security_module_is_refused_where_one_is_required(
+    fleet: FleetProcess, onboarding: Onboarding, tpm: SoftwareTpm, label: str, policies: list[str]
+) -> None:
+    serial = f"sn-{uuid.uuid4().hex[:12]}"
+    client = DeviceClient(fleet.nodes, fleet.root_file, Device(serial))
+    await client.come_online(onboarding)
+    assert fleet.status("EdgeNode", serial)["trust"] == "SoftwareKey"
+    kind, change = fleet.client.type_of("EdgeNode"), {"metadata": {"labels": {"test": label}}}
+    fleet.client.patch(kind, "default", serial, change, style="merge")
+    demand(fleet, policies, label, tpm, requireTPM=True)
+    until("it is untrusted", lambda: status(fleet, client)["trust"] == "Untrusted")
+    assert (await client.poll())[0] == 403
+    assert (await client.attest()).response == FAILED
+    await client.close()
+
+
+# -- quotes that prove nothing --
+
+
+async def nonce_of(node: DeviceClient) -> bytes:
+    request = attest.ZAttestReq(reqType=attest.ATTEST_REQ_NONCE)
+    return (await node.ask(request)).nonce.nonce
+
+
+async def test_an_old_quote_proves_nothing(node: DeviceClient, tpm: SoftwareTpm) -> None:
+    old = tpm.quote(await nonce_of(node))
+    assert (await node.show(old)).response == SUCCESS
+    await nonce_of(node)
+    answer = await node.show(old)
+    assert answer.response == attest.Z_ATTEST_RESPONSE_CODE_NONCE_MISMATCH
+    assert answer.integrity_token == b""
+
+
+async def test_somebody_else_s_quote_bars_the_node(
+    fleet: FleetProcess, node: DeviceClient, tpm: SoftwareTpm
+) -> None:
+    assert await node.escrow(b"vault key") == 201
+    thief = SoftwareTpm(boot(), OWN)
+    answer = await node.show(thief.quote(await nonce_of(node)))
+    assert (answer.response, len(answer.keys)) == (FAILED, 0)
+    assert (await node.poll())[0] == 403
+    assert status(fleet, node)["trust"] == "Untrusted"
+    assert (await node.attest()).response == SUCCESS
+
+
+async def test_changed_values_and_an_empty_quote_are_refused(
+    node: DeviceClient, tpm: SoftwareTpm
+) -> None:
+    changed = tpm.quote(await nonce_of(node))
+    changed.pcr_values[13].value = bytes(32)
+    assert (await node.show(changed)).response == FAILED
+    await nonce_of(node)
+    assert (await node.show(attest.ZAttestQuote())).response == FAILED
+
+
+async def test_a_log_that_cannot_be_read_is_told_and_harms_nothing(
+    fleet: FleetProcess, node: DeviceClient, tpm: SoftwareTpm
+) -> None:
+    for log in (b"", b"junk", bytes(50_000)):
+        assert (await node.show(tpm.quote(await nonce_of(node), log=log))).response == SUCCESS
+    assert "cannot read the event log" in status(fleet, node)["attestation"]["log"]
+
+
+async def test_a_certificate_that_its_identity_did_not_issue_is_refused(
+    node: DeviceClient, tpm: SoftwareTpm
+) -> None:
+    stranger = Device("stranger", new_key(), tpm)
+    request = attest.ZAttestReq(reqType=attest.ATTEST_REQ_CERT, certs=stranger.certs())
+    reply: httpx.Response = await node.send("/id/{id}/attest", request.SerializeToString())
+    assert reply.status_code == 422
+
+
+# -- keys --
+
+
+async def test_vault_keys_come_back_as_they_were_left(node: DeviceClient) -> None:
+    left = attest.AttestVolumeKey(key_type=attest.ATTEST_VOLUME_KEY_TYPE_VSK, key=bytes(range(256)))
+    left.MergeFromString(UNKNOWN_FIELD)
+    request = attest.ZAttestReq(reqType=attest.Z_ATTEST_REQ_TYPE_STORE_KEYS)
+    request.storage_keys.integrity_token = node.token
+    request.storage_keys.keys.append(left)
+    answer = await node.ask(request)
+    assert answer.storage_keys_resp.response == (attest.ATTEST_STORAGE_KEYS_RESPONSE_CODE_SUCCESS)
+    (back,) = (await node.attest()).keys
+    assert back.SerializeToString(deterministic=True) == left.SerializeToString(deterministic=True)
+
+
+async def test_a_node_that_cannot_quote_leaves_no_key(
+    fleet: FleetProcess, onboarding: Onboarding
+) -> None:
+    client = DeviceClient(fleet.nodes, fleet.root_file, Device(f"sn-{uuid.uuid4().hex[:12]}"))
+    await client.come_online(onboarding)
+    assert await client.escrow(b"vault key") == 403
+    assert len((await client.attest()).keys) == 0
+    role = certs.CERT_TYPE_DEVICE_RESTRICTED_SIGNING
+    assert role not in {cert.type for cert in client.device.certs()}
+    await client.close()
+
+
+async def test_a_restart_of_the_fleet_forgets_no_verdict(
+    fleet: FleetProcess, node: DeviceClient, tpm: SoftwareTpm, label: str, policies: list[str]
+) -> None:
+    demand(fleet, policies, label, tpm)
+    assert (await node.attest()).response == SUCCESS
+    assert await node.escrow(b"vault key") == 201
+    fleet.kill()
+    fleet.start()
+    assert (await node.poll())[0] in (200, 304)
+    tpm.reset(boot(secure_boot=False), OWN)
+    answer = await node.attest()
+    assert (answer.response, len(answer.keys)) == (FAILED, 0)
+    fleet.kill()
+    fleet.start()
+    assert (await node.poll())[0] == 403
