@@ -448,12 +448,21 @@ async def test_two_apps_cannot_share_a_port_of_a_node(fleet: Fleet) -> None:
     assert 'port 8080/TCP on EdgeNode "hello-node" is taken by AppInstance "hello"' in why
 
 
-async def test_what_is_in_use_is_not_deleted(fleet: Fleet) -> None:
+async def test_what_is_in_use_stays_until_it_is_used_no_more(fleet: Fleet) -> None:
     await fleet.hello()
-    why = await fleet.refused("delete", "app", "hello")
-    assert 'it is in use by AppInstance "hello" (spec.app)' in why
-    await fleet.kubectl("delete", "ai", "hello")
-    assert "deleted" in await fleet.kubectl("delete", "app", "hello")
+    async with following(fleet, "delete", "app", "hello") as deleting:
+        await deleting.line("deleted")
+        assert (await fleet.get("app", "hello"))["metadata"]["deletionTimestamp"]
+        await fleet.kubectl("delete", "ai", "hello")
+        assert await asyncio.wait_for(deleting._process.wait(), 20) == 0
+    assert "NotFound" in await fleet.refused("get", "app", "hello")
+
+
+async def test_all_of_an_example_is_deleted_in_one_go(fleet: Fleet) -> None:
+    await fleet.hello()
+    said = await fleet.kubectl("delete", "-f", str(HELLO))
+    assert said.count("deleted") == len(list(HELLO.glob("*.yaml")))
+    assert "No resources found" in await fleet.kubectl("get", "app,ai,img,ds,ni,en")
 
 
 # -- delete --
@@ -597,7 +606,8 @@ async def test_a_secret_is_kept_sealed_and_serves_a_datastore(fleet: Fleet) -> N
     manifest = yaml.safe_load((HELLO / "20-datastore.yaml").read_text())
     manifest["spec"]["credentialsSecretRef"] = {"name": "registry"}
     await fleet.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(manifest))
-    assert "in use by Datastore" in await fleet.refused("delete", "secret", "registry")
+    async with following(fleet, "delete", "secret", "registry") as deleting:
+        await deleting.line("deleted")
     data = (await fleet.get("secret", "registry"))["data"]
     assert data["password"] == "aHVudGVyMi1odW50ZXIy"
     files = b"".join(path.read_bytes() for path in fleet.directory.glob("fleet.db*"))

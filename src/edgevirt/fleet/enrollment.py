@@ -157,7 +157,11 @@ class Enrollment:
             self.in_step.set()
 
     async def _put_key(self, key: OnboardingKey) -> None:
-        self._keys.put(key)
+        """One that is being deleted lets nobody in, even while an EdgeNode still names it."""
+        if key.metadata.deletion_timestamp is None:
+            self._keys.put(key)
+        else:
+            self._keys.drop(key)
 
     async def _gone_key(self, key: OnboardingKey) -> None:
         self._keys.drop(key)

@@ -292,8 +292,12 @@ def test_a_selector_deletes_what_it_chooses(cli: CommandLine) -> None:
 def test_what_is_in_use_stays_and_says_by_whom(cli: CommandLine) -> None:
     cli.node("alpha")
     cli.app_on("alpha")
-    said = cli.refused("delete", "app/hello", "-y")
-    assert 'in use by AppInstance "hello"' in said
+    result = cli.run("delete", "app/hello", "-y")
+    assert result.stdout == "app/hello is being deleted, waits for edgevirt.io/in-use\n"
+    assert 'in use by AppInstance "hello"' in result.stderr
+    assert cli.get("App", "hello")
+    assert cli.out("delete", "instance/hello", "-y") == "appinstance/hello deleted\n"
+    assert "not found" in cli.refused("get", "app/hello")
 
 
 def test_gone_already_is_fine_only_when_asked_for(cli: CommandLine) -> None:

@@ -33,9 +33,13 @@ class Admission:
     def __init__(self, snapshots: Snapshots) -> None:
         self._snapshots = snapshots
 
-    async def judge(self, kind: ApiKind[Any], value: ApiObject) -> list[Problem]:
-        """What keeps `value`, which is valid by itself, from being among the others."""
-        problems = [p async for p in self._dangling(kind, value)]
+    async def judge(
+        self, kind: ApiKind[Any], value: ApiObject, old: ApiObject | None = None
+    ) -> list[Problem]:
+        """What keeps `value`, which is valid by itself, from being among the others. `old`: what it
+        was; it may go on to use what is being deleted.
+        """
+        problems = [p async for p in self._dangling(kind, value, old)]
         if problems:
             return problems
         if isinstance(value, EdgeNode):
@@ -64,7 +68,11 @@ class Admission:
                 ]
         return users
 
-    async def _dangling(self, kind: ApiKind[Any], value: ApiObject) -> AsyncIterator[Problem]:
+    async def _dangling(
+        self, kind: ApiKind[Any], value: ApiObject, old: ApiObject | None
+    ) -> AsyncIterator[Problem]:
+        before = references_of(kind.name, old) if old is not None else ()
+        used = {(ref.kind, ref.name) for ref in before}
         for ref in references_of(kind.name, value):
             target = BY_NAME[ref.kind]
             snapshot = await self._snapshots.take(target.store)
@@ -73,6 +81,8 @@ class Admission:
             if found is None:
                 hint = f"there is no {ref.kind} of this name in {where}; create it first"
                 yield not_found(ref.field, ref.name, hint)
+            elif (ref.kind, ref.name) in used:
+                continue
             elif found.value.metadata.deletion_timestamp is not None:
                 yield not_found(ref.field, ref.name, f"this {ref.kind} is being deleted")
 

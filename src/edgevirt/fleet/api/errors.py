@@ -74,21 +74,6 @@ def conflict(kind: ApiKind[Any], name: str, why: str) -> ApiError:
 CHANGED = "the object has been modified; please apply your changes to the latest version"
 
 
-def in_use(kind: ApiKind[Any], name: str, users: Iterable[tuple[str, str, str]]) -> ApiError:
-    """`users`: (kind, name, field) of each object that refers to this one."""
-    listed = list(users)
-    words = ", ".join(f'{user} "{its}" ({field})' for user, its, field in listed[:10])
-    if len(listed) > 10:
-        words += f" and {len(listed) - 10} more"
-    message = f'cannot delete {resource_name(kind)} "{name}": it is in use by {words}'
-    message += "; delete or change that first"
-    causes = [
-        {"reason": "InUse", "message": f"{user} {its}", "field": field}
-        for user, its, field in listed[:100]
-    ]
-    return ApiError(409, "Conflict", message, _about(kind, name, causes))
-
-
 def manager_conflict(conflicts: list[tuple[str, str, str]]) -> ApiError:
     """`conflicts`: (manager, its API version, field)."""
     count = len(conflicts)

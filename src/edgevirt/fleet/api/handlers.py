@@ -15,7 +15,7 @@ from edgevirt.fleet.api import bodies, errors, patches, presenting, queries, wat
 from edgevirt.fleet.api.drafts import Held, Options
 from edgevirt.fleet.api.errors import Json
 from edgevirt.fleet.api.presenting import Accepted, Presenter
-from edgevirt.fleet.api.registry import Edit, Preconditions, Registry
+from edgevirt.fleet.api.registry import Deletion, Edit, Preconditions, Registry
 from edgevirt.fleet.objects.kinds import ApiKind
 
 APPROVAL_FIELDS = frozenset({"approved", "nodeName", "nodeLabels"})
@@ -231,11 +231,13 @@ def _narrowed(call: Call, edit: Edit) -> Edit:
 
 async def delete(call: Call) -> Response:
     preconditions, dry = await _delete_options(call)
-    held, gone = await call.registry.delete(
+    deletion = await call.registry.delete(
         call.kind, call.namespace, call.name, preconditions, dry_run=dry
     )
-    if not gone or call.kind.name == "Namespace":
-        return presenting.respond(call.presenter().one(held), call.accepted)
+    held = deletion.held
+    if not deletion.gone or call.kind.name == "Namespace":
+        body = call.presenter().one(held)
+        return presenting.respond(body, call.accepted, warnings=_why_it_stays(call, deletion))
     details: Json = {"name": call.name, "kind": call.kind.plural, "uid": held.value.metadata.uid}
     if call.kind.group:
         details["group"] = call.kind.group
@@ -249,24 +251,33 @@ async def delete(call: Call) -> Response:
     return presenting.respond(status, call.accepted)
 
 
+def _why_it_stays(call: Call, deletion: Deletion) -> list[str]:
+    if not deletion.users:
+        return []
+    what = f"{call.kind.singular}/{deletion.held.value.metadata.name}"
+    return [f"{what} stays until it is used no more: it is in use by {deletion.users}"]
+
+
 async def delete_all(call: Call) -> Response:
     preconditions, dry = await _delete_options(call)
     selector = queries.selector(call.request.query_params, call.kind)
     page = await call.registry.page(call.kind, call.scope, selector)
-    done = []
+    done, warnings = [], []
     for item in page.items:
         meta = item.value.metadata
         try:
-            held, _ = await call.registry.delete(
+            deletion = await call.registry.delete(
                 call.kind, meta.namespace, meta.name, preconditions, dry_run=dry
             )
         except errors.ApiError as error:
             if error.code != 404:
                 raise
             continue
-        done.append(held)
+        done.append(deletion.held)
+        warnings += _why_it_stays(call, deletion)
     meta_of_list: Json = {"resourceVersion": str(page.version)}
-    return presenting.respond(call.presenter().many(done, meta_of_list), call.accepted)
+    body = call.presenter().many(done, meta_of_list)
+    return presenting.respond(body, call.accepted, warnings=warnings)
 
 
 async def _delete_options(call: Call) -> tuple[Preconditions, bool]:

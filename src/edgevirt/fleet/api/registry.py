@@ -23,12 +23,15 @@ from edgevirt.fleet.objects.kinds import BY_NAME, NAMESPACE, ApiKind
 from edgevirt.fleet.objects.names import check_metadata
 from edgevirt.fleet.objects.namespace import DEFAULT, Namespace, NamespaceStatus
 from edgevirt.fleet.objects.problems import NOT_FOUND, Problem
-from edgevirt.fleet.objects.references import DELETION_ORDER
+from edgevirt.fleet.objects.references import DELETION_ORDER, references_of
 from edgevirt.fleet.objects.sealing import Sealer
 from edgevirt.runtime.clock import Clock
 from edgevirt.runtime.resource import Resource
 from edgevirt.runtime.store import ABSENT, Conflict, Store
 
+IN_USE = "edgevirt.io/in-use"
+"""The finalizer of what is to be deleted and still used; the server takes it off with the last
+user."""
 ATTEMPTS = 8
 """Tries of a write whose object others keep changing."""
 Edit = Callable[[Json], Json]
@@ -50,6 +53,17 @@ class Page:
     version: int
     after: str = ""
     remaining: int | None = None
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """`held`: the object as it was last. `gone`: whether it is; if not, it waits for finalizers.
+    `users`: what still uses it, in words.
+    """
+
+    held: Held
+    gone: bool
+    users: str = ""
 
 
 class Registry:
@@ -192,25 +206,32 @@ class Registry:
         preconditions: Preconditions,
         *,
         dry_run: bool = False,
-    ) -> tuple[Held, bool]:
-        """The object as it was last, and whether it is gone; if not, it waits for finalizers."""
+    ) -> Deletion:
+        """What others use stays until the last of them is gone or uses something else."""
         async with self._writing:
             for _ in range(ATTEMPTS):
                 held = await self.get(kind, namespace, name)
                 self._check_preconditions(held, preconditions)
-                await self._check_unused(held)
+                self._check_deletable(held)
+                users = await self._admission.users_of(held.kind, held.value)
+                words = ", ".join(f'{user} "{its}" ({field})' for user, its, field in users)
                 if dry_run:
-                    return held, not held.value.metadata.finalizers
+                    return Deletion(held, not (users or held.value.metadata.finalizers), words)
                 try:
                     if kind.name == "Namespace":
-                        return await self._delete_namespace(held)
-                    return await self._delete(held)
+                        return Deletion(*await self._delete_namespace(held))
+                    return Deletion(*await self._delete(held, used=bool(users)), words)
                 except Conflict:
                     continue
         raise errors.conflict(kind, name, errors.CHANGED)
 
     async def start(self) -> None:
         """Makes the default namespace, and finishes deletions that a stop interrupted."""
+        async with self._writing:
+            for name in DELETION_ORDER:
+                for resource in (await self._snapshots.take(BY_NAME[name].store)).of(None):
+                    if IN_USE in resource.value.metadata.finalizers:
+                        await self._release(name, resource.key)
         namespace = Namespace(metadata=born(DEFAULT, "", self.clock.now()))
         if await self.store.get(NAMESPACE, DEFAULT) is None:
             await self.store.put(NAMESPACE, DEFAULT, namespace)
@@ -274,7 +295,7 @@ class Registry:
         if old is not None:
             problems += drafts.check_change(kind, value, old)
         if not problems and (old is None or _means_more(value, old)):
-            problems += await self._admission.judge(kind, value)
+            problems += await self._admission.judge(kind, value, old)
         if options.dry_run:
             # What it names may be part of the same dry run, and thus not there.
             options.warnings += [f"{p.field}: {p.message}" for p in problems if _is_dangling(p)]
@@ -282,14 +303,12 @@ class Registry:
         if problems:
             raise errors.invalid(kind, value.metadata.name, problems)
 
-    async def _check_unused(self, held: Held) -> None:
+    def _check_deletable(self, held: Held) -> None:
         name = held.value.metadata.name
         if held.kind.name == "Namespace" and name == DEFAULT:
             raise errors.forbidden(
                 f'namespaces "{name}" is forbidden: this namespace may not be deleted'
             )
-        if users := await self._admission.users_of(held.kind, held.value):
-            raise errors.in_use(held.kind, name, users)
 
     # -- keeping --
 
@@ -305,7 +324,9 @@ class Registry:
         if meta.deletion_timestamp and not meta.finalizers and held.kind.name != "Namespace":
             await self._remove(held)
             return Held(held.kind, value, held.version)
-        return await self._put(held.kind, value, held.version)
+        kept = await self._put(held.kind, value, held.version)
+        await self._release_used(held.kind.name, held.value, value)
+        return kept
 
     async def _put(self, kind: ApiKind[Any], value: ApiObject, expect: int) -> Held:
         stored: Any = kind.view.inward(value) if kind.view else value
@@ -319,18 +340,21 @@ class Registry:
             raise
         return Held(kind, value, resource.version)
 
-    async def _delete(self, held: Held) -> tuple[Held, bool]:
+    async def _delete(self, held: Held, *, used: bool) -> tuple[Held, bool]:
         meta = held.value.metadata
-        if not meta.finalizers:
+        if not used and not meta.finalizers:
             await self._remove(held)
             return held, True
         if meta.deletion_timestamp is not None:
             return held, False
-        return await self._put(held.kind, self._doomed(held.value), held.version), False
+        doomed = self._doomed(held.value, used=used)
+        return await self._put(held.kind, doomed, held.version), False
 
-    def _doomed(self, value: ApiObject) -> ApiObject:
+    def _doomed(self, value: ApiObject, *, used: bool = False) -> ApiObject:
+        finalizers = value.metadata.finalizers
         return drafts.with_meta(
             value,
+            finalizers=(*finalizers, IN_USE) if used and IN_USE not in finalizers else finalizers,
             deletion_timestamp=timestamp(self.clock.now()),
             deletion_grace_period_seconds=0,
             generation=value.metadata.generation + 1,
@@ -339,12 +363,41 @@ class Registry:
     async def _remove(self, held: Held) -> None:
         """Deletes for good; the last one out of a namespace that is going closes the door."""
         await self.store.delete(held.kind.store, held.value.key, expect=held.version)
+        await self._release_used(held.kind.name, held.value, None)
         if not held.kind.namespaced:
             return
         namespace = held.value.metadata.namespace
         place = await self.store.get(NAMESPACE, namespace)
         if place is not None and place.value.metadata.deletion_timestamp is not None:
             await self._empty(namespace)
+
+    async def _release_used(self, kind: str, old: ApiObject, new: ApiObject | None) -> None:
+        """What `old` used and `new` does not may go, if it only waited for that."""
+        left = references_of(kind, new) if new is not None else ()
+        kept = {(ref.kind, ref.name) for ref in left}
+        for used in {(ref.kind, ref.name) for ref in references_of(kind, old)} - kept:
+            await self._release(used[0], object_key(old.metadata.namespace, used[1]))
+
+    async def _release(self, name: str, key: str) -> None:
+        """Takes IN_USE off what is used no more; with the last finalizer the object goes."""
+        kind = BY_NAME[name]
+        for _ in range(ATTEMPTS):
+            resource = await self.store.get(kind.store, key)
+            if resource is None or IN_USE not in resource.value.metadata.finalizers:
+                return
+            held = self.held(kind, resource)
+            if await self._admission.users_of(kind, held.value):
+                return
+            left = tuple(f for f in held.value.metadata.finalizers if f != IN_USE)
+            try:
+                if left:
+                    freed = drafts.with_meta(held.value, finalizers=left)
+                    await self._put(kind, freed, held.version)
+                else:
+                    await self._remove(held)
+            except Conflict:
+                continue
+            return
 
     async def _delete_namespace(self, held: Held) -> tuple[Held, bool]:
         if held.value.metadata.deletion_timestamp is None:
@@ -363,10 +416,12 @@ class Registry:
             for resource in tuple((await self._snapshots.take(kind.store)).of(namespace)):
                 held = self.held(kind, resource)
                 meta = held.value.metadata
-                if meta.finalizers:
+                used = bool(await self._admission.users_of(kind, held.value))
+                if used or set(meta.finalizers) - {IN_USE}:
                     left += 1
                     if meta.deletion_timestamp is None:
-                        await self._put(kind, self._doomed(held.value), held.version)
+                        doomed = self._doomed(held.value, used=used)
+                        await self._put(kind, doomed, held.version)
                 else:
                     await self.store.delete(kind.store, resource.key)
         if left:

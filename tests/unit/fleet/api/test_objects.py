@@ -227,18 +227,87 @@ async def test_an_object_with_finalizers_waits_for_the_last_one(world: World) ->
     refusal(await world.admin.get(path), 404)
 
 
-async def test_a_used_object_stays_and_its_users_are_named(world: World) -> None:
+USED = (
+    ("edgenodes", "node", 'AppInstance "i" (spec.edgeNode)'),
+    ("apps", "hello", 'AppInstance "i" (spec.app)'),
+    ("images", "hello", 'App "hello" (spec.image)'),
+    ("datastores", "registry", 'Image "hello" (spec.datastoreRefs[0].name)'),
+    ("networkinstances", "apps", 'App "hello" (spec.interfaces[0].networkInstance)'),
+)
+
+
+async def make_used(world: World) -> None:
     await world.hello()
     await world.create("AppInstance", "i", {"app": "hello", "edgeNode": "node"})
-    for kind, name, user in (
-        ("edgenodes", "node", 'AppInstance "i" (spec.edgeNode)'),
-        ("apps", "hello", 'AppInstance "i" (spec.app)'),
-        ("images", "hello", 'App "hello" (spec.image)'),
-        ("datastores", "registry", 'Image "hello" (spec.datastoreRefs[0].name)'),
-        ("networkinstances", "apps", 'App "hello" (spec.interfaces[0].networkInstance)'),
-    ):
-        body = refusal(await world.admin.delete(f"{HERE}/{kind}/{name}"), 409)
-        assert user in body["message"]
+
+
+async def test_a_used_object_stays_until_its_last_user_goes(world: World) -> None:
+    await make_used(world)
+    for kind, name, user in USED:
+        answer = await world.admin.delete(f"{HERE}/{kind}/{name}")
+        assert answer.status_code == 200
+        assert user in answer.headers["warning"].replace("\\", "")
+        meta = answer.json()["metadata"]
+        assert meta["deletionTimestamp"]
+        assert meta["finalizers"] == ["edgevirt.io/in-use"]
+    for kind, name, _ in USED:
+        assert (await world.admin.get(f"{HERE}/{kind}/{name}")).status_code == 200
+    await world.admin.delete(f"{HERE}/appinstances/i")
+    for kind, name, _ in USED:
+        refusal(await world.admin.get(f"{HERE}/{kind}/{name}"), 404)
+
+
+async def test_what_is_used_otherwise_from_now_on_lets_the_old_go(world: World) -> None:
+    await make_used(world)
+    await world.create("Image", "new", {"datastoreRefs": [{"name": "registry"}], "reference": "n"})
+    await world.admin.delete(f"{HERE}/images/hello")
+    assert (await world.admin.get(f"{HERE}/images/hello")).status_code == 200
+    change = {"spec": {"image": "new"}}
+    await world.admin.patch(f"{HERE}/apps/hello", json=change, headers=MERGE)
+    refusal(await world.admin.get(f"{HERE}/images/hello"), 404)
+    assert (await world.admin.get(f"{HERE}/datastores/registry")).status_code == 200
+
+
+async def test_users_go_on_with_what_is_being_deleted_but_nobody_new(world: World) -> None:
+    await make_used(world)
+    await world.admin.delete(f"{HERE}/images/hello")
+    change = {"spec": {"env": [{"name": "A", "value": "1"}]}}
+    changed = await world.admin.patch(f"{HERE}/apps/hello", json=change, headers=MERGE)
+    assert changed.status_code == 200
+    body = refusal(
+        await world.admin.post(f"{HERE}/apps", json=manifest("App", "other", {"image": "hello"})),
+        422,
+    )
+    assert "this Image is being deleted" in body["message"]
+
+
+async def test_a_used_object_waits_for_its_own_finalizers_too(world: World) -> None:
+    await make_used(world)
+    path = f"{HERE}/apps/hello"
+    await world.admin.patch(path, json={"metadata": {"finalizers": ["a.io/x"]}}, headers=MERGE)
+    await world.admin.delete(path)
+    await world.admin.delete(f"{HERE}/appinstances/i")
+    meta = (await world.admin.get(path)).json()["metadata"]
+    assert meta["finalizers"] == ["a.io/x"]
+    none: Json = {"metadata": {"finalizers": []}}
+    await world.admin.patch(path, json=none, headers=MERGE)
+    refusal(await world.admin.get(path), 404)
+
+
+async def test_a_deletion_of_what_is_used_that_is_only_tried_changes_nothing(world: World) -> None:
+    await make_used(world)
+    answer = await world.admin.delete(f"{HERE}/apps/hello?dryRun=All")
+    assert "in use by" in answer.headers["warning"]
+    meta = (await world.admin.get(f"{HERE}/apps/hello")).json()["metadata"]
+    assert "deletionTimestamp" not in meta
+
+
+async def test_what_a_stop_left_in_use_goes_at_the_next_start(world: World) -> None:
+    await make_used(world)
+    await world.admin.delete(f"{HERE}/apps/hello")
+    await world.store.delete(BY_NAME["AppInstance"].store, "default/i")
+    await world.api.start()
+    refusal(await world.admin.get(f"{HERE}/apps/hello"), 404)
 
 
 async def test_a_collection_is_deleted_by_selector(world: World) -> None:
