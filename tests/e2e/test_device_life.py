@@ -91,6 +91,25 @@ def until_true(fleet: FleetProcess, kind: str, name: str, condition: str) -> Non
     )
 
 
+async def test_why_a_running_app_cannot_change_its_image_is_seen(
+    fleet: FleetProcess, node: DeviceClient, name: str
+) -> None:
+    uid = deploy(fleet, name, node.device.serial)
+    received = await node.poll_until_new()
+    running = info.ZInfoMsg(ztype=info.ZiApp)
+    running.ainfo.AppID, running.ainfo.state = uid, info.RUNNING
+    assert await node.report(running) == 201
+    fleet.patch("Image", name, {"reference": "shop:9.9"})
+    told = info.ZInfoMsg(ztype=info.ZiContentTree)
+    told.cinfo.uuid, told.cinfo.state = received.contentInfo[0].uuid, info.RESOLVING_TAG
+    told.cinfo.err.description = "cannot resolve shop:9.9: the registry has no such tag"
+    assert await node.report(told) == 201
+    until("it is seen", lambda: fleet.condition("AppInstance", name, "ImageReady")["status"])
+    condition = fleet.condition("AppInstance", name, "ImageReady")
+    assert (condition["status"], condition["message"]) == ("False", told.cinfo.err.description)
+    assert fleet.status("AppInstance", name)["state"] == "RUNNING"
+
+
 async def test_config_time_never_goes_back_and_the_hash_follows_the_content(
     fleet: FleetProcess, node: DeviceClient
 ) -> None:

@@ -21,6 +21,8 @@ from edgevirt.wire.messages import info
 
 MAX_ERRORS: Final = 10
 RUNNING: Final = "RUNNING"
+IMAGE_READY: Final = "ImageReady"
+"""The condition that tells of the image that the app should be made from now."""
 
 _STATES: Final = {
     info.INVALID: "",
@@ -116,14 +118,30 @@ def fill_volume(status: AppInstanceStatus, name: str, told: info.ZInfoVolume) ->
     return msgspec.structs.replace(status, volumes=kept, progress=progress)
 
 
-def fill_image(status: AppInstanceStatus, told: info.ZInfoContentTree) -> AppInstanceStatus:
-    """What the node tells of the image says more than the app, as long as it is fetched."""
-    if not told.state or status.state not in ("", "INITIAL"):
+def fill_image(
+    status: AppInstanceStatus, told: info.ZInfoContentTree, now: float
+) -> AppInstanceStatus:
+    """What the node tells of the image says more than the app, as long as it is fetched; and of one
+    that an app that runs should change to, it is all there is.
+    """
+    if not told.state:
         return status
-    state = state_name(told.state)
+    state, why = state_name(told.state), told.err.description[:1_000]
+    ready = state == "LOADED" and not why
+    condition = Condition(
+        type=IMAGE_READY,
+        status="True" if ready else "False",
+        reason="Failed" if why else _camel(state),
+        message="" if ready else why or _WORDS.get(state, state.lower()),
+    )
+    filled = msgspec.structs.replace(
+        status, conditions=set_condition(status.conditions, condition, now)
+    )
+    if status.state not in ("", "INITIAL"):
+        return filled
     return msgspec.structs.replace(
-        status,
-        what=f"its image: {_WORDS.get(state, state.lower())}",
+        filled,
+        what=f"its image: {why or _WORDS.get(state, state.lower())}",
         progress=told.progressPercentage,
     )
 

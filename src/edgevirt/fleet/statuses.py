@@ -267,7 +267,21 @@ class Statuses:
             key = object_key(place.instance.metadata.namespace, app.spec.image)
             image = await self._store.get(kinds.IMAGE, key)
             if image is not None and image.value.metadata.uid == told.uuid:
-                await self._amend_app(place.key, lambda s: app_status.fill_image(s, told))
+                now = self._clock.now()
+                edit = partial(app_status.fill_image, told=told, now=now)
+                changed = await self._amend_app(place.key, edit)
+                if changed is not None:
+                    await self._tell_of_image(changed.value, place.instance)
+
+    async def _tell_of_image(self, instance: AppInstance, before: AppInstance) -> None:
+        """An app that runs says nothing of an image that it cannot change to."""
+        old = find_condition(before.status.conditions, app_status.IMAGE_READY)
+        new = find_condition(instance.status.conditions, app_status.IMAGE_READY)
+        failed = new is not None and new.reason == "Failed"
+        if new is not None and failed and (old is None or old.message != new.message):
+            await self._events.tell(
+                "AppInstance", instance, "ImageFailed", new.message, warning=True
+            )
 
     async def _amend_app(
         self, key: str, edit: Callable[[AppInstanceStatus], AppInstanceStatus]

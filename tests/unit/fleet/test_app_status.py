@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgevirt.fleet import app_status
-from edgevirt.fleet.objects.app_instance import AppInstanceStatus
+from edgevirt.fleet.objects.app_instance import COLUMNS, AppInstance, AppInstanceStatus
 from edgevirt.fleet.objects.base import find_condition, timestamp
 from edgevirt.fleet.objects.edgenode import NodeAddress
 from edgevirt.wire.convert.reports import STATES
@@ -112,10 +112,33 @@ def test_volumes_come_and_go() -> None:
 
 def test_the_image_s_progress_is_shown_until_the_app_itself_tells() -> None:
     tree = info.ZInfoContentTree(state=info.DOWNLOAD_STARTED, progressPercentage=40)
-    status = app_status.fill_image(AppInstanceStatus(), tree)
+    status = app_status.fill_image(AppInstanceStatus(), tree, NOW)
     assert (status.what, status.progress) == ("its image: downloading", 40)
     running = app_status.fill(status, told(info.RUNNING), NOW)
-    assert app_status.fill_image(running, tree) == running
+    assert app_status.fill_image(running, tree, NOW).what == "running"
+
+
+def image(status: AppInstanceStatus) -> tuple[str, str, str]:
+    condition = find_condition(status.conditions, "ImageReady")
+    assert condition is not None
+    return condition.status, condition.reason, condition.message
+
+
+def test_an_image_that_a_running_app_cannot_change_to_is_told() -> None:
+    tree = info.ZInfoContentTree(state=info.DELIVERED)
+    running = app_status.fill(AppInstanceStatus(), told(info.RUNNING), NOW)
+    status = app_status.fill_image(running, tree, NOW)
+    assert image(status) == ("True", "Loaded", "")
+    tree = info.ZInfoContentTree(state=info.RESOLVING_TAG)
+    tree.err.description = "cannot resolve hello:9: the registry has no such tag"
+    status = app_status.fill_image(status, tree, NOW)
+    assert image(status) == ("False", "Failed", tree.err.description)
+    assert ready(status)[0] == "True"
+    instance = AppInstance(status=status)
+    message = next(c for c in COLUMNS if c.name == "Message")
+    assert message.cell(instance, NOW) == f"running; its image: {tree.err.description}"
+    gone = app_status.fill_image(status, info.ZInfoContentTree(uuid="x"), NOW)
+    assert gone == status
 
 
 def test_being_in_the_config_is_a_condition_of_its_own() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from edgevirt.fleet.objects.base import ApiObject, ApiStruct, Condition, Time
+from edgevirt.fleet.objects.base import ApiObject, ApiStruct, Condition, Time, find_condition
 from edgevirt.fleet.objects.columns import AGE, NAME, Column, condition_status
 from edgevirt.fleet.objects.node_os import MAX_COUNTER
 from edgevirt.fleet.objects.problems import Problem, invalid, required
@@ -72,7 +72,8 @@ class AppInstanceStatus(ApiStruct, frozen=True, kw_only=True):
     """The fleet's view of the node's last report of the app."""
 
     conditions: tuple[Condition, ...] = ()
-    """`Ready`, `Scheduled` (the node's config has it)."""
+    """`Ready`, `Scheduled` (the node's config has it), `ImageReady` (the node has its image, or
+    says why not)."""
     state: str = ""
     """By EVE's names: `DOWNLOADING`, `BOOTING`, `RUNNING`, `HALTED` and so on."""
     what: str = ""
@@ -123,8 +124,13 @@ def validate(instance: AppInstance) -> Iterator[Problem]:
 
 
 def _trouble(instance: AppInstance, _now: float) -> str:
-    errors = instance.status.errors
-    return errors[0].message if errors else instance.status.what or "<none>"
+    status = instance.status
+    if status.errors:
+        return status.errors[0].message
+    image = find_condition(status.conditions, "ImageReady")
+    if image is not None and image.reason == "Failed":
+        return f"{status.what}; its image: {image.message}" if status.what else image.message
+    return status.what or "<none>"
 
 
 COLUMNS = (
