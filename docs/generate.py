@@ -150,16 +150,21 @@ def cli() -> str:
         for name in verbs:
             command = edgevirt.get_command(context, name)
             assert command is not None
-            parts.append(_command(command, context, f"edgevirt {name}"))
+            parts.extend(_commands(command, context, name))
     parts.append("## Run")
     for name, command in sorted(edgevirt.commands.items()):
-        inner = click.Context(command, info_name=name, parent=context)
-        if isinstance(command, click.Group):
-            for sub_name, sub in sorted(command.commands.items()):
-                parts.append(_command(sub, inner, f"edgevirt {name} {sub_name}"))
-        else:
-            parts.append(_command(command, context, f"edgevirt {name}"))
+        parts.extend(_commands(command, context, name))
     return page("The command line", *parts)
+
+
+def _commands(command: click.Command, context: click.Context, name: str) -> Iterator[str]:
+    """It, or those of a group."""
+    if not isinstance(command, click.Group):
+        yield _command(command, context, f"edgevirt {name}")
+        return
+    inner = click.Context(command, info_name=name, parent=context)
+    for sub_name, sub in sorted(command.commands.items()):
+        yield _command(sub, inner, f"edgevirt {name} {sub_name}")
 
 
 def _command(command: click.Command, parent: click.Context, title: str) -> str:

@@ -23,6 +23,8 @@ from edgevirt.__main__ import edgevirt as command
 from edgevirt.client import Client, Object, load_connection
 from edgevirt.fleet.access import ADMINS, VIEWERS, Doors, Tokens, User, issue, write_kubeconfig
 from edgevirt.fleet.api import Tls, create_app, serve
+from edgevirt.fleet.bootstrap import Bootstrap
+from edgevirt.fleet.device.audit import Audit
 from edgevirt.fleet.device.readback import Readback
 from edgevirt.fleet.keys import KeyRing
 from edgevirt.fleet.objects.sealing import Sealer
@@ -66,14 +68,18 @@ class Fleet:
 
     async def _serve(self) -> None:
         self._task = asyncio.current_task()
-        store = MemoryStore(history=1000)
+        store = self.store = MemoryStore(history=1000)
         self.telemetry.start()
         app = create_app(
             store,
             Doors(self.tokens, self.ring.keys.operators.certificate, self.clock),
             self.clock,
             Sealer(bytes(32)),
-            extra=Readback(store, self.telemetry, self.clock).subresources(),
+            extra=(
+                *Readback(store, self.telemetry, self.clock).subresources(),
+                *Audit(store).subresources(),
+                *Bootstrap(self.ring, self.clock).subresources(),
+            ),
         )
         try:
             tls = Tls(self.ring.tls_file, self.ring.operators_file)

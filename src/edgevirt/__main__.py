@@ -16,8 +16,9 @@ if __name__ == "__main__" and sys.argv[1:] == ["node", "boot"]:
 
 import click
 
+from edgevirt.cli.completing import complete_named
 from edgevirt.cli.main import edgevirt as edgevirt  # the programs join its verbs
-from edgevirt.cli.session import fail
+from edgevirt.cli.session import Session, Verb, fail
 
 if TYPE_CHECKING:
     from edgevirt.fleet.process import Settings
@@ -200,18 +201,53 @@ def rotate(role: str, data: Path) -> None:
     click.echo(f"{role} certificate rotated")
 
 
-@fleet.command("node-config", short_help="Write what a new node is given.")
+@fleet.command("node-config", cls=Verb, short_help="Write what a new node is given.")
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
 @DATA
 @click.option("--server", required=True, metavar="HOST:PORT", help="Where nodes reach the fleet.")
 @click.option("--serial", required=True, help="The node's soft serial number.")
-def node_config(directory: Path, data: Path, server: str, serial: str) -> None:
-    """Write what a new node is given: the server, the root certificate, an onboarding key."""
-    from edgevirt.fleet import process
+@click.option("--bootstrap", "node_name", default="", metavar="NODE",
+              help="Also what this EdgeNode says of its ports; asks the running fleet.",
+              shell_complete=complete_named("edgenodes"))  # fmt: skip
+@click.pass_obj
+def node_config(
+    session: Session, directory: Path, data: Path, server: str, serial: str, node_name: str
+) -> None:
+    """Write what a new node is given: the server, the root certificate, an onboarding key.
 
+    With --bootstrap also its bootstrap config. The directory is what goes on its CONFIG partition.
+    """
+    from edgevirt.fleet import process
+    from edgevirt.fleet.bootstrap import FILE
+
+    content = _bootstrap(session, node_name) if node_name else b""
     with _told():
         process.write_node_config(_existing(data), directory, server, serial)
+        if content:
+            (directory / FILE).write_bytes(content)
     click.echo(f"node config written to {directory}; onboard.cert.pem is for an OnboardingKey")
+
+
+@fleet.command("bootstrap-config", cls=Verb, short_help="Write how a node reaches the fleet.")
+@click.argument("name", metavar="NODE", shell_complete=complete_named("edgenodes"))
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True,
+              metavar="FILE", callback=_in_a_directory, help="The file to write.")  # fmt: skip
+@click.pass_obj
+def bootstrap_config(session: Session, name: str, output: Path) -> None:
+    """Write how a node reaches the fleet at first: its ports and properties, signed by the fleet.
+
+    It goes on the node's CONFIG partition as bootstrap-config.pb and is used once.
+    """
+    content = _bootstrap(session, name)
+    with _told():
+        output.write_bytes(content)
+    click.echo(f"bootstrap config of edgenode/{name} written to {output}")
+
+
+def _bootstrap(session: Session, name: str) -> bytes:
+    type_ = session.type_of("edgenodes")
+    path = session.client.object_path(type_, session.scope(type_), name, "bootstrap")
+    return session.client.content(path)
 
 
 @fleet.command(short_help="Make a kubeconfig for another person.")

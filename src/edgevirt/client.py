@@ -397,6 +397,16 @@ class Client:
         """GET of any path of the API."""
         return self._json("GET", path, params=query)
 
+    def content(self, path: str) -> bytes:
+        """What is no JSON, as it is; of at most some MiB."""
+        try:
+            response = self._http.get(path)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise self._unreachable(error) from None
+        if response.is_error:
+            raise self._refusal(response)
+        return response.content
+
     def lines(self, path: str, *, follow: bool, **query: str) -> Iterator[str]:
         """Lines of a text answer; with `follow` as they come, without end."""
         limits = httpx.Timeout(None, connect=10.0) if follow else self._timeout

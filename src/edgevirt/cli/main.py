@@ -36,6 +36,8 @@ VERBS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "restart": ("operate", "Stop app instances and start them again."),
         "purge": ("operate", "Start app instances over with empty volumes."),
         "reboot": ("operate", "Reboot edge nodes."),
+        "os": ("systems", "Bring nodes to a version of their software."),
+        "attestation": ("attestation", "Say what nodes must prove, and see what they do."),
         "wait": ("wait", "Wait until objects are as they should be."),
     },
 }

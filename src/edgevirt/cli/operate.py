@@ -55,17 +55,19 @@ def reboot(session: Session, names: tuple[str, ...], yes: bool) -> None:
 def raise_counters(
     session: Session, plural: str, names: Iterable[str], field: str, what: str
 ) -> None:
+    """`field`: of the spec, with a dot before one of its part, which must be there."""
     type_ = session.type_of(plural)
     attempts = Attempts()
     for name in names:
         with attempts.each():
-            own = _own_name(session, type_, name)
+            own = own_name(session, type_, name)
             count = _raise_counter(session, type_, own, field)
-            click.echo(f"{type_.singular}/{own}: {what} asked for ({field} {count})")
+            told = field.rpartition(".")[2]
+            click.echo(f"{type_.singular}/{own}: {what} asked for ({told} {count})")
     attempts.finish()
 
 
-def _own_name(session: Session, type_: ResourceType, word: str) -> str:
+def own_name(session: Session, type_: ResourceType, word: str) -> str:
     """`NAME`, or `TYPE/NAME` of the right type."""
     kind, slash, name = word.rpartition("/")
     if slash and session.type_of(kind) != type_:
@@ -80,9 +82,17 @@ def _raise_counter(session: Session, type_: ResourceType, name: str, field: str)
     scope = session.scope(type_)
     for attempt in range(_ATTEMPTS):
         body = session.client.get(type_, scope, name)
-        count = int(body["spec"].get(field) or 0) + 1
+        part, _, leaf = field.rpartition(".")
+        present = body["spec"].get(part) if part else body["spec"]
+        if present is None:
+            fail(f"cannot do that to {name}: it has no spec.{part}")
+        count = int(present.get(leaf) or 0) + 1
         version = body["metadata"]["resourceVersion"]
-        change: Object = {"metadata": {"resourceVersion": version}, "spec": {field: count}}
+        inner = {leaf: count}
+        change: Object = {
+            "metadata": {"resourceVersion": version},
+            "spec": {part: inner} if part else inner,
+        }
         try:
             session.client.patch(type_, scope, name, change, style="merge")
         except Refused as refused:
@@ -122,7 +132,7 @@ def _answer(session: Session, names: Iterable[str], answer: Object, what: str) -
     attempts = Attempts()
     for name in names:
         with attempts.each():
-            own = _own_name(session, type_, name)
+            own = own_name(session, type_, name)
             session.client.patch(
                 type_, session.scope(type_), own, {"spec": answer}, style="merge", sub="approval"
             )

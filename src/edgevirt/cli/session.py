@@ -26,6 +26,8 @@ ALIASES: Final[Mapping[str, str]] = MappingProxyType(
         "requests": "enrollmentrequests",
         "network": "networkinstances",
         "networks": "networkinstances",
+        "policy": "attestationpolicies",
+        "policies": "attestationpolicies",
         "project": "namespaces",
         "projects": "namespaces",
     }
