@@ -5,6 +5,7 @@
 #   make test           sets up what it needs, then every check and test, the slow ones last
 #   make check          format, lint, types, import contracts, fast tests: before each commit
 #   make docs           the pages of docs/reference, anew from the code
+#   make image          the node's operating system: build/image; VARIANT=kvm|xen ARCH=amd64|arm64
 #   make bench          each figure beside its floor or its peer; also in build/bench.json
 #   make clean          forgets all that was built
 
@@ -78,6 +79,14 @@ $(KUBECTL): requirements-kubectl.lock | $(PYDEPS)
 run: setup
 	@exec $(BIN)/python examples/hello/run.py $(if $(ONCE),--once)
 
+# -- the operating system --------------------------------------------------------------------------
+
+VARIANT ?= kvm
+ARCH    ?= amd64
+
+image: setup
+	@$(BIN)/python -m edgevirt image build --variant $(VARIANT) --arch $(ARCH) --out $(BUILD)/image
+
 # -- checks, fast first ----------------------------------------------------------------------------
 
 PYTEST := $(BIN)/python -m pytest
@@ -110,4 +119,4 @@ docs: setup
 clean:
 	rm -rf $(BUILD) src/edgevirt/wire/gen
 
-.PHONY: help setup run format lint check test bench docs clean
+.PHONY: help setup run image format lint check test bench docs clean

@@ -19,6 +19,7 @@ import click
 from edgevirt.cli.completing import complete_named
 from edgevirt.cli.main import edgevirt as edgevirt  # the programs join its verbs
 from edgevirt.cli.session import Session, Verb, fail
+from edgevirt.image.commands import image
 
 if TYPE_CHECKING:
     from edgevirt.fleet.process import Settings
@@ -386,6 +387,19 @@ def graph(form: str) -> None:
     from edgevirt.node.services import ROWS, load, print_graph
 
     click.echo(print_graph([load(row) for row in ROWS], form))  # type: ignore[arg-type]
+
+
+# -- the image --
+
+
+def _service_users() -> tuple[tuple[str, int], ...]:
+    from edgevirt.node.services import ROWS
+
+    return tuple((row.name, row.uid) for row in ROWS)
+
+
+edgevirt.add_command(image)
+image.context_settings["obj"] = _service_users
 
 
 def main() -> None:

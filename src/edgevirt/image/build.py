@@ -1,0 +1,224 @@
+"""The build: which step needs which, from a lock and this checkout to artifacts and a manifest.
+
+Every step names its inputs, its own code among them; `cache` does the rest.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from edgevirt import __version__
+from edgevirt.image import base, bytecode, grub, kernel, root, wheels
+from edgevirt.image.apt import find_mirrors
+from edgevirt.image.cache import Cache, Done, Inputs, hash_files, key_of
+from edgevirt.image.disk import Filling, make_disk
+from edgevirt.image.fetch import Pool
+from edgevirt.image.lock import Lock, LockError, Package, parse_lock
+from edgevirt.image.programs import Tools
+from edgevirt.image.recipe import (
+    GRUB,
+    KERNEL,
+    LIBRARIES,
+    ROOT,
+    TOOLS,
+    Arch,
+    Settings,
+    Variant,
+)
+from edgevirt.image.unpack import unpack
+from edgevirt.model.baseos import SlotState
+from edgevirt.model.disk import ENVIRONMENT, Label
+
+HERE: Final = Path(__file__).parent
+LOCKS: Final = HERE / "locks"
+_PACKAGE: Final = HERE.parent
+_CHECKOUT: Final = _PACKAGE.parent.parent
+_BUILD_ID: Final = 12
+
+
+@dataclass
+class Build:
+    """One build of one image.
+
+    code     our package's directory; `requirements`: the text of its locked Python libraries.
+    lock     of the image's packages, `tool_lock`: of the programs that make it.
+    """
+
+    settings: Settings
+    code: Path
+    requirements: str
+    lock: Lock
+    tool_lock: Lock
+    cache: Cache
+    _mirrors: Mapping[str, str] = field(default_factory=dict)
+
+    # -- what is fetched -------------------------------------------------------------------------
+
+    def packages(self, packages: tuple[Package, ...]) -> list[Path]:
+        pool = self.cache.directory / "packages"
+        if not self._mirrors and any(not (pool / f"{p.sha256}.deb").exists() for p in packages):
+            self._mirrors = find_mirrors()
+        return Pool(pool, self._mirrors).fetch(packages)
+
+    def _unpacked(self, name: str, packages: tuple[Package, ...]) -> Done:
+        def make(out: Path) -> None:
+            out.mkdir()
+            unpack(self.packages(packages), out)
+
+        return self.cache.step(name, {"packages": _hashes(packages), **_code("unpack")}, make)
+
+    def tools(self) -> Tools:
+        done = self._unpacked("tools", self.tool_lock.group(TOOLS))
+        return Tools(done.path, self.settings.epoch)
+
+    def libraries(self) -> Done:
+        chosen = wheels.choose(self.requirements, LIBRARIES)
+
+        def make(out: Path) -> None:
+            tree = out.parent / "tree"
+            wheels.fetch(chosen, self.settings.arch, tree)
+            tree.rename(out)
+            bytecode.compile_tree(out, "/", prefix=f"/{root.PLACE}")
+
+        inputs: Inputs = {"wheels": chosen, "arch": self.settings.arch}
+        return self.cache.step("libraries", {**inputs, **_code("wheels", "bytecode")}, make)
+
+    # -- what the image is made of ---------------------------------------------------------------
+
+    def base(self) -> Done:
+        packages = self.lock.group(ROOT)
+        inputs: Inputs = {"packages": _hashes(packages), **_code("base", "unpack", "bytecode")}
+        return self.cache.step(
+            "base", inputs, lambda out: base.make_base(self.packages(packages), out)
+        )
+
+    def kernel(self) -> Done:
+        packages = self.lock.group(KERNEL)
+        inputs: Inputs = {"packages": _hashes(packages), **_code("kernel", "modules", "unpack")}
+        return self.cache.step(
+            "kernel",
+            inputs,
+            lambda out: kernel.make_kernel(self.packages(packages), self.tools(), out),
+        )
+
+    def initrd(self) -> Done:
+        made, tree = self.kernel(), self.base()
+        busybox = next(p for p in ("usr/bin", "bin") if (tree.path / p / "busybox").exists())
+        epoch = self.settings.epoch
+        inputs: Inputs = {"kernel": made.key, "base": tree.key, "epoch": epoch}
+        inputs |= {
+            "init": hash_files(HERE / "files/init.sh"),
+            **_code("kernel", "modules", "initrd"),
+        }
+        return self.cache.step(
+            "initrd",
+            inputs,
+            lambda out: kernel.make_initrd(
+                made.path, tree.path / busybox / "busybox", self.tools(), epoch, out
+            ),
+        )
+
+    def grub(self) -> Done:
+        packages = self._unpacked("grub-packages", self.lock.group(GRUB))
+        inputs: Inputs = {"packages": packages.key, "arch": self.settings.arch, **_code("grub")}
+        inputs |= {"epoch": self.settings.epoch, "stage1": hash_files(HERE / "files/stage1.cfg")}
+        return self.cache.step(
+            "grub",
+            inputs,
+            lambda out: grub.make_grub(packages.path, self.tools(), self.settings.arch, out),
+        )
+
+    def root(self) -> tuple[Done, str]:
+        """The root image, and the version by which it is known."""
+        parts = [self.base(), self.kernel(), self.initrd(), self.libraries()]
+        inputs: Inputs = {
+            "parts": [part.key for part in parts],
+            "code": hash_files(*self._node_code()),
+        }
+        inputs |= {"files": hash_files(HERE / "files"), "settings": repr(self.settings)}
+        inputs |= _code("root", "base", "bytecode")
+        version = self.settings.full_version(_short(inputs))
+
+        def make(out: Path) -> None:
+            tree = out.parent / "tree"
+            found = root.Parts(*(part.path for part in parts))
+            root.make_root(found, self.code, self.settings, version, tree)
+            root.squash(tree, self.tools(), self.settings.epoch, out)
+
+        return self.cache.step("root", inputs, make), version
+
+    def _node_code(self) -> list[Path]:
+        top = [path for path in self.code.iterdir() if path.name not in root.NOT_ON_A_NODE]
+        return sorted(path for path in top if path.name != "__pycache__")
+
+    # -- what is given out -----------------------------------------------------------------------
+
+    def live(self) -> Done:
+        """The raw disk: what is missing on it is made at the first boot."""
+        image, boot = self.root()[0], self.grub()
+        inputs: Inputs = {"root": image.key, "grub": boot.key, **_code("disk", "grub")}
+
+        def make(out: Path) -> None:
+            fillings = {
+                Label.BIOS: Filling(),
+                Label.ESP: Filling(files=esp_files(boot.path)),
+                Label.IMGA: Filling(image=image.path),
+                Label.CONFIG: Filling(),
+            }
+            make_disk(fillings, self.tools(), out, boot.path)
+
+        return self.cache.step("live", inputs, make)
+
+
+def esp_files(boot: Path) -> dict[str, bytes | Path]:
+    """`boot`: what `make_grub` made."""
+    block = grub.environment_block(SlotState.ACTIVE, SlotState.UNUSED)
+    programs = {f"EFI/BOOT/{path.name}": path for path in sorted(boot.glob("*.EFI"))}
+    return {ENVIRONMENT: block, **programs}
+
+
+def _hashes(packages: tuple[Package, ...]) -> list[str]:
+    return [package.sha256 for package in packages]
+
+
+def _code(*modules: str) -> Inputs:
+    names = {*modules, "programs", "recipe"}
+    return {"code": [hash_files(HERE / f"{name}.py") for name in sorted(names)]}
+
+
+def _short(inputs: Inputs) -> str:
+    return key_of(inputs)[:_BUILD_ID]
+
+
+def open_build(
+    variant: Variant,
+    arch: Arch,
+    cache: Path,
+    users: tuple[tuple[str, int], ...],
+    say: Callable[[str], None] = lambda text: None,
+) -> Build:
+    """A build of this checkout. `users`: of the node's services. Raises ImageError."""
+    lock = _read_lock(f"{variant}-{arch}")
+    here = Arch.ARM64 if os.uname().machine == "aarch64" else Arch.AMD64
+    return Build(
+        settings=Settings(variant, arch, __version__, lock.epoch, users),
+        code=_PACKAGE,
+        requirements=(_CHECKOUT / "requirements.lock").read_text(),
+        lock=lock,
+        tool_lock=_read_lock(f"tools-{here}"),
+        cache=Cache(cache.resolve(), say),
+    )
+
+
+def _read_lock(name: str) -> Lock:
+    try:
+        text = (LOCKS / f"{name}.lock").read_text()
+    except OSError:
+        raise LockError(
+            f"cannot build: there is no lock for {name}; make one with `edgevirt image lock`"
+        ) from None
+    return parse_lock(text)

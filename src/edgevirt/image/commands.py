@@ -1,0 +1,104 @@
+"""`edgevirt image`: the builder's commands."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import click
+
+from edgevirt.image.errors import ImageError
+from edgevirt.image.recipe import Arch, Variant
+
+CACHE_VARIABLE: Final = "EDGEVIRT_IMAGE_CACHE"
+
+FindUsers = Callable[[], tuple[tuple[str, int], ...]]
+"""Finds the node's services and their users, (name, uid): the context's object. The builder knows
+no node."""
+
+VARIANT: Final = click.option(
+    "--variant",
+    type=click.Choice([v.value for v in Variant]),
+    default=Variant.KVM.value,
+    show_default=True,
+    help="Its hypervisor.",
+)
+ARCH: Final = click.option(
+    "--arch",
+    type=click.Choice([a.value for a in Arch]),
+    default=Arch.AMD64.value,
+    show_default=True,
+    help="Of the machines that it is for.",
+)
+CACHE: Final = click.option(
+    "--cache",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar=CACHE_VARIABLE,
+    default=Path("build/image/cache"),
+    show_default=True,
+    metavar="DIR",
+    help=f"Outputs of steps, by the hash of their inputs; also {CACHE_VARIABLE}.",
+)
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """What cannot be done, as one sentence; a bug keeps its traceback."""
+    try:
+        yield
+    except ImageError as error:
+        raise click.ClickException(str(error)) from None
+
+
+@click.group(short_help="Build the node's operating system.")
+def image() -> None:
+    """The node's operating system as an image: built from Debian packages and this checkout."""
+
+
+@image.command(short_help="Build the root image and the disks.")
+@click.pass_obj
+@VARIANT
+@ARCH
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("build/image"),
+    show_default=True,
+    metavar="DIR",
+    help="Where the artifacts go, each variant's in a folder of its own.",
+)
+@CACHE
+def build(users: FindUsers, variant: str, arch: str, out: Path, cache: Path) -> None:
+    """Build the root image and the disks; what did not change is not made again."""
+    from edgevirt.image.build import open_build
+    from edgevirt.image.release import release
+
+    began = time.monotonic()
+    with _told():
+        made = open_build(Variant(variant), Arch(arch), cache, users(), _say)
+        version = release(made, out / made.settings.name)
+    click.echo(f"{version} in {out / made.settings.name} ({time.monotonic() - began:.1f} s)")
+
+
+def _say(text: str) -> None:
+    click.echo(f"  {text}")
+
+
+@image.command(short_help="Lock the Debian packages anew.")
+@VARIANT
+@ARCH
+@click.option("--tools", "only_tools", is_flag=True, help="Lock the build's own programs instead.")
+def lock(variant: str, arch: str, only_tools: bool) -> None:
+    """Ask this machine's Debian mirror for the newest packages, and lock them by hash."""
+    from edgevirt.image.apt import write_lock
+    from edgevirt.image.build import LOCKS
+    from edgevirt.image.recipe import groups, tools
+
+    wanted = (tools(),) if only_tools else groups(Variant(variant), Arch(arch))
+    path = LOCKS / f"{'tools' if only_tools else variant}-{arch}.lock"
+    with _told():
+        count = write_lock(path, wanted, arch)
+    click.echo(f"{count} packages locked in {path}")

@@ -1,0 +1,96 @@
+#!/bin/busybox sh
+# Process 1 of the initial file system: finds the root image of the slot that was booted, measures
+# it, and hands over to it. Whatever fails is told on the console, and the machine restarts.
+export PATH=/bin
+/bin/busybox --install -s /bin
+NEW=/root
+PATIENCE=60
+
+say() { echo "edgevirt: $*"; }
+
+fail() {
+  say "cannot boot: $*; the machine restarts"
+  sleep 3
+  echo b >/proc/sysrq-trigger
+  sleep 60
+}
+
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+mount -t tmpfs -o nosuid,nodev,mode=755,size=64m tmpfs /run
+mkdir -p /run/edgevirt
+exec </dev/console >/dev/console 2>&1
+
+slot=
+watchdog=
+for argument in $(cat /proc/cmdline); do
+  case $argument in
+    edgevirt.slot=*) slot=${argument#*=} ;;
+    edgevirt.watchdog=*) watchdog=${argument#*=} ;;
+  esac
+done
+[ -n "$slot" ] || fail "the kernel was not told which slot (edgevirt.slot=)"
+
+load_drivers() {
+  cat /sys/bus/*/devices/*/modalias 2>/dev/null | sort -u | xargs modprobe -a -q 2>/dev/null
+}
+
+# a partition of that label, on a disk that has an ESP as well
+find_root() {
+  for uevent in $(grep -l "^PARTNAME=$slot\$" /sys/class/block/*/uevent 2>/dev/null); do
+    partition=${uevent%/uevent}
+    disk=$(readlink -f "$partition/..")
+    grep -q "^PARTNAME=EFI System\$" "$disk"/*/uevent || continue
+    device=/dev/${partition##*/}
+    [ "$(head -c 4 "$device")" = hsqs ] && echo "$device" && return 0
+  done
+  return 1
+}
+
+# waits for slow disks; what shows up may need drivers of its own
+modprobe -a -q squashfs sd_mod 2>/dev/null
+waited=0
+while load_drivers; ! device=$(find_root); do
+  waited=$((waited + 1))
+  [ $waited -lt $((PATIENCE * 5)) ] || fail "no disk has a root image in $slot"
+  sleep 0.2
+done
+
+# what hangs after this is reset by the hardware, when the kernel was told so
+if [ -n "$watchdog" ] && [ -c /dev/watchdog ]; then
+  watchdog -F -T "$watchdog" -t 3600 /dev/watchdog &
+  sleep 0.2
+  kill -9 $!
+fi
+
+# TPM2_PCR_Extend of register 13 with a SHA-256 digest, with an empty password
+extend_13() {
+  escaped=$(echo "$1" | sed 's/../\\x&/g')
+  exec 3<>/dev/tpm0 || return 1
+  printf "\x80\x02\x00\x00\x00\x41\x00\x00\x01\x82\x00\x00\x00\x0d\x00\x00\x00\x09\x40\x00\x00\x09\x00\x00\x00\x00\x00\x00\x00\x00\x01\x00\x0b$escaped" >&3
+  answer=$(dd bs=4096 count=1 <&3 2>/dev/null | hexdump -v -e '1/1 "%02x"')
+  exec 3>&-
+  case $answer in
+    ????????????00000000*) return 0 ;;
+  esac
+  say "the TPM answered ${answer:-nothing}"
+  return 1
+}
+
+if [ -c /dev/tpm0 ]; then
+  # the image's size stands in its superblock; the file is padded to whole blocks of 4 KiB
+  size=$(hexdump -s 40 -n 4 -e '1/4 "%u"' "$device")
+  blocks=$(((size + 4095) / 4096))
+  digest=$(dd if="$device" bs=4096 count="$blocks" 2>/dev/null | sha256sum)
+  digest=${digest%% *}
+  extend_13 "$digest" || fail "the TPM does not take the measurement of the root image"
+  echo "13 $digest root" >>/run/edgevirt/measured
+fi
+
+mount -t squashfs -o ro "$device" $NEW || fail "the root image in $slot ($device) cannot be mounted"
+[ -x $NEW/sbin/init ] || fail "the root image in $slot has no /sbin/init"
+for directory in run dev sys proc; do
+  mount --move /$directory $NEW/$directory
+done
+exec switch_root $NEW /sbin/init

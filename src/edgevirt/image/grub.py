@@ -1,0 +1,120 @@
+"""GRUB's first stage: its core, the modules that it needs, and its configuration, as one image.
+
+All of it is what firmware loads and measures; nothing is read from the ESP but the states of the
+slots. The `tpm` module lies beside, so that stage 1 itself decides when measuring begins.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import tarfile
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from edgevirt.image.programs import ProgramError, Tools
+from edgevirt.image.recipe import Arch
+from edgevirt.model.disk import FIRST_SECTOR, SECTOR
+
+FILES: Final = Path(__file__).parent / "files"
+_HOME: Final = "boot/grub"
+_EARLY: Final = f"""set firmware_root=$root
+export firmware_root
+set prefix=(memdisk)/{_HOME}
+export prefix
+"""
+"""Run first, before there are conditions: keeps the partition that firmware loaded GRUB from."""
+_MODULES: Final = (
+    *("memdisk", "tar", "part_gpt", "part_msdos", "fat", "squash4", "gzio", "normal", "configfile"),
+    *("linux", "loadenv", "regexp", "test", "echo", "sleep", "reboot", "halt", "probe", "minicmd"),
+)
+_ENVIRONMENT_SIZE: Final = 1024
+CORE_SECTOR: Final = 34
+"""Where the core lies for legacy BIOS: the first sector of its partition."""
+_KERNEL_SECTOR: Final = 0x5C
+_DRIVE_CHECK: Final = 0x66
+_BLOCKS: Final = 500
+
+
+@dataclass(frozen=True)
+class Platform:
+    """`file`: the name by which firmware finds it on the ESP; empty: it is no EFI platform."""
+
+    name: str
+    file: str
+    modules: tuple[str, ...]
+    prefix: str = "/EFI/BOOT"
+    """By which GRUB tells that partition."""
+
+
+EFI: Final = {
+    Arch.AMD64: Platform("x86_64-efi", "BOOTX64.EFI", ("multiboot2", "serial", "terminal")),
+    Arch.ARM64: Platform("arm64-efi", "BOOTAA64.EFI", ("serial", "terminal")),
+}
+BIOS: Final = Platform(
+    "i386-pc",
+    "",
+    ("biosdisk", "multiboot2", "serial", "terminal", "vga_text"),
+    prefix="(,gpt1)/EFI/BOOT",
+)
+CORE, BOOT_SECTOR = "core.img", "boot.img"
+
+
+def environment_block(imga: str, imgb: str) -> bytes:
+    """GRUB's environment block with the states of both slots; they stand in its first sector."""
+    text = f"# GRUB Environment Block\nIMGA={imga}\nIMGB={imgb}\n".encode()
+    return text + b"#" * (_ENVIRONMENT_SIZE - len(text))
+
+
+def make_grub(packages: Path, tools: Tools, arch: Arch, out: Path) -> None:
+    """`out`: a directory with the ESP's program and, where there is a BIOS, its two pieces."""
+    out.mkdir()
+    efi = EFI[arch]
+    _make_image(packages, tools, efi, out / efi.file)
+    if arch is Arch.AMD64:
+        _make_image(packages, tools, BIOS, out / CORE)
+        _aim(packages / "usr/lib/grub/i386-pc/boot.img", out / CORE, out / BOOT_SECTOR)
+
+
+def _make_image(packages: Path, tools: Tools, platform: Platform, out: Path) -> None:
+    modules = packages / "usr/lib/grub" / platform.name
+    with tempfile.TemporaryDirectory() as scratch:
+        memdisk = Path(scratch) / "memdisk.tar"
+        memdisk.write_bytes(_memdisk(modules, platform, tools.epoch))
+        early = Path(scratch) / "early.cfg"
+        early.write_text(_EARLY)
+        arguments: tuple[str | Path, ...] = ("-d", modules, "-O", platform.name, "-m", memdisk)
+        arguments += ("-p", platform.prefix, "-c", early)  # after -m, which sets its own prefix
+        arguments += ("-o", out, *_MODULES, *platform.modules)
+        tools.run("grub-mkimage", *arguments)
+
+
+def _memdisk(modules: Path, platform: Platform, epoch: int) -> bytes:
+    files = {f"{_HOME}/grub.cfg": (FILES / "stage1.cfg").read_bytes()}
+    if platform.file:
+        files[f"{_HOME}/{platform.name}/tpm.mod"] = (modules / "tpm.mod").read_bytes()
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, content in sorted(files.items()):
+            member = tarfile.TarInfo(name)
+            member.size, member.mtime = len(content), epoch
+            archive.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def _aim(boot: Path, core: Path, out: Path) -> None:
+    """Tells the boot sector where the core is, and the core where its rest is."""
+    room = (FIRST_SECTOR - CORE_SECTOR) * SECTOR
+    content = bytearray(core.read_bytes())
+    content += bytes(-len(content) % SECTOR)
+    if len(content) > room:
+        raise ProgramError(f"cannot boot by BIOS: GRUB has {len(content)} bytes, {room} fit")
+    struct.pack_into("<Q", content, _BLOCKS, CORE_SECTOR + 1)
+    struct.pack_into("<H", content, _BLOCKS + 8, len(content) // SECTOR - 1)
+    core.write_bytes(content)
+    sector = bytearray(boot.read_bytes()[:SECTOR])
+    struct.pack_into("<Q", sector, _KERNEL_SECTOR, CORE_SECTOR)
+    struct.pack_into("<H", sector, _DRIVE_CHECK, 0x9090)
+    out.write_bytes(sector)

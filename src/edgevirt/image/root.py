@@ -1,0 +1,107 @@
+"""The root image: base tree, kernel, libraries and our code, as one squashfs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from edgevirt.image.base import write_users
+from edgevirt.image.bytecode import compile_tree
+from edgevirt.image.kernel import FILES
+from edgevirt.image.programs import Tools
+from edgevirt.image.recipe import Settings
+
+PLACE: Final = "usr/lib/edgevirt/site-packages"
+NOT_ON_A_NODE: Final = ("fleet", "cli", "image", "client.py", "__main__.py", "proto")
+"""Of our package: it has no operators, and builds nothing."""
+_CONSOLES: Final = {
+    "amd64": "console=tty0 console=ttyS0,115200",
+    "arm64": "console=tty0 console=ttyAMA0,115200",
+}
+_LEVEL: Final = "6"
+_PROCESSORS: Final = "2"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Outputs of earlier steps; they stay as they are."""
+
+    base: Path
+    kernel: Path
+    initrd: Path
+    libraries: Path
+
+
+def make_root(parts: Parts, code: Path, settings: Settings, version: str, tree: Path) -> None:
+    """`code`: our package's directory; `tree`: to be made. Files are shared with the parts."""
+    _link_tree(parts.base, tree)
+    _link_tree(parts.kernel, tree)
+    _link_tree(parts.libraries, tree / PLACE)
+    os.link(parts.initrd, tree / "boot/initrd.img")
+    _copy_code(code, tree)
+    _write_boot(tree, settings)
+    write_users(tree, dict(settings.users))
+    release = {"version": version, "variant": settings.variant, "arch": settings.arch}
+    (tree / "etc/edgevirt-release").write_text(json.dumps(release) + "\n")
+
+
+def _link_tree(source: Path, target: Path) -> None:
+    shutil.copytree(source, target, symlinks=True, copy_function=_link, dirs_exist_ok=True)
+
+
+def _link(source: str, target: str) -> None:
+    if os.path.islink(source):
+        os.symlink(os.readlink(source), target)
+    else:
+        os.link(source, target)
+
+
+def _copy_code(code: Path, tree: Path) -> None:
+    package = tree / PLACE / "edgevirt"
+    shutil.copytree(code, package, ignore=_ignored(code), copy_function=shutil.copyfile)
+    for path in (package, *package.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    services = tree / "containers/services"
+    for folder in sorted((package / "node").iterdir()):
+        if folder.is_dir():
+            shutil.move(folder, services / folder.name)
+            folder.symlink_to(f"/containers/services/{folder.name}")
+    for part in (package, services):
+        compile_tree(tree, f"/{part.relative_to(tree)}")
+
+
+def _ignored(code: Path) -> Callable[[str, list[str]], set[str]]:
+    def ignored(directory: str, names: list[str]) -> set[str]:
+        found = {n for n in names if n == "__pycache__" or n.startswith(".") or n.endswith(".pyi")}
+        if Path(directory) in (code, code / "wire"):
+            found.update(name for name in names if name in NOT_ON_A_NODE)
+        return found
+
+    return ignored
+
+
+def _write_boot(tree: Path, settings: Settings) -> None:
+    init = tree / "usr/sbin/init"
+    shutil.copyfile(FILES / "init.py", init)
+    init.chmod(0o755)
+    (tree / "usr/lib/python3/dist-packages").mkdir(parents=True, exist_ok=True)
+    (tree / "usr/lib/python3/dist-packages/edgevirt.pth").write_text(f"/{PLACE}\n")
+    stage2 = (FILES / "stage2.cfg").read_text()
+    target = tree / "EFI/BOOT/grub.cfg"
+    target.parent.mkdir(parents=True)
+    target.write_text(stage2.replace("@CONSOLE@", _CONSOLES[settings.arch]))
+
+
+def squash(tree: Path, tools: Tools, epoch: int, out: Path) -> None:
+    """The same tree makes the same bytes. gzip: of what the kernel is fast at, GRUB reads this."""
+    tools.run(
+        *("mksquashfs", tree, out, "-noappend", "-no-progress", "-quiet", "-all-root"),
+        *("-no-xattrs", "-no-exports", "-no-hardlinks", "-comp", "gzip"),
+        *("-Xcompression-level", _LEVEL, "-processors", _PROCESSORS, "-b", "131072"),
+        *("-mkfs-time", str(epoch), "-all-time", str(epoch)),
+    )
