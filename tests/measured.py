@@ -10,26 +10,25 @@ from collections.abc import Iterable
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from edgevirt.fleet.device.eventlog import NO_ACTION, Event
+from edgevirt.wire import event_log
+from edgevirt.wire.event_log import IPL, SHA256, Event
 from edgevirt.wire.messages import attest
 
-SHA256 = 0x000B
-IPL = 0x0D
 SEPARATOR = 0x04
 VARIABLE = 0x80000001
 APPLICATION = 0x80000003
 
 
-def event(register: int, data: bytes, *, type: int = IPL, measured: bytes | None = None) -> Event:
+def event(register: int, data: bytes, *, kind: int = IPL, measured: bytes | None = None) -> Event:
     """Measures `measured`; else what is logged."""
     digest = hashlib.sha256(data if measured is None else measured).digest()
-    return Event(register, type, digest, data)
+    return Event(register, kind, digest, data)
 
 
 def variable(register: int, name: str, value: bytes) -> Event:
     """An EFI variable, as firmware logs it."""
     head = bytes(16) + struct.pack("<QQ", len(name), len(value))
-    return event(register, head + name.encode("utf-16-le") + value, type=VARIABLE)
+    return event(register, head + name.encode("utf-16-le") + value, kind=VARIABLE)
 
 
 def application(register: int, path: str, code: bytes) -> Event:
@@ -37,28 +36,21 @@ def application(register: int, path: str, code: bytes) -> Event:
     name = path.encode("utf-16-le") + b"\0\0"
     node = struct.pack("<BBH", 4, 4, 4 + len(name)) + name + struct.pack("<BBH", 0x7F, 0xFF, 4)
     data = struct.pack("<QQQQ", 0, len(code), 0, len(node)) + node
-    return event(register, data, type=APPLICATION, measured=code)
+    return event(register, data, kind=APPLICATION, measured=code)
 
 
 def pack_log(events: Iterable[Event]) -> bytes:
     """As firmware keeps it, with a bank of SHA-256 alone."""
-    banks = struct.pack("<IHH", 1, SHA256, 32)
-    header = b"Spec ID Event03\0" + struct.pack("<IBBBB", 0, 0, 2, 0, 2) + banks + b"\0"
-    parts = [struct.pack("<II", 0, NO_ACTION), bytes(20), struct.pack("<I", len(header)), header]
-    for one in events:
-        parts.append(struct.pack("<IIIH", one.register, one.type, 1, SHA256))
-        parts.append(one.digest.ljust(32, b"\0"))
-        parts.append(struct.pack("<I", len(one.data)) + one.data)
-    return b"".join(parts)
+    return event_log.append(b"", events)
 
 
 def boot(version: str = "1", *, secure_boot: bool = True) -> list[Event]:
     """The events of one boot: firmware, boot loader, kernel, and what the node measures itself."""
     loader = application(4, "\\EFI\\BOOT\\BOOTX64.EFI", b"grub stage one")
     return [
-        event(0, b"1.0\0", type=0x08),
+        event(0, b"1.0\0", kind=0x08),
         variable(7, "SecureBoot", bytes((secure_boot,))),
-        *(event(number, bytes(4), type=SEPARATOR) for number in range(8)),
+        *(event(number, bytes(4), kind=SEPARATOR) for number in range(8)),
         loader,
         event(8, f"grub_cmd: linux /boot/vmlinuz version={version}\0".encode()),
         event(9, b"/boot/vmlinuz\0", measured=f"kernel {version}".encode()),

@@ -462,7 +462,7 @@ async def test_all_of_an_example_is_deleted_in_one_go(fleet: Fleet) -> None:
     await fleet.hello()
     said = await fleet.kubectl("delete", "-f", str(HELLO))
     assert said.count("deleted") == len(list(HELLO.glob("*.yaml")))
-    assert "No resources found" in await fleet.kubectl("get", "app,ai,img,ds,ni,en")
+    assert await fleet.kubectl("get", "app,ai,img,ds,ni,en", "-o", "name") == ""
 
 
 # -- delete --
@@ -679,3 +679,63 @@ async def test_a_namespace_can_be_applied_and_labelled_as_a_core_kind(fleet: Fle
     assert "configured" in await fleet.kubectl(*apply, stdin=yaml.safe_dump(space))
     assert "labels" not in (await fleet.get("ns", "berlin"))["metadata"]
     assert "Active" in await fleet.kubectl("describe", "ns", "berlin")
+
+
+# -- the OS, and what is proved of it --
+
+OS_IMAGE = """
+apiVersion: edgevirt.io/v1alpha1
+kind: OSImage
+metadata: {name: os-2}
+spec:
+  version: edgevirt-2-kvm-amd64
+  datastoreRefs: [{name: local-registry}]
+  reference: os/root.squashfs
+  sha256: "DIGEST"
+  architecture: amd64
+  measurements: {"4": ["DIGEST"], "13": ["DIGEST"]}
+---
+apiVersion: edgevirt.io/v1alpha1
+kind: AttestationPolicy
+metadata: {name: default}
+spec:
+  mode: Report
+  learnFrom: {names: [os-2]}
+""".replace("DIGEST", "a" * 64)
+
+
+async def test_versions_of_the_os_and_policies_are_objects_like_others(fleet: Fleet) -> None:
+    await fleet.hello()
+    said = await fleet.kubectl("apply", "-f", "-", stdin=OS_IMAGE)
+    assert "osimage.edgevirt.io/os-2 created" in said
+    assert "attestationpolicy.edgevirt.io/default created" in said
+    header, row = (await fleet.kubectl("get", "osi", "os-2")).splitlines()
+    assert header.split()[:4] == ["NAME", "VERSION", "ARCHITECTURE", "MEASURED"]
+    assert row.split()[:4] == ["os-2", "edgevirt-2-kvm-amd64", "amd64", "4,13"]
+    assert "Report" in await fleet.kubectl("get", "attestationpolicies")
+    assert "exactly as a node that runs it reports it" in await fleet.kubectl(
+        "explain", "osimage.spec.version"
+    )
+    change = '{"spec":{"os":{"image":"os-2"}}}'
+    await fleet.kubectl("patch", "en", "hello-node", "--type=merge", "-p", change)
+    other = '{"spec":{"sha256":"' + "b" * 64 + '"}}'
+    assert "field is immutable" in await fleet.refused(
+        "patch", "osi", "os-2", "--type=merge", "-p", other
+    )
+
+
+async def test_a_second_default_policy_is_refused(fleet: Fleet) -> None:
+    await fleet.hello()
+    await fleet.kubectl("apply", "-f", "-", stdin=OS_IMAGE)
+    other = OS_IMAGE.partition("---")[2].replace("name: default", "name: other")
+    why = await fleet.refused("apply", "-f", "-", stdin=other)
+    assert 'AttestationPolicy "default" is the default of the project' in why
+
+
+async def test_an_os_image_that_nodes_and_policies_use_goes_last(fleet: Fleet) -> None:
+    await fleet.hello()
+    await fleet.kubectl("apply", "-f", "-", stdin=OS_IMAGE)
+    async with following(fleet, "delete", "osi", "os-2") as deleting:
+        await deleting.line("in use by AttestationPolicy")
+        await fleet.kubectl("delete", "ap", "default")
+        assert await asyncio.wait_for(deleting._process.wait(), 20) == 0

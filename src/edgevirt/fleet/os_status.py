@@ -131,7 +131,9 @@ def _at(
 ) -> NodeOSStatus:
     same = status is not None and (status.version, status.step) == (wanted.version, step.name)
     since = status.since if status is not None and same else timestamp(now)
-    words = f"{step.words} since {since}" if step.name == TESTING else step.words
+    words = step.words
+    if step.name == TESTING:
+        words = f"testing since {since}{words}"
     return NodeOSStatus(
         version=wanted.version,
         step=step.name,
@@ -178,7 +180,7 @@ def _step_of_running(software: info.ZInfoDevSW) -> _Step:
     testing = software.subStatus in (info.UPDATE_TESTING, info.UPDATE_NEED_TEST_CONFIRM)
     if software.partitionState == _INPROGRESS or testing:
         more = f" ({software.subStatusStr})" if software.subStatusStr else ""
-        return _Step(TESTING, f"testing{more}")
+        return _Step(TESTING, more)
     return _Step(UPDATED, f"runs {software.shortVersion}")
 
 
@@ -198,7 +200,8 @@ def _step_of_other(wanted: Wanted, software: info.ZInfoDevSW, running: str) -> _
 def _step_by_status(wanted: Wanted, software: info.ZInfoDevSW) -> _Step:
     sub, told = software.subStatus, software.subStatusStr
     if sub == info.UPDATE_DEFERRED:
-        return _Step(DEFERRED, f"put off: {told}" if told else "put off")
+        more = f": {told}" if told and told != "deferred" else ""
+        return _Step(DEFERRED, f"put off{more}")
     if sub == info.UPDATE_REBOOTING or software.partitionState == _UPDATING:
         return _Step(REBOOTING, f"written; reboots into {wanted.version}")
     if sub == info.UPDATE_INITIALIZING or software.userStatus == info.UPDATING:

@@ -13,12 +13,12 @@ from starlette.responses import Response
 from edgevirt.fleet.api import errors
 from edgevirt.fleet.api.app import Subresource
 from edgevirt.fleet.device import event_words, eventlog
-from edgevirt.fleet.device.eventlog import EventLogError
 from edgevirt.fleet.device.trust import log_worth
 from edgevirt.fleet.devices import EVIDENCE, Evidence
 from edgevirt.fleet.objects.base import ApiObject, timestamp
 from edgevirt.fleet.objects.edgenode import EdgeNode
 from edgevirt.runtime import Store
+from edgevirt.wire.event_log import EventLogError
 
 MAX_EVENTS: Final = 1_000
 """Events that are told; more are counted only."""
@@ -64,7 +64,7 @@ def _events(evidence: Evidence) -> tuple[list[dict[str, Any]], int]:
     if not evidence.log:
         return [], 0
     try:
-        events = eventlog.parse(eventlog.inflate(evidence.log))
+        events = eventlog.unpack(evidence.log)
     except EventLogError:
         return [], 0
     told = [

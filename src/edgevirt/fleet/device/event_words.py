@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from edgevirt.fleet.device.eventlog import Event
+from edgevirt.wire.event_log import Event
 
 MAX_WORDS: Final = 160
 
@@ -20,7 +20,7 @@ _END: Final = 0x7F
 
 def describe(event: Event) -> str:
     """`EFI application \\EFI\\BOOT\\BOOTX64.EFI`, `EFI variable SecureBoot`, `grub_cmd: …`."""
-    name, read = _TYPES.get(event.type, (f"event of type {event.type:#x}", _text))
+    name, read = _TYPES.get(event.kind, (f"event of type {event.kind:#x}", _text))
     try:
         detail = read(event.data)
     except (struct.error, UnicodeDecodeError, IndexError):

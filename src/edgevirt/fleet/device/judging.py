@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from edgevirt.fleet.device import event_words, eventlog
-from edgevirt.fleet.device.eventlog import Event
 from edgevirt.fleet.objects.attestation import ENFORCE, AttestationPolicy, policies_for
 from edgevirt.fleet.objects.edgenode import EdgeNode
 from edgevirt.fleet.objects.node_trust import RegisterDifference
 from edgevirt.fleet.objects.os_image import OSImage
+from edgevirt.wire.event_log import Event
 
 ATTESTED: Final = "Attested"
 SOFTWARE_KEY: Final = "SoftwareKey"

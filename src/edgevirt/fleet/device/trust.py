@@ -16,8 +16,6 @@ import msgspec
 
 from edgevirt.fleet.amend import amend, insist
 from edgevirt.fleet.device import eventlog, judging
-from edgevirt.fleet.device.eventlog import Event as LogEvent
-from edgevirt.fleet.device.eventlog import EventLogError
 from edgevirt.fleet.device.judging import UNTRUSTED, Rules, Shown, Verdict
 from edgevirt.fleet.device.registry import UNKNOWN, Registry
 from edgevirt.fleet.devices import (
@@ -37,6 +35,8 @@ from edgevirt.fleet.objects.edgenode import EdgeNode
 from edgevirt.fleet.objects.node_trust import NodeTrust
 from edgevirt.fleet.objects.os_image import OSImage
 from edgevirt.runtime import Clock, Event, Gone, InStep, Kind, Store
+from edgevirt.wire.event_log import Event as LogEvent
+from edgevirt.wire.event_log import EventLogError
 from edgevirt.wire.messages import certs
 
 _KINDS: Final[tuple[Kind[Any], ...]] = (kinds.ATTESTATION_POLICY, kinds.OS_IMAGE)
@@ -274,7 +274,7 @@ def _events(packed: bytes) -> tuple[LogEvent, ...] | None:
     if not packed:
         return None
     try:
-        return eventlog.parse(eventlog.inflate(packed))
+        return eventlog.unpack(packed)
     except EventLogError:
         return None
 
@@ -284,14 +284,14 @@ def log_worth(packed: bytes, values: Mapping[int, bytes]) -> str:
     if not packed:
         return "none was sent"
     try:
-        events = eventlog.parse(eventlog.inflate(packed))
+        events = eventlog.unpack(packed)
     except EventLogError as error:
         return str(error)
     wrong = eventlog.unexplained(events, values)
     if wrong:
         numbers = ", ".join(str(number) for number in wrong)
         return f"{len(events)} events; they do not explain register {numbers}"
-    told = sorted(eventlog.replay(events).keys() & values.keys())
+    told = eventlog.explained(events, values)
     return f"{len(events)} events; they explain the registers {', '.join(map(str, told)) or 'none'}"
 
 

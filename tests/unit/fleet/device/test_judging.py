@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from edgevirt.fleet.device import judging
-from edgevirt.fleet.device.eventlog import Event
 from edgevirt.fleet.device.judging import Rules, Shown, Verdict
 from edgevirt.fleet.objects.attestation import (
     Accepted,
@@ -19,6 +18,7 @@ from edgevirt.fleet.objects.attestation import (
 from edgevirt.fleet.objects.base import ObjectMeta
 from edgevirt.fleet.objects.edgenode import EdgeNode, EdgeNodeSpec
 from edgevirt.fleet.objects.os_image import OSImage, OSImageSpec
+from edgevirt.wire.event_log import Event
 from tests.measured import SoftwareTpm, boot
 
 IMAGE = {13: b"root image 1", 14: b"config"}
