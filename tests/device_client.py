@@ -22,7 +22,7 @@ from edgevirt.wire import certificates, controller_certs, envelope, logs
 from edgevirt.wire.certificates import Issuer, Validity
 from edgevirt.wire.controller_certs import ControllerCerts
 from edgevirt.wire.messages import attest, certs, config, identity, info, metrics, register
-from tests.measured import SoftwareTpm
+from tests.measured import Quoting
 
 BASE = "/api/v2/edgedevice"
 PROTO = {"Content-Type": "application/x-proto-binary"}
@@ -60,7 +60,7 @@ class Device:
         self,
         serial: str,
         key: ec.EllipticCurvePrivateKey | None = None,
-        tpm: SoftwareTpm | None = None,
+        tpm: Quoting | None = None,
     ) -> None:
         self.serial = serial
         self.tpm = tpm
@@ -93,7 +93,7 @@ class Device:
         """Of the key that signs quotes; issued by the machine itself, as the others are."""
         assert self.tpm is not None
         issuer = Issuer(self.certificate, self.key)
-        made = certificates.make_exchange("quote", self.tpm.key.public_key(), issuer, _validity())
+        made = certificates.make_exchange("quote", self.tpm.public_key(), issuer, _validity())
         return certificates.to_pem(made)
 
     def quote(self, nonce: bytes) -> attest.ZAttestQuote:

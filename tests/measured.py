@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import struct
 from collections.abc import Iterable
+from typing import Protocol
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -57,12 +58,23 @@ def boot(version: str = "1", *, secure_boot: bool = True) -> list[Event]:
     ]
 
 
+class Quoting(Protocol):
+    """What a machine proves itself with."""
+
+    def public_key(self) -> ec.EllipticCurvePublicKey: ...
+
+    def quote(self, nonce: bytes) -> attest.ZAttestQuote: ...
+
+
 class SoftwareTpm:
     """Signs quotes. `own`: measurements that no log tells of, by register."""
 
     def __init__(self, events: Iterable[Event] = (), own: dict[int, bytes] | None = None) -> None:
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.reset(events, own)
+
+    def public_key(self) -> ec.EllipticCurvePublicKey:
+        return self.key.public_key()
 
     def reset(self, events: Iterable[Event], own: dict[int, bytes] | None = None) -> None:
         """Another boot."""

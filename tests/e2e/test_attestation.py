@@ -1,22 +1,28 @@
 """A node with a security module gets its config and its keys for what it proves, and nothing else.
 
-The module is one in software that signs as a real one does; the fleet is a process of its own.
+Mostly the module is one in software that signs as a real one does; the fleet is a process.
 """
 
 from __future__ import annotations
 
+import gzip
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from edgevirt.client import Object
+from edgevirt.host.tpm import KeyRole, SecurityModule, open_tpm
+from edgevirt.wire.event_log import Event
 from edgevirt.wire.messages import attest, certs
 from tests.device_client import Device, DeviceClient, Onboarding, new_key
 from tests.fleet_process import FleetProcess, until
-from tests.measured import SoftwareTpm, boot
+from tests.measured import SoftwareTpm, boot, event, pack_log
+from tests.swtpm import swtpm
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -244,7 +250,7 @@ async def test_a_log_that_cannot_be_read_is_told_and_harms_nothing(
 ) -> None:
     for log in (b"", b"junk", bytes(50_000)):
         assert (await node.show(tpm.quote(await nonce_of(node), log=log))).response == SUCCESS
-    assert "cannot read the event log" in status(fleet, node)["attestation"]["log"]
+    assert "cannot read event log" in status(fleet, node)["attestation"]["log"]
 
 
 async def test_a_certificate_that_its_identity_did_not_issue_is_refused(
@@ -298,3 +304,65 @@ async def test_a_restart_of_the_fleet_forgets_no_verdict(
     fleet.kill()
     fleet.start()
     assert (await node.poll())[0] == 403
+
+
+# -- a TPM of its own --
+
+
+class Swtpm2:
+    """What the node's own code makes of a TPM 2.0: quotes, with a log of what was extended."""
+
+    def __init__(self, module: SecurityModule) -> None:
+        self._module = module
+        self._events: list[Event] = []
+
+    def public_key(self) -> ec.EllipticCurvePublicKey:
+        return self._module.public_key(KeyRole.QUOTE)
+
+    def extend(self, one: Event) -> None:
+        self._module.extend(one.register, one.digest)
+        self._events.append(one)
+
+    def hex(self, *numbers: int) -> dict[str, list[str]]:
+        return {str(n): [v.hex()] for n, v in self._module.registers(numbers).items()}
+
+    def quote(self, nonce: bytes) -> attest.ZAttestQuote:
+        signed = self._module.quote(nonce, range(16))
+        message = attest.ZAttestQuote(
+            attestData=signed.attest,
+            signature=signed.signature,
+            tpm_binary_event_log=gzip.compress(pack_log(self._events)),
+        )
+        for number, value in signed.values.items():
+            message.pcr_values.add(index=number, hash_algo=attest.TPM_HASH_ALGO_SHA256, value=value)
+        return message
+
+
+async def test_a_real_module_s_quotes_are_judged_alike(
+    fleet: FleetProcess, onboarding: Onboarding, tmp_path: Path, policies: list[str], label: str
+) -> None:
+    with swtpm(tmp_path) as machine:
+        module = open_tpm(machine.socket)
+        assert module is not None
+        tpm = Swtpm2(module)
+        for one in boot():
+            tpm.extend(one)
+        serial = f"sn-{uuid.uuid4().hex[:12]}"
+        node = DeviceClient(fleet.nodes, fleet.root_file, Device(serial, tpm=tpm))
+        await node.come_online(onboarding)
+        assert status(fleet, node)["attestation"]["log"].startswith("13 events; they explain")
+        kind, change = fleet.client.type_of("EdgeNode"), {"metadata": {"labels": {"test": label}}}
+        fleet.client.patch(kind, "default", serial, change, style="merge")
+        accepted = [{"name": "os-1", "registers": tpm.hex(4, 8, 9)}]
+        selector = {"matchLabels": {"test": label}}
+        policies.append(label)
+        spec = {"nodeSelector": selector, "accepted": accepted}
+        fleet.create("AttestationPolicy", label, spec)
+        until("it is judged", lambda: status(fleet, node)["attestation"].get("acceptedAs"))
+        assert (await node.attest()).response == SUCCESS
+        tpm.extend(event(9, b"/boot/initrd.img\0"))
+        assert (await node.attest()).response == FAILED
+        (difference,) = status(fleet, node)["attestation"]["differences"]
+        assert difference["why"] == "/boot/initrd.img was measured in addition"
+        await node.close()
+        module.close()
