@@ -29,7 +29,7 @@ from edgevirt.fleet.devices import (
 )
 from edgevirt.fleet.events import Recorder
 from edgevirt.fleet.objects import kinds
-from edgevirt.fleet.objects.attestation import AttestationPolicy
+from edgevirt.fleet.objects.attestation import AttestationPolicy, policies_for
 from edgevirt.fleet.objects.base import Condition, set_condition, timestamp
 from edgevirt.fleet.objects.edgenode import EdgeNode
 from edgevirt.fleet.objects.node_trust import NodeTrust
@@ -64,6 +64,7 @@ class Trust:
         self._changed: set[str] = set()
         """Keys of EdgeNodes that are chosen or accepted otherwise than before."""
         self._wake = asyncio.Event()
+        self._nodes_known = False
 
     # -- following --
 
@@ -90,7 +91,9 @@ class Trust:
                 self._wake.set()
 
     def take(self, event: Event[EdgeNode]) -> None:
+        """What came before this process is judged with its policy, if that is anew."""
         if isinstance(event, InStep):
+            self._nodes_known = True
             return
         node = event.resource.value
         if isinstance(event, Gone):
@@ -102,7 +105,7 @@ class Trust:
             self._marks[node.key] = mark
         elif before:
             del self._marks[node.key]
-        if mark != before and self.in_step.is_set():
+        if mark != before and self._nodes_known:
             self._changed.add(node.key)
             self._wake.set()
 
@@ -175,21 +178,30 @@ class Trust:
         """By what the machine showed last. One that would be granted again shows anew by itself."""
         if self._registry.find_node(name) != row:
             return
+        found = await self._store.get(kinds.EDGE_NODE, name)
+        if found is None or not self._is_demanded(found.value):
+            return
         key = device_key(self._registry.node(row))
         device = await self._store.get(DEVICE, key)
-        found = await self._store.get(kinds.EDGE_NODE, name)
-        if device is None or found is None or not device.value.attested or device.value.barred:
+        if device is None or not device.value.attested or device.value.barred:
             return
         held = await self._store.get(EVIDENCE, key)
         evidence = held.value if held is not None else None
         if evidence is None and await self._can_quote(key):
-            if self.rules(found.value.metadata.namespace).policies:
-                await self._bar(key, barred=True)  # what it showed was not kept: it shows it again
+            await self._bar(key, barred=True)  # what it showed was not kept: it shows it again
             return
         verdict = await self._judge(found.value, key, evidence)
         await self._keep_pins(key, verdict)
         await self._bar(key, barred=not verdict.granted)
         await self._show(name, verdict, evidence, key)
+
+    def _is_demanded(self, node: EdgeNode) -> bool:
+        """Whether a policy judges it, or did."""
+        shown = node.status.attestation
+        if shown is not None and shown.policy:
+            return True
+        policies = self.rules(node.metadata.namespace).policies
+        return bool(policies_for(policies, node.metadata.labels))
 
     async def _can_quote(self, key: str) -> bool:
         trust = await self._store.get(DEVICE_TRUST, key)

@@ -33,7 +33,7 @@ from edgevirt.fleet.objects.attestation import (
 )
 from edgevirt.fleet.objects.base import ObjectMeta, find_condition
 from edgevirt.fleet.objects.edgenode import EdgeNode, EdgeNodeSpec
-from edgevirt.runtime import VirtualClock
+from edgevirt.runtime import InStep, VirtualClock
 from edgevirt.runtime.memory import MemoryStore
 from edgevirt.wire import signatures
 from edgevirt.wire.messages import certs
@@ -183,8 +183,9 @@ async def test_labels_bring_a_node_under_another_policy(world: World) -> None:
     assert found is not None
     meta = msgspec.structs.replace(found.value.metadata, labels={"site": "berlin"})
     await world.put_node(msgspec.structs.replace(found.value, metadata=meta))
-    watched = world.store.watch(kinds.EDGE_NODE)
-    world.trust.take(await anext(watched))
+    event = await anext(world.store.watch(kinds.EDGE_NODE))
+    world.trust.take(InStep(0))
+    world.trust.take(event)
     await world.settle()
     assert world.token == b""
 
