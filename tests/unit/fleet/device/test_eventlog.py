@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import json
 import struct
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -14,6 +16,7 @@ from edgevirt.wire.event_log import SIZE_MAX, Event, EventLogError
 from tests.measured import SoftwareTpm, application, boot, event, pack_log, variable
 
 LOG = pack_log(boot())
+GOLDEN = Path(__file__).parents[3] / "golden" / "eventlog"
 
 
 def test_the_log_explains_the_registers() -> None:
@@ -46,6 +49,28 @@ def test_a_packed_log_is_bounded_and_whole() -> None:
     ):
         with pytest.raises(EventLogError, match=why):
             eventlog.inflate(packed)
+
+
+# -- a real machine's: OVMF with a TPM of swtpm, and a kernel started by its EFI stub --
+
+
+def test_a_real_log_explains_a_real_machine_s_registers() -> None:
+    events = eventlog.unpack((GOLDEN / "ovmf.bin.gz").read_bytes())
+    told = json.loads((GOLDEN / "ovmf.json").read_text())
+    registers = {int(number): bytes.fromhex(value) for number, value in told.items()}
+    assert eventlog.explained(events, registers) == [0, 1, 2, 3, 4, 5, 6, 7, 9]
+    assert eventlog.unexplained(events, registers) == []
+    assert [event_words.describe(event) for event in eventlog.of_register(events, 7)] == [
+        *("EFI variable SecureBoot", "EFI variable PK", "EFI variable KEK"),
+        *("EFI variable db", "EFI variable dbx", "the end of the firmware's part"),
+    ]
+    assert [event_words.describe(event) for event in eventlog.of_register(events, 4)] == [
+        *("EFI application kernel", "Calling EFI Application from Boot Option"),
+        "the end of the firmware's part",
+    ]
+    assert [event_words.describe(event) for event in eventlog.of_register(events, 9)] == [
+        *("LOADED_IMAGE::LoadOptions", "Linux initrd"),
+    ]
 
 
 # -- words --
