@@ -16,7 +16,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from edgevirt.client import Object
-from edgevirt.host.tpm import KeyRole, SecurityModule, open_tpm
+from edgevirt.host.tpm.module import open_tpm
+from edgevirt.host.tpm.protocol import KeyRole, SecurityModule
 from edgevirt.wire.event_log import Event
 from edgevirt.wire.messages import attest, certs
 from tests.device_client import Device, DeviceClient, Onboarding, new_key
