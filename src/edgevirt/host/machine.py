@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import platform
 import shutil
-import socket
-import struct
 from pathlib import Path
 
-from edgevirt.model.machine import DiskUse, Inventory, Measures, PortState
+from edgevirt.model.machine import DiskUse, Inventory, Measures
 from edgevirt.model.network import InterfaceCounters
 
 _DMI = Path("/sys/class/dmi/id")
 _NET = Path("/sys/class/net")
 _TICKS = os.sysconf("SC_CLK_TCK")
-_SIOCGIFADDR = 0x8915
 
 
 def inventory(state: Path, serial: str) -> Inventory:
@@ -65,24 +60,6 @@ def ports() -> tuple[str, ...]:
     return tuple(name for name in names if name.startswith(("eth", "en", "wl")))
 
 
-def port_states(uplinks: frozenset[str]) -> tuple[PortState, ...]:
-    """The ports as they are. `uplinks`: names of those that lead to the controller."""
-    routers = _default_routers()
-    return tuple(
-        PortState(
-            name=name,
-            ifname=name,
-            uplink=name in uplinks,
-            mac=_text(_NET / name / "address"),
-            up=_text(_NET / name / "operstate") == "up",
-            mtu=int(_text(_NET / name / "mtu") or 0),
-            addresses=_addresses(name),
-            routers=tuple(router for port, router in routers if port == name),
-        )
-        for name in ports()
-    )
-
-
 def _memory() -> dict[str, int]:
     """/proc/meminfo in bytes."""
     found = {}
@@ -111,31 +88,6 @@ def _counters(name: str) -> InterfaceCounters:
         rx_drops=count("rx_dropped"),
         tx_drops=count("tx_dropped"),
     )
-
-
-def _default_routers() -> list[tuple[str, str]]:
-    """(interface, address) of IPv4 default routes, from /proc/net/route (hex, host byte order)."""
-    found = []
-    for line in Path("/proc/net/route").read_text().splitlines()[1:]:
-        name, destination, gateway = line.split()[:3]
-        if destination == "00000000" and gateway != "00000000":
-            found.append((name, socket.inet_ntoa(struct.pack("=I", int(gateway, 16)))))
-    return found
-
-
-def _addresses(name: str) -> tuple[str, ...]:
-    """IPv4 by ioctl, IPv6 from /proc: netlink would want an event loop of its own."""
-    found = []
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        request = struct.pack("256s", name.encode()[:15])
-        with contextlib.suppress(OSError):
-            answer = fcntl.ioctl(probe, _SIOCGIFADDR, request)
-            found.append(socket.inet_ntoa(answer[20:24]))
-    for line in _text(Path("/proc/net/if_inet6")).splitlines():
-        digits, *_, owner = line.split()
-        if owner == name:
-            found.append(socket.inet_ntop(socket.AF_INET6, bytes.fromhex(digits)))
-    return tuple(found)
 
 
 def _dmi(name: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 
-from edgevirt.model.base import Noun, Trouble
+from edgevirt.model.base import Noun
 from edgevirt.model.network import InterfaceCounters
 
 
@@ -29,22 +29,6 @@ class Inventory(Noun, frozen=True, kw_only=True):
     bios_vendor: str = ""
     bios_version: str = ""
     bios_date: str = ""
-
-
-class PortState(Noun, frozen=True, kw_only=True):
-    """A network port of the node as it is."""
-
-    name: str
-    ifname: str
-    uplink: bool = True
-    cost: int = 0
-    network: str = ""
-    mac: str = ""
-    up: bool = False
-    mtu: int = 0
-    addresses: tuple[str, ...] = ()
-    routers: tuple[str, ...] = ()
-    trouble: Trouble | None = None
 
 
 class DiskUse(Noun, frozen=True, kw_only=True):

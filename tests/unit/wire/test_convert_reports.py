@@ -14,7 +14,7 @@ from edgevirt.model.app import (
 from edgevirt.model.base import Severity, SwState, Trouble
 from edgevirt.model.content import BlobStatus, ContentTreeStatus
 from edgevirt.model.ids import AppId, ContentTreeId, Digest, NetworkInstanceId, NodeId, VolumeId
-from edgevirt.model.machine import Boot, BootReason, DiskUse, Inventory, Measures, PortState
+from edgevirt.model.machine import Boot, BootReason, DiskUse, Inventory, Measures
 from edgevirt.model.network import (
     AppNetworkStatus,
     Assignment,
@@ -26,8 +26,20 @@ from edgevirt.model.network import (
     Vif,
 )
 from edgevirt.model.node import Property, ServiceStatus
+from edgevirt.model.ports import (
+    DeviceNetworkStatus,
+    Dhcp,
+    PortConfig,
+    PortConfigEntry,
+    PortConfigList,
+    PortConfigState,
+    PortSettings,
+    PortSource,
+    PortStatus,
+)
 from edgevirt.model.volume import VolumeStatus
 from edgevirt.wire.convert import measures, node, reports
+from edgevirt.wire.convert.port_report import fill_ports
 from edgevirt.wire.messages import info, metrics
 
 APP = AppId("0f4e4b5a-3f3e-4a55-9b8e-8d8f0d5b9c11")
@@ -43,6 +55,35 @@ VIF = Vif(
     ip="10.1.0.7", prefix=24, gateway="10.1.0.1",
 )  # fmt: skip
 VIFS = AppNetworkStatus(app=APP, ready=True, since=1.0, vifs=(VIF,))
+
+WISH = PortSettings(
+    name="wan", ifname="enp1s0", dhcp=Dhcp.STATIC, address="192.0.2.9/24", gateway="192.0.2.1",
+    dns=("9.9.9.9",), cost=3, network="n",
+)  # fmt: skip
+FAILED = PortConfigEntry(
+    config=PortConfig(
+        source=PortSource.CONTROLLER,
+        priority=30.0,
+        ports=(WISH, PortSettings(name="wifi", ifname="wlan0", trouble="cannot use port wifi")),
+    ),
+    state=PortConfigState.FAIL,
+    last_failed=31.0,
+    last_error="cannot reach the controller: wan: silence",
+    errors=(("wan", "silence"),),
+)
+USED = PortConfigEntry(
+    config=PortConfig(
+        source=PortSource.LAST_RESORT,
+        priority=0.0,
+        ports=(PortSettings(name="eth0", ifname="eth0"), PortSettings(name="eth1", ifname="eth1")),
+    ),
+    state=PortConfigState.SUCCESS,
+    last_succeeded=40.0,
+)
+EXACTLY = PortStatus(
+    name="eth0", ifname="eth0", up=True, mac="aa", mtu=1500, addresses=("192.0.2.2/24",),
+    routers=("192.0.2.1",), dns=("192.0.2.53",), domain="shop.example", last_succeeded=40.0,
+)  # fmt: skip
 
 
 def an_app(state: SwState, **more: object) -> AppInstanceStatus:
@@ -167,10 +208,8 @@ def test_device_info_tells_software_boot_ports_properties_and_trust() -> None:
         inventory=inventory,
         boot=Boot(at=10.0, count=3, reason=BootReason.REBOOT_COMMAND, text="asked", ended=9.0),
         version="0.1",
-        ports=(
-            PortState(name="eth0", ifname="enp1s0", mac="aa", up=True, addresses=("192.0.2.2",)),
-            PortState(name="eth1", ifname="enp2s0", uplink=False, cost=5, trouble=TROUBLE),
-        ),
+        port_configs=PortConfigList(entries=(FAILED, USED), current=1),
+        network=DeviceNetworkStatus(ports=(EXACTLY,)),
         properties={"timer.config.interval": Property(value="60", error="too low")},
         unknown_properties={"x": Property(value="y", error="unknown")},
         apps=((APP, "nginx", "d.1.1"),),
@@ -185,9 +224,7 @@ def test_device_info_tells_software_boot_ports_properties_and_trust() -> None:
     assert (dinfo.swList[0].shortVersion, dinfo.swList[0].activated) == ("0.1", True)
     assert (dinfo.restartCounter, dinfo.last_boot_reason) == (3, info.BOOT_REASON_REBOOT_CMD)
     assert (dinfo.lastRebootReason, dinfo.lastRebootTime.seconds) == ("asked", 9)
-    (used,) = dinfo.systemAdapter.status
-    assert [port.isMgmt for port in used.ports] == [True, False]
-    assert used.ports[1].err.description == TROUBLE.why
+    assert dinfo.systemAdapter.currentIndex == 1
     assert dinfo.configItemStatus.configItems["timer.config.interval"].error == "too low"
     assert dinfo.configItemStatus.unknownConfigItems["x"].error == "unknown"
     assert (dinfo.rebootConfigCounter, dinfo.shutdown_config_counter) == (7, 8)
@@ -195,6 +232,27 @@ def test_device_info_tells_software_boot_ports_properties_and_trust() -> None:
     assert dinfo.sec_info.sha_root_ca == b"h" * 32
     assert dinfo.attestation_info.state == info.ATTESTATION_STATE_COMPLETE
     assert dinfo.state == info.ZDEVICE_STATE_ONLINE
+
+
+def test_every_port_config_is_told_and_which_one_the_node_fell_back_to() -> None:
+    message = info.SystemAdapterInfo()
+    broken = PortStatus(name="eth1", ifname="eth1", error="eth1 has no link", last_failed=39.0)
+    network = DeviceNetworkStatus(ports=(EXACTLY, broken))
+    fill_ports(message, PortConfigList(entries=(FAILED, USED), current=1), network)
+    assert message.currentIndex == 1
+    failed, used = message.status
+    assert (failed.key, failed.lastError) == ("zedagent", FAILED.last_error)
+    assert (failed.lastFailed.seconds, failed.HasField("lastSucceeded")) == (31, False)
+    wan, wifi = failed.ports
+    assert (wan.name, wan.ifname, wan.dhcpType, wan.subnet) == ("wan", "enp1s0", 1, "192.0.2.0/24")
+    assert (wan.gateway, list(wan.dnsServers), wan.cost) == ("192.0.2.1", ["9.9.9.9"], 3)
+    assert (wan.err.description, wifi.err.description) == ("silence", "cannot use port wifi")
+    assert (used.key, used.lastSucceeded.seconds, used.lastError) == ("lastresort", 40, "")
+    first, second = used.ports
+    assert (first.up, list(first.IPAddrs), first.macAddr) == (True, ["192.0.2.2"], "aa")
+    assert (list(first.defaultRouters), first.dns.DNSdomain) == (["192.0.2.1"], "shop.example")
+    assert (first.err.description, first.err.timestamp.seconds) == ("", 40)
+    assert (second.err.description, second.err.timestamp.seconds) == ("eth1 has no link", 39)
 
 
 def test_metrics_count_in_the_units_of_the_wire() -> None:

@@ -18,6 +18,7 @@ from edgevirt.model.ids import AppId, ContentTreeId, Digest, NetworkInstanceId, 
 from edgevirt.model.machine import Boot
 from edgevirt.model.network import AppNetworkStatus, NetworkInstanceStatus
 from edgevirt.model.node import Operation, Property
+from edgevirt.model.ports import PortConfigList
 from edgevirt.model.volume import VolumeStatus
 from edgevirt.node.agent.outbox import Outbox
 from edgevirt.node.agent.outcome import Delivery, Failure, in_words
@@ -33,6 +34,8 @@ _log = logging.getLogger(__name__)
 UNREACHABLE = 60.0
 """Seconds without a try after no answer at all."""
 DEVICE = "device"
+_OF_THE_DEVICE = (kinds.PORT_CONFIG_LIST, kinds.DEVICE_NETWORK_STATUS)
+"""Besides the properties: what device info tells of."""
 CALM = 0.2
 """Seconds between two looks at the outbox, so that a burst of changes is one message."""
 
@@ -68,6 +71,7 @@ class News:
             kinds.APP_NETWORK_STATUS,
             kinds.PROPERTY,
             kinds.DOMAIN_STATUS,
+            *_OF_THE_DEVICE,
         )
         async with asyncio.TaskGroup() as group:
             for kind in followed:
@@ -105,7 +109,7 @@ class News:
                 self._enqueue(kinds.APP_INSTANCE_STATUS.name, key)
             for vif in self._vifs(key):
                 self._enqueue(kinds.NETWORK_INSTANCE_STATUS.name, vif)
-        elif kind is kinds.PROPERTY:
+        elif kind is kinds.PROPERTY or kind in _OF_THE_DEVICE:
             self._enqueue_device()
 
     def _vifs(self, app: str) -> set[str]:
@@ -175,7 +179,6 @@ class News:
     def _report(self) -> NodeReport:
         line = self._line
         context = line.context
-        uplink = context.settings.uplink
         properties: dict[str, Property] = self._tables[kinds.PROPERTY.name]
         known = {name: value for name, value in properties.items() if name in RULES}
         unknown = {name: value for name, value in properties.items() if name not in RULES}
@@ -185,7 +188,8 @@ class News:
             boot=self._boot(),
             version=__version__,
             state=_state(line.wanted_operation or line.operation),
-            ports=machine.port_states(frozenset({uplink})),
+            port_configs=self._tables[kinds.PORT_CONFIG_LIST.name].get("node", PortConfigList()),
+            network=self._tables[kinds.DEVICE_NETWORK_STATUS.name].get("node"),
             properties=known,
             unknown_properties=unknown,
             apps=tuple(

@@ -83,6 +83,8 @@ SERVICE = Service(
         kinds.NETWORK_METRIC,
         kinds.SERVICE_STATUS,
         kinds.LOG_BUNDLE,
+        kinds.PORT_CONFIG_LIST,
+        kinds.DEVICE_NETWORK_STATUS,
     ),
     owns=(
         kinds.DEVICE_CONFIG,

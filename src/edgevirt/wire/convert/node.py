@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, cast
 
-from edgevirt.model.machine import Boot, Inventory, PortState
+from edgevirt.model.machine import Boot, Inventory
 from edgevirt.model.node import Property
-from edgevirt.wire.convert.reports import error_info, stamp
-from edgevirt.wire.messages import common, info
+from edgevirt.model.ports import DeviceNetworkStatus, PortConfigList
+from edgevirt.wire.convert.port_report import fill_ports
+from edgevirt.wire.convert.reports import stamp
+from edgevirt.wire.messages import info
 
 MEBI: Final = 1 << 20
 
@@ -19,15 +21,15 @@ CAPABILITY: Final = info.API_CAPABILITY_START_DELAY_IN_SECONDS
 
 @dataclass(frozen=True)
 class NodeReport:
-    """Everything that device info says. `ports_key` names the port config in use."""
+    """Everything that device info says."""
 
     inventory: Inventory
     boot: Boot
     version: str
     state: info.ZDeviceState = info.ZDEVICE_STATE_ONLINE
     partition: str = "IMGA"
-    ports: tuple[PortState, ...] = ()
-    ports_key: str = "zedagent"
+    port_configs: PortConfigList = field(default_factory=PortConfigList)
+    network: DeviceNetworkStatus | None = None
     properties: Mapping[str, Property] = field(default_factory=dict)
     unknown_properties: Mapping[str, Property] = field(default_factory=dict)
     apps: tuple[tuple[str, str, str], ...] = ()
@@ -48,7 +50,7 @@ def device(report: NodeReport) -> info.ZInfoMsg:
     _fill_machine(dinfo, report.inventory)
     _fill_software(dinfo, report)
     _fill_boot(dinfo, report)
-    _fill_ports(dinfo, report)
+    fill_ports(dinfo.systemAdapter, report.port_configs, report.network)
     _fill_security(dinfo, report)
     status = dinfo.configItemStatus
     for items, known in (
@@ -81,7 +83,7 @@ def hardware(report: NodeReport) -> info.ZInfoMsg:
     hwinfo.inventory.total_storage_bytes = inventory.storage
     hwinfo.inventory.bios.vendor = inventory.bios_vendor
     hwinfo.inventory.bios.version = inventory.bios_version
-    for port in report.ports:
+    for port in report.network.ports if report.network is not None else ():
         hwinfo.inventory.network_devices.add(
             ifname=port.ifname, mac_address=port.mac, type=info.NETWORK_DEVICE_TYPE_ETHERNET
         )
@@ -127,34 +129,6 @@ def _fill_boot(dinfo: info.ZInfoDevice, report: NodeReport) -> None:
     dinfo.last_boot_reason = cast("info.BootReason", int(boot.reason))
     if boot.ended:
         dinfo.lastRebootTime.CopyFrom(stamp(boot.ended))
-
-
-def _fill_ports(dinfo: info.ZInfoDevice, report: NodeReport) -> None:
-    status = dinfo.systemAdapter.status.add(version=1, key=report.ports_key)
-    status.timePriority.CopyFrom(stamp(report.boot.at))
-    working = [port for port in report.ports if port.uplink and port.trouble is None]
-    if working:
-        status.lastSucceeded.CopyFrom(stamp(report.boot.at))
-    for port in report.ports:
-        _fill_port(status.ports.add(), port)
-
-
-def _fill_port(message: info.DevicePort, port: PortState) -> None:
-    message.ifname = port.ifname
-    message.name = port.name
-    message.isMgmt = port.uplink
-    message.free = port.cost == 0
-    message.cost = port.cost
-    message.dhcpType = common.Client
-    message.macAddr = port.mac
-    message.IPAddrs.extend(port.addresses)
-    message.defaultRouters.extend(port.routers)
-    message.up = port.up
-    message.mtu = port.mtu
-    message.usage = common.PhyIoUsageMgmtAndApps
-    message.networkUUID = port.network
-    if port.trouble is not None:
-        message.err.CopyFrom(error_info(port.trouble, info.ENTITY_PORT, port.name))
 
 
 def _fill_security(dinfo: info.ZInfoDevice, report: NodeReport) -> None:
