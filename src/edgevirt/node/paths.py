@@ -62,6 +62,16 @@ class Paths:
         """Password of the TPM's owner; may be missing."""
         return self.config / "tpm_credential"
 
+    @property
+    def bootstrap_config(self) -> Path:
+        """A config that the controller signed for the way to its first contact; may be missing."""
+        return self.config / "bootstrap-config.pb"
+
+    @property
+    def override(self) -> Path:
+        """A port config as JSON; may be missing."""
+        return self.config / "DevicePortConfig" / "override.json"
+
     # -- persist --
     @property
     def boot_record(self) -> Path:
@@ -82,6 +92,11 @@ class Paths:
     def checkpoint(self) -> Path:
         """The agent's: last config envelope, controller certificates."""
         return self.persist / "checkpoint"
+
+    @property
+    def ingested(self) -> Path:
+        """The ports service's own: which of the files that it was given it has taken in."""
+        return self.persist / "ingested"
 
     @property
     def keys(self) -> Path:

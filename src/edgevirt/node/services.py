@@ -144,7 +144,7 @@ ROWS: Final = (
         network=True,
         profile=Profile.SPAWNING,
         reads=("config",),
-        writes=("ports", "names"),
+        writes=("ports", "names", "ingested"),
         umask=0o022,  # everybody looks names up
     ),
     Row(

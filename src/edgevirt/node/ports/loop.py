@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from edgevirt.host.net.addressing import Interface
 from edgevirt.host.net.ports import Ports, PortsError
 from edgevirt.host.net.probe import Finding, Prober
@@ -35,12 +37,17 @@ class Loop:
     offers: list[PortConfig] = field(default_factory=list)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     interfaces: Mapping[str, Interface] = field(default_factory=dict)
+    bootstrap_error: str = ""
     _times: dict[str, Times] = field(default_factory=dict)
     _failures: int = 0
 
     def offer(self, config: PortConfig) -> None:
         self.offers.append(config)
         self.wake.set()
+
+    def take_in(self, config: PortConfig) -> None:
+        """Before the loop runs."""
+        self.keeper.offer(config, self._moment())
 
     async def run(self) -> None:
         """Never returns."""
@@ -130,4 +137,5 @@ class Loop:
         """The store leaves alone what is as it was."""
         await self.store.put(PORT_CONFIG_LIST, "node", self.keeper.kept)
         told = status(self.keeper, self.interfaces, self._times)
+        told = replace(told, bootstrap_error=self.bootstrap_error)
         await self.store.put(DEVICE_NETWORK_STATUS, "node", told)

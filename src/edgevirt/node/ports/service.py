@@ -10,7 +10,8 @@ from edgevirt.host.net.names import Names
 from edgevirt.host.net.ports import AdoptedPorts, LinuxPorts, Ports, PortsError
 from edgevirt.host.net.probe import HttpsProber
 from edgevirt.model.kinds import DEVICE_NETWORK_STATUS, PORT_CONFIG, PORT_CONFIG_LIST, PROPERTY
-from edgevirt.model.ports import PortConfigList
+from edgevirt.model.ports import PortConfigList, PortSource
+from edgevirt.node.ports.given import read_given, remember_bootstrap
 from edgevirt.node.ports.keeper import Keeper, Moment, Timers
 from edgevirt.node.ports.loop import Loop
 from edgevirt.node.properties import DEFAULTS
@@ -32,6 +33,7 @@ async def serve(context: Context) -> None:
     loop = Loop(context.store, context.clock, ports, prober, keeper)
     try:
         await _prepare(context, ports)
+        await _offer_given(context, loop)
         async with asyncio.TaskGroup() as group:
             group.create_task(_follow_controller(context, loop))
             group.create_task(_follow_properties(context, loop))
@@ -65,6 +67,17 @@ async def _prepare(context: Context, ports: Ports) -> None:
         except PortsError as error:
             _LOG.error("%s; again in %.0f s", error, _AGAIN)
             await context.clock.sleep(_AGAIN)
+
+
+async def _offer_given(context: Context, loop: Loop) -> None:
+    """Files of the node's config, before anything is tried."""
+    given = read_given(context.paths, context.clock.now())
+    loop.bootstrap_error = given.error
+    for config in given.configs:
+        loop.take_in(config)
+    if any(config.source is PortSource.BOOTSTRAP for config in given.configs):
+        await context.store.put(PORT_CONFIG_LIST, "node", loop.keeper.kept)
+        remember_bootstrap(context.paths)
 
 
 async def _follow_controller(context: Context, loop: Loop) -> None:

@@ -47,6 +47,7 @@ PLACES: Final = (
     Place("sockets", mode=0o1733),
     Place("netns", "networks", "networks", 0o755),
     Place("networks", "networks", "networks", 0o755),
+    Place("ingested", "ports", "ports", 0o700),
     Place("ports", "ports", "ports", 0o755),
     Place("names", "ports", "ports", 0o755),
     Place("domains", mode=0o700),
