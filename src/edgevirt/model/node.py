@@ -120,6 +120,22 @@ class AgentState(enum.StrEnum):
     OFFLINE = "offline"
 
 
+class Fault(enum.StrEnum):
+    """What kind of trouble the line to the controller has; the trouble itself says it in words."""
+
+    NONE = ""
+    UNREACHABLE = "unreachable"
+    CERTIFICATES = "certificates"
+    """Those that the controller published do not lead to the node's root certificate."""
+    SIGNATURE = "signature"
+    """An answer is not the controller's."""
+    CONFLICT = "conflict"
+    """Another node has its serial."""
+    UNKNOWN = "unknown"
+    """The controller does not know the node."""
+    REFUSED = "refused"
+
+
 class Operation(Noun, frozen=True, kw_only=True):
     """Something that the whole node is to do, once per counter. agent → supervisor."""
 
@@ -145,6 +161,7 @@ class AgentStatus(Noun, frozen=True, kw_only=True):
     attested: bool = False
     operation: Operation | None = None
     trouble: Trouble | None = None
+    fault: Fault = Fault.NONE
 
 
 class Property(Noun, frozen=True, kw_only=True):

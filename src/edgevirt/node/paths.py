@@ -184,6 +184,25 @@ class Paths:
         return self.run.parent / "etc"
 
     @property
+    def console(self) -> Path:
+        """The console service's own."""
+        return self.run / "console"
+
+    @property
+    def diagnosis(self) -> Path:
+        """What the node's screen shows."""
+        return self.console / "diagnosis"
+
+    @property
+    def devices(self) -> Path:
+        return Path("/dev")
+
+    @property
+    def device_settings(self) -> Path:
+        """Where the kernel has its devices' attributes, a light's among them."""
+        return Path("/sys/devices")
+
+    @property
     def service_logs(self) -> Path:
         """`<service>.log`: what a service writes to stderr, one JSON object a line."""
         return self.run / "logs"

@@ -148,6 +148,13 @@ ROWS: Final = (
         umask=0o022,  # everybody looks names up
     ),
     Row(
+        "console", "edgevirt.node.console", 64121,
+        capabilities=frozenset({"DAC_OVERRIDE"}),  # terminals and sticks are root's
+        reads=("config",),
+        writes=("console", "devices", "device_settings"),
+        umask=0o022,
+    ),
+    Row(
         "domains", "edgevirt.node.domains", 0,
         capabilities=frozenset(CAPABILITIES) - _MACHINE_WIDE,
         network=True,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from edgevirt.model import kinds
 from edgevirt.model.node import Identity, SigningKey, SignRequest
-from edgevirt.node.agent.outcome import ACCEPTED, Failure, Unverified, in_words
+from edgevirt.node.agent.outcome import ACCEPTED, Failure, Untrusted, Unverified, in_words
 from edgevirt.node.service import Context
 from edgevirt.runtime import Put
 from edgevirt.wire import certificates, envelope
@@ -85,7 +85,7 @@ class Link:
             root = self._context.paths.root_certificate.read_bytes()
             self.trusted = verify_controller_certs(listed, root, datetime.fromtimestamp(at, UTC))
         except (WireError, ValueError, OSError) as error:
-            raise Failure(f"cannot trust the controller's certificates: {error}") from error
+            raise Untrusted(f"cannot trust the controller's certificates: {error}") from error
         return self.trusted
 
     async def fetch_certificates(self) -> bytes:

@@ -37,13 +37,13 @@ async def onboard(line: Line) -> None:
     _log.info("onboarded as %s", line.node)
 
 
-async def _register(line: Line) -> str:
-    """The controller's refusal in words, empty when there was none.
+async def _register(line: Line) -> int:
+    """The status of the controller's refusal, 0 when there was none.
 
     A refusal is not the end: only the UUID's request tells whether the node is known.
     """
     if not line.identity.onboarding_cert:
-        return ""
+        return 0
     message = register.ZRegisterMsg(
         pemCert=base64.b64encode(line.identity.device_cert.encode()),
         serial=line.identity.serial,
@@ -52,14 +52,14 @@ async def _register(line: Line) -> str:
     reply = await line.link.post(
         "/register", message.SerializeToString(), key=SigningKey.ONBOARDING
     )
-    return "" if reply.status in {200, 201} else in_words(reply.status)
+    return 0 if reply.status in {200, 201} else reply.status
 
 
-async def _learn_uuid(line: Line, refusal: str) -> None:
+async def _learn_uuid(line: Line, refusal: int) -> None:
     reply = await line.link.post("/uuid", b"", sealed=True)
     if reply.status != 200:
-        why = refusal or in_words(reply.status)
-        raise Failure(f"cannot onboard: {why}", reply.status)
+        status = refusal or reply.status
+        raise Failure(f"cannot onboard: {in_words(status)}", status)
     answer = register_uuid(reply.body)
     if answer != line.node:
         line.checkpoint.remember(node=answer)

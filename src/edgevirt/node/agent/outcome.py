@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import enum
 
+from edgevirt.model.node import Fault
+
 
 class Failure(Exception):
     """«cannot X: why». `status`: HTTP's, 0 when there was no answer or it could not be believed."""
@@ -25,6 +27,27 @@ class Unverified(Failure):
         super().__init__(why)
         self.stale = stale
 
+
+class Untrusted(Failure):
+    """The controller's certificates do not lead to the node's root."""
+
+
+def fault_of(failure: Failure) -> Fault:
+    if isinstance(failure, Untrusted):
+        return Fault.CERTIFICATES
+    if isinstance(failure, Unverified):
+        return Fault.SIGNATURE
+    if not failure.status or failure.status >= 500:
+        return Fault.UNREACHABLE
+    return _FAULTS.get(failure.status, Fault.REFUSED)
+
+
+_FAULTS = {
+    400: Fault.UNKNOWN,
+    403: Fault.UNKNOWN,
+    404: Fault.UNKNOWN,
+    409: Fault.CONFLICT,
+}
 
 ACCEPTED = frozenset({200, 201, 204, 304})
 

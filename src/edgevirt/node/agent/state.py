@@ -16,13 +16,14 @@ from edgevirt.model.node import (
     AgentState,
     AgentStatus,
     ControllerCertificates,
+    Fault,
     Identity,
     Operation,
     Property,
 )
 from edgevirt.node.agent.checkpoint import Checkpoint
 from edgevirt.node.agent.link import Link
-from edgevirt.node.agent.outcome import Failure
+from edgevirt.node.agent.outcome import Failure, fault_of
 from edgevirt.node.agent.properties import number
 from edgevirt.node.service import Context
 from edgevirt.wire import certificates
@@ -73,6 +74,7 @@ class Line:
     """Asked for, not yet told to who carries it out."""
     operation: Operation | None = None
     trouble: Trouble | None = None
+    fault: Fault = Fault.NONE
     status: AgentStatus | None = None
     config_bell: Bell = field(default_factory=Bell)
     attest_bell: Bell = field(default_factory=Bell)
@@ -138,6 +140,7 @@ class Line:
             attested=self.attested,
             operation=self.operation,
             trouble=self.trouble,
+            fault=self.fault if self.trouble is not None else Fault.NONE,
         )
         told = msgspec.structs.replace(self.status, last_contact=0.0)
         same = before and msgspec.structs.replace(before, last_contact=0.0) == told
@@ -148,6 +151,7 @@ class Line:
         """The trouble after one more failure, with the first one's time."""
         now = self.context.clock.now()
         before = self.trouble
+        self.fault = fault_of(failure)
         return Trouble(
             why=str(failure),
             since=before.since if before else now,

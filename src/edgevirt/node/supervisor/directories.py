@@ -50,6 +50,7 @@ PLACES: Final = (
     Place("ingested", "ports", "ports", 0o700),
     Place("ports", "ports", "ports", 0o755),
     Place("names", "ports", "ports", 0o755),
+    Place("console", "console", "console", 0o755),
     Place("domains", mode=0o700),
     Place("service_logs", "logs", "logs", 0o700),
 )
