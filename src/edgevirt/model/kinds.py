@@ -64,6 +64,8 @@ PORT = Kind("Port", node.Port)
 PORT_CONFIG = Kind("PortConfig", ports.PortConfig, report=True)
 """A report in that nobody waits for it: without a word of the agent the node needs its ports too,
 and what it once said stays in force."""
+PORT_OVERRIDE = Kind("PortOverride", ports.PortConfig, report=True)
+"""What somebody at the machine brings. Key: source."""
 PORT_CONFIG_LIST = Kind("PortConfigList", ports.PortConfigList, persistent=True, report=True)
 DEVICE_NETWORK_STATUS = Kind("DeviceNetworkStatus", ports.DeviceNetworkStatus, report=True)
 LED_STATUS = Kind("LedStatus", ports.LedStatus, report=True)

@@ -101,7 +101,8 @@ class PortSettings(Noun, frozen=True, kw_only=True):
 
 
 class PortConfig(Noun, frozen=True, kw_only=True):
-    """Key: source. agent → ports, for what the controller wants.
+    """Key: source. agent → ports, for what the controller wants; console → ports, for what somebody
+    at the machine does.
 
     `priority`: its time; of two configs the later one is preferred.
     """

@@ -150,6 +150,7 @@ ROWS: Final = (
     Row(
         "console", "edgevirt.node.console", 64121,
         capabilities=frozenset({"DAC_OVERRIDE"}),  # terminals and sticks are root's
+        profile=Profile.SPAWNING,  # mtools
         reads=("config",),
         writes=("console", "devices", "device_settings"),
         umask=0o022,

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
+
+import msgspec
 
 from edgevirt import __version__
 from edgevirt.host.light import Light, NoLight, light_of_the_machine
 from edgevirt.host.screen import FileScreen, Screen, screens_of_the_machine
+from edgevirt.host.sticks import MtoolsSticks, Sticks
 from edgevirt.model import kinds
 from edgevirt.model.ports import Led, LedStatus, PortConfigList
 from edgevirt.node.console.led import MEANINGS, choose_led
 from edgevirt.node.console.report import Facts, report
+from edgevirt.node.console.visits import POLL, Visits, identity_files
 from edgevirt.node.service import Context, Service
 from edgevirt.runtime import Clock, Gone, InStep, Kind, Put, Store, release
 
@@ -32,6 +37,9 @@ _READ: Final[tuple[Kind[Any], ...]] = (
 )
 
 
+_TAKEN_ALONG: Final = (kinds.AGENT_STATUS, kinds.DEVICE_NETWORK_STATUS, kinds.PORT_CONFIG_LIST)
+
+
 class Console:
     """`screens` show the diagnosis; `light` blinks."""
 
@@ -42,6 +50,7 @@ class Console:
         screens: Sequence[Screen],
         light: Light,
         base: Facts,
+        sticks: Sticks | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -53,6 +62,9 @@ class Console:
         self._news.set()
         self._led = LedStatus(led=Led.UNKNOWN)
         self.shown: list[str] = []
+        self._visits: Visits | None = None
+        if sticks is not None:
+            self._visits = Visits(sticks, self._public, self._diagnosis, self._serial)
 
     async def run(self) -> None:
         """Never returns."""
@@ -61,6 +73,7 @@ class Console:
                 group.create_task(self._follow(kind))
             group.create_task(self._show())
             group.create_task(self._blink())
+            group.create_task(self._receive_visits())
 
     async def _follow(self, kind: Kind[Any]) -> None:
         table = self._tables[kind.name]
@@ -109,6 +122,28 @@ class Console:
             apps=self._tables[kinds.APP_INSTANCE_STATUS.name],
         )
 
+    async def _receive_visits(self) -> None:
+        while self._visits is not None:
+            for config in await self._visits.look(self._clock.now()):
+                await self._store.put(kinds.PORT_OVERRIDE, config.source, config)
+            await self._clock.sleep(POLL)
+
+    def _public(self) -> dict[str, bytes]:
+        facts = self._facts()
+        return identity_files(facts.identity, facts.agent)
+
+    def _serial(self) -> str:
+        facts = self._facts()
+        return (facts.identity.serial if facts.identity else "") or facts.serial
+
+    def _diagnosis(self) -> dict[str, bytes]:
+        """The report, and the statuses behind it."""
+        files = {"diagnosis.txt": "\n".join([*self.shown, ""]).encode()}
+        for kind in _TAKEN_ALONG:
+            values = self._tables[kind.name]
+            files[f"{kind.name}.json"] = msgspec.json.encode(values)
+        return files
+
     async def _blink(self) -> None:
         if isinstance(self._light, NoLight):
             return
@@ -126,11 +161,13 @@ async def serve(context: Context) -> None:
     paths, settings = context.paths, context.settings
     screens: list[Screen] = [FileScreen(paths.diagnosis)]
     light: Light = NoLight()
+    sticks: Sticks | None = None
     if not settings.host_mode:
         screens += screens_of_the_machine()
         light = light_of_the_machine()
+        sticks = MtoolsSticks(Path("/sys/class/block"), paths.devices)
     base = Facts(version=__version__, server=_server(context), serial=settings.serial)
-    await Console(context.store, context.clock, screens, light, base).run()
+    await Console(context.store, context.clock, screens, light, base, sticks).run()
 
 
 def _server(context: Context) -> str:
@@ -140,4 +177,6 @@ def _server(context: Context) -> str:
         return ""
 
 
-SERVICE = Service(name="console", reads=_READ, owns=(kinds.LED_STATUS,), run=serve)
+SERVICE = Service(
+    name="console", reads=_READ, owns=(kinds.LED_STATUS, kinds.PORT_OVERRIDE), run=serve
+)

@@ -9,7 +9,13 @@ from typing import Final
 from edgevirt.host.net.names import Names
 from edgevirt.host.net.ports import AdoptedPorts, LinuxPorts, Ports, PortsError
 from edgevirt.host.net.probe import HttpsProber
-from edgevirt.model.kinds import DEVICE_NETWORK_STATUS, PORT_CONFIG, PORT_CONFIG_LIST, PROPERTY
+from edgevirt.model.kinds import (
+    DEVICE_NETWORK_STATUS,
+    PORT_CONFIG,
+    PORT_CONFIG_LIST,
+    PORT_OVERRIDE,
+    PROPERTY,
+)
 from edgevirt.model.ports import PortConfigList, PortSource
 from edgevirt.node.ports.given import read_given, remember_bootstrap
 from edgevirt.node.ports.keeper import Keeper, Moment, Timers
@@ -36,6 +42,7 @@ async def serve(context: Context) -> None:
         await _offer_given(context, loop)
         async with asyncio.TaskGroup() as group:
             group.create_task(_follow_controller(context, loop))
+            group.create_task(_follow_visitors(context, loop))
             group.create_task(_follow_properties(context, loop))
             group.create_task(loop.run())
     finally:
@@ -87,6 +94,17 @@ async def _follow_controller(context: Context, loop: Loop) -> None:
             loop.offer(event.resource.value)
 
 
+async def _follow_visitors(context: Context, loop: Loop) -> None:
+    """What a stick brought; beside a bootstrap config it counts for nothing (as in EVE)."""
+    async for event in context.store.watch(PORT_OVERRIDE):
+        if not isinstance(event, Put):
+            continue
+        if context.paths.bootstrap_config.exists():
+            _LOG.warning("a port config that was brought is not used: there is a bootstrap config")
+        else:
+            loop.offer(event.resource.value)
+
+
 async def _follow_properties(context: Context, loop: Loop) -> None:
     applied: dict[str, str] = {}
     async for event in context.store.watch(PROPERTY):
@@ -114,7 +132,7 @@ def timers(applied: dict[str, str]) -> Timers:
 
 SERVICE = Service(
     name="ports",
-    reads=(PORT_CONFIG, PROPERTY),
+    reads=(PORT_CONFIG, PORT_OVERRIDE, PROPERTY),
     owns=(DEVICE_NETWORK_STATUS, PORT_CONFIG_LIST),
     run=serve,
 )
