@@ -17,7 +17,7 @@ _OWNERS: Final = {
     "onboard.key.pem": "trust",
     "device.key.pem": "trust",
     "tpm_credential": "trust",
-    "bootstrap-config.pb": "agent",
+    "bootstrap-config.pb": "ports",
     "DevicePortConfig/override.json": "ports",
     "GlobalConfig/global.json": "agent",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -15,18 +16,22 @@ _FIRST_LINES: Final = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loop
 
 
 class Names:
-    """`directory`: holds the two files that /etc's are links to. `given`: a hosts file, or none."""
+    """`directory`: holds the two files that are seen in /etc. `given`: a hosts file, or none.
+
+    They are written where they are and never replaced: another file of that name may not be the
+    one that is seen in /etc.
+    """
 
     def __init__(self, directory: Path, given: Path) -> None:
         self._directory = directory
         self._given = given
 
     def prepare(self) -> None:
-        """The hosts file: our own lines, then those that the node was given."""
-        given = self._given.read_text(errors="replace") if self._given.is_file() else ""
-        _write(self._directory / "hosts", _FIRST_LINES + given)
-        if not (self._directory / "resolv.conf").exists():
-            _write(self._directory / "resolv.conf", "")
+        """Where nobody has written a hosts file: our own lines, then those that were given."""
+        hosts = self._directory / "hosts"
+        if not hosts.exists() or not hosts.stat().st_size:
+            given = self._given.read_text(errors="replace") if self._given.is_file() else ""
+            _write(hosts, _FIRST_LINES + given)
 
     def resolve_by(self, servers: Sequence[str], domains: Sequence[str]) -> None:
         """The first ones are asked first."""
@@ -66,13 +71,16 @@ def known_address(name: str) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """Nobody reads half of it."""
+    """Nobody finds it empty, who reads it meanwhile."""
     try:
         if path.read_text() == text:
             return
     except OSError:
         pass
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text)
-    part.chmod(0o644)
-    part.replace(path)
+    content = text.encode()
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        os.pwrite(fd, content, 0)
+        os.ftruncate(fd, len(content))
+    finally:
+        os.close(fd)

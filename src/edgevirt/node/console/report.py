@@ -44,6 +44,7 @@ class Facts:
     """What is known; None and empty: nobody has said it yet."""
 
     version: str
+    slot: str = ""
     server: str = ""
     serial: str = ""
     led: Led = Led.UNKNOWN
@@ -61,7 +62,7 @@ def report(facts: Facts) -> list[str]:
 
 
 def _lines(facts: Facts) -> Iterator[str]:
-    yield f"edgevirt {facts.version}{_slot(facts.slots.values())}"
+    yield f"edgevirt {facts.version}{_slot(facts)}"
     yield ""
     state = _STATES[facts.agent.state] if facts.agent is not None else "starting"
     yield _row("state", f"{state}: {MEANINGS[facts.led]} (light blinks {int(facts.led)}×)")
@@ -123,11 +124,11 @@ def _apps(apps: Iterable[AppInstanceStatus]) -> str:
     return f"{states.count(SwState.RUNNING)} of {len(states)} running" if states else "none"
 
 
-def _slot(slots: Iterable[Slot]) -> str:
-    for slot in slots:
+def _slot(facts: Facts) -> str:
+    for slot in facts.slots.values():
         if slot.current:
             return f", slot {slot.label} ({slot.state})"
-    return ""
+    return f", slot {facts.slot}" if facts.slot else ""
 
 
 def _row(label: str, text: str) -> str:

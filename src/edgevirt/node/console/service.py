@@ -111,6 +111,7 @@ class Console:
         network, agent = one(kinds.DEVICE_NETWORK_STATUS, "node"), one(kinds.AGENT_STATUS, "node")
         return Facts(
             version=self._base.version,
+            slot=self._base.slot,
             server=self._base.server,
             serial=self._base.serial,
             led=choose_led(network, agent),
@@ -166,7 +167,12 @@ async def serve(context: Context) -> None:
         screens += screens_of_the_machine()
         light = light_of_the_machine()
         sticks = MtoolsSticks(Path("/sys/class/block"), paths.devices)
-    base = Facts(version=__version__, server=_server(context), serial=settings.serial)
+    base = Facts(
+        version=settings.version or __version__,
+        slot=settings.slot,
+        server=_server(context),
+        serial=settings.serial,
+    )
     await Console(context.store, context.clock, screens, light, base, sticks).run()
 
 

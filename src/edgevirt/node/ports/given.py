@@ -23,6 +23,8 @@ class Given:
     """`error`: why the bootstrap config is not used."""
 
     configs: tuple[PortConfig, ...] = ()
+    properties: tuple[tuple[str, str], ...] = ()
+    """That apply until the controller's do."""
     error: str = ""
 
 
@@ -44,7 +46,7 @@ def read_given(paths: Paths, now: float) -> Given:
         return Given(error=str(error))
     if config is None:
         return Given(error="cannot use the bootstrap config: it names no ports")
-    return Given(configs=(config,))
+    return Given(configs=(config,), properties=found.properties)
 
 
 _SHA: Final = "bootstrap-config.sha"

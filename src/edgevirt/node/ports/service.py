@@ -80,6 +80,7 @@ async def _offer_given(context: Context, loop: Loop) -> None:
     """Files of the node's config, before anything is tried."""
     given = read_given(context.paths, context.clock.now())
     loop.bootstrap_error = given.error
+    loop.keeper.timers = timers(dict(given.properties))
     for config in given.configs:
         loop.take_in(config)
     if any(config.source is PortSource.BOOTSTRAP for config in given.configs):

@@ -56,6 +56,10 @@ PLACES: Final = (
 )
 
 
+_SEEN_IN_ETC: Final = ("hosts", "resolv.conf")
+"""Made by who started the node; the ports service writes them from then on."""
+
+
 def prepare(paths: Paths, services: Iterable[Service]) -> None:
     """Makes them, or puts right what they have become. Idempotent; only root can."""
     _make_places(paths, vault=False)
@@ -63,6 +67,9 @@ def prepare(paths: Paths, services: Iterable[Service]) -> None:
         uid = _uid("trust")
         os.chown(paths.tpm, uid, uid)
         paths.tpm.chmod(0o600)
+    for name in _SEEN_IN_ETC:
+        if (paths.names / name).exists():
+            os.chown(paths.names / name, _uid("ports"), _uid("ports"), follow_symlinks=False)
     for service in services:
         for kind in service.owns:
             if kind.persistent:
