@@ -21,9 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from pyroute2 import IPRoute
-
 from edgevirt.host import namespace
+from edgevirt.host.netlink import IPRoute
 
 T = TypeVar("T")
 

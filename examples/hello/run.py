@@ -43,6 +43,32 @@ class Failed(Exception):
     """«cannot X: why», for whoever runs the example."""
 
 
+class Interrupts:
+    """Ctrl-C: once, and never between the start of a program and our knowing of it."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._held = False
+
+    def __call__(self, *_: object) -> None:
+        first, self._asked = not self._asked, True
+        if first and not self._held:
+            raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+        if self._asked:
+            raise KeyboardInterrupt
+
+
+interrupts = Interrupts()
+
+
 class Job:
     """The programs that were started, ended in reverse."""
 
@@ -54,11 +80,11 @@ class Job:
 
     def start(self, name: str, *command: str) -> None:
         """In a session of its own: Ctrl-C is for us, and we end it in order."""
-        with (self.logs / f"{name}.log").open("ab") as log:
+        with interrupts.held(), (self.logs / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
-        self._running.append((name, process))
+            self._running.append((name, process))
 
     def check(self) -> None:
         """Raises Failed when a program has ended."""
@@ -316,10 +342,6 @@ def stay(job: Job, url: str) -> None:
         job.check()
 
 
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--once", action="store_true", help="check the answer, then stop")
@@ -329,7 +351,7 @@ def main() -> int:
         out.print("cannot run the example: a node needs root for its namespaces")
         return 1
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job ignores SIGINT
-        signal.signal(number, _interrupt)
+        signal.signal(number, interrupts)
     try:
         run(options.state.resolve(), options.once)
     except KeyboardInterrupt:

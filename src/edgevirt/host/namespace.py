@@ -19,9 +19,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
-from pyroute2 import IPRoute
-
 from edgevirt.host.net import nft
+from edgevirt.host.netlink import IPRoute, NetlinkError
 
 
 class Namespaces(enum.IntFlag):
@@ -231,7 +230,11 @@ class Uplink:
         nft.remove_table("inet", self.table)
         with IPRoute() as netlink:
             for index in netlink.link_lookup(ifname=self.interface):
-                netlink.link("del", index=index)
+                try:
+                    netlink.link("del", index=index)
+                except NetlinkError as error:
+                    if error.code != errno.ENODEV:  # it went with the node's namespace, just now
+                        raise
 
     def _free_subnet(self, netlink: IPRoute) -> IPv4Network:
         taken = _networks_in_use(netlink)

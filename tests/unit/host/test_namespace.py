@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from pyroute2 import IPRoute
 
 from edgevirt.host import namespace
 from edgevirt.host.namespace import Uplink
+from edgevirt.host.netlink import IPRoute
 
 pytestmark = pytest.mark.root
 

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Interface
 from typing import Any, Final, TypeAlias
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
+from edgevirt.host.netlink import IPRoute, NetlinkError
 
 _Message: TypeAlias = Any
 """pyroute2 has no types; `index`, `flags` and `get_attr` are what is used."""

@@ -11,10 +11,8 @@ import socket
 from collections.abc import Mapping
 from typing import TypeAlias
 
-from pyroute2 import Conntrack, IPRoute
-from pyroute2.netlink.nfnetlink.nfctsocket import NFCTAttrTuple
-
 from edgevirt.host.net.spec import Filter
+from edgevirt.host.netlink import Conntrack, IPRoute, NFCTAttrTuple
 from edgevirt.model.network import AclAction
 
 Port: TypeAlias = tuple[int, int]

@@ -16,12 +16,10 @@ from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-
 from edgevirt.host import namespace
 from edgevirt.host.net.filter import VIF_PREFIX
 from edgevirt.host.net.spec import BridgeFacts, BridgeSpec, GuestSpec, LinkCounters, LinkSpec
+from edgevirt.host.netlink import IPRoute, NetlinkError
 
 _Message: TypeAlias = Any
 """pyroute2 has no types; `index`, `flags` and `get_attr` are what is used."""
@@ -152,8 +150,12 @@ def _required(netlink: IPRoute, name: str) -> _Message:
 
 def _delete(netlink: IPRoute, name: str) -> None:
     link = _find(netlink, name)
-    if link is not None:
-        netlink.link("del", index=link["index"])
+    try:
+        if link is not None:
+            netlink.link("del", index=link["index"])
+    except NetlinkError as error:
+        if error.code != errno.ENODEV:  # its other end just went with its namespace
+            raise
 
 
 def _name(link: _Message) -> str:

@@ -8,8 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from pyroute2.netlink.exceptions import NetlinkError
-
 from edgevirt.host.net import nft
 from edgevirt.host.net.connections import Port, Target, changed_ports, forget_flows, port_maps
 from edgevirt.host.net.filter import TABLE, ruleset
@@ -25,6 +23,7 @@ from edgevirt.host.net.spec import (
     Listener,
     NameServerSpec,
 )
+from edgevirt.host.netlink import NetlinkError
 
 T = TypeVar("T")
 

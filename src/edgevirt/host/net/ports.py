@@ -15,13 +15,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
-from pyroute2.netlink.exceptions import NetlinkError
-
 from edgevirt.host.net import addressing
 from edgevirt.host.net.addressing import Interface, Placing
 from edgevirt.host.net.dhcp import DhcpClient
 from edgevirt.host.net.lease import Lease
 from edgevirt.host.net.names import Names
+from edgevirt.host.netlink import NetlinkError
 
 T = TypeVar("T")
 

@@ -81,7 +81,7 @@ def be_service(
         confine(limits, parent)
         if service.name == SPOKESMAN:
             service = voice(heart)
-        status = _run(work, service, heart)
+        status = run_service(work, service, heart)
     except BaseException:  # noqa: BLE001 - whatever it was, this process must end here
         _LOG.exception("cannot run %s", service.name)
     finally:
@@ -156,8 +156,10 @@ def _close_unless_pipe(number: int) -> None:
             os.close(number)
 
 
-def _run(work: Work, service: Service, heart: int) -> int:
+def run_service(work: Work, service: Service, heart: int) -> int:
+    """Until it ends, or SIGTERM. Returns an exit code."""
     gc.enable()
+    gc.collect()  # counts anew: among the parent's frozen objects much garbage would seem little
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_live(work, service, heart))
 

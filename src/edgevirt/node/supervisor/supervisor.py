@@ -21,6 +21,7 @@ from typing import Final
 
 import msgspec
 
+from edgevirt.host import memory
 from edgevirt.host.confine import limit_memory, permitted
 from edgevirt.host.seccomp import Filter, build_filter
 from edgevirt.host.stage import running_programs
@@ -41,7 +42,7 @@ from edgevirt.node.supervisor.directories import prepare, prepare_vault
 from edgevirt.node.supervisor.keeping import Ask, Keeping, Limits, Start
 from edgevirt.node.supervisor.records import log_to_file
 from edgevirt.node.supervisor.status import MESSAGE_MAX, Heard, Told
-from edgevirt.node.supervisor.warm import give_back_memory, warm_up
+from edgevirt.node.supervisor.warm import warm_up
 
 _LOG: Final = logging.getLogger("edgevirt.supervisor")
 
@@ -286,7 +287,8 @@ def supervise(
     """Runs the node's services in the present namespaces; needs root. Returns an exit code."""
     options = options or Options()
     by_name = {row.name: row for row in rows}
-    give_back_memory()
+    memory.leave_out()
+    memory.give_back()
     gc.disable()
     services = {name: load(row) for name, row in by_name.items()}
     prepare(paths, services.values())

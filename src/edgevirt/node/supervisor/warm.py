@@ -8,22 +8,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import gc
+import hashlib
 import logging
+import os
+import socket
+import ssl
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-import httpx
 import msgspec
-import uvloop
+from cryptography.hazmat.primitives.asymmetric import ec
 
+from edgevirt.host.netlink import IPRoute, NetlinkError
 from edgevirt.model import kinds as node_kinds
-from edgevirt.runtime import Inputs, InStep, Kind, Output, RealClock, Report
-from edgevirt.runtime.engine import run
+from edgevirt.node.paths import Paths
+from edgevirt.node.service import Context, Service, Settings
+from edgevirt.node.supervisor.child import Work, run_service
+from edgevirt.runtime import Inputs, InStep, Kind, Output, Report, engine, release
 from edgevirt.runtime.socket import SocketStore
+from edgevirt.wire import signatures
 
 _ROUNDS: Final = 40
 """After so many calls everything hot is specialised."""
@@ -65,64 +72,99 @@ class _Reconciler:
         return ()
 
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
-_LARGE: Final = 64 << 10
-
-
-def give_back_memory() -> None:
-    """What a service frees goes back to the kernel: one heap for all threads, none kept ahead.
-
-    The C library would keep a heap for each thread, and what a service once needed, for ever.
-    """
-    libc = ctypes.CDLL(None)
-    for parameter, value in (
-        (_M_ARENA_MAX, 1),
-        (_M_MMAP_THRESHOLD, _LARGE),
-        (_M_TRIM_THRESHOLD, _LARGE),
-    ):
-        libc.mallopt(parameter, value)
-
-
 def warm_up(uid: int) -> None:
     """In a process without threads and event loops; leaves it so. `uid`: the caller's."""
-    log = logging.getLogger("edgevirt.warm")
-    log.disabled = True
+    quiet = [logging.getLogger(name) for name in ("edgevirt.engine", "edgevirt.service")]
+    for log in quiet:
+        log.disabled = True
+    _look_at_links()
+    _sign()
+    # its entries hold on to names all over; what follows leaves those that services look up
+    sys._clear_type_cache()
     with (
-        contextlib.suppress(OSError, httpx.HTTPError),  # then there is less to share
+        contextlib.suppress(OSError),  # then there is less to share
         tempfile.TemporaryDirectory(prefix="edgevirt-warm-") as directory,
-        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        runner.run(_work(Path(directory), uid, log))
+        _be_service(Path(directory), uid)
     for kind in vars(node_kinds).values():
         if isinstance(kind, Kind):
             _build_codec(kind)
+    for log in quiet:
+        log.disabled = False
+    gc.disable()
     gc.collect()
 
 
-async def _work(directory: Path, uid: int, log: logging.Logger) -> None:
-    owned = (_ASKED, _PLANNED, _DONE)
-    names = {uid: "warm"}
-    async with (
-        SocketStore(directory, "warm", owned, (), uid_names=names, held=owned, log=log) as ours,
-        SocketStore(directory, "warm", (), owned, uid_names=names, log=log) as theirs,
-    ):
-        engine = asyncio.create_task(run(ours, RealClock(), [_Planner(), _Reconciler()], log=log))
-        await ours.release(_ASKED)
+def _be_service(directory: Path, uid: int) -> None:
+    """All that a service's process does, but for giving up its rights."""
+    paths = Paths(config=directory, persist=directory, run=directory)
+    for needed in (paths.sockets, paths.kinds):
+        needed.mkdir()
+    work = Work(
+        paths=paths,
+        settings=Settings(),
+        owners={},
+        uid_names={uid: _SERVICE.name},
+        programs=(),
+        filters={},
+        beat=0.001,
+    )
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        run_service(work, _SERVICE, ours.fileno())
+
+
+async def _serve(context: Context) -> None:
+    sockets, names = context.paths.sockets, {os.geteuid(): context.name}
+    async with SocketStore(sockets, context.name, (), _SERVICE.owns, uid_names=names) as theirs:
+        working = asyncio.create_task(
+            engine.run(context.store, context.clock, [_Planner(), _Reconciler()])
+        )
+        await asyncio.to_thread(sockets.exists)
+        await release(context.store, (_ASKED,))
         for number in range(_ROUNDS):
-            await ours.put(_ASKED, f"key{number % 4}", _Thing(name="x", count=number))
+            await context.store.put(_ASKED, f"key{number % 4}", _Thing(name="x", count=number))
             await asyncio.sleep(0)
         async for event in theirs.watch(_DONE):
             if not isinstance(event, InStep) and event.resource.value.count == _ROUNDS - 1:
                 break
         for number in range(4):
-            await ours.delete(_ASKED, f"key{number}")
-        engine.cancel()
-        await asyncio.wait([engine])
-    await _fetch(directory / "http")
+            await context.store.delete(_ASKED, f"key{number}")
+        working.cancel()
+        await asyncio.wait([working])
+    await _fetch(context.paths.run / "http")
+
+
+_SERVICE: Final = Service(
+    name="warm", reads=(_PLANNED,), owns=(_ASKED, _PLANNED, _DONE), run=_serve
+)
+
+
+def _look_at_links() -> None:
+    """pyroute2 compiles each kind of message when it first meets one."""
+    with contextlib.suppress(OSError, NetlinkError), IPRoute() as netlink:
+        list(netlink.get_links())
+        list(netlink.get_addr())
+        list(netlink.get_routes())
+        list(netlink.get_neighbours())
+
+
+def _sign() -> None:
+    """Sets the two OpenSSLs up, Python's and that of cryptography. The key is nobody's."""
+    _context()
+    digest = hashlib.sha256(b"").digest()
+    key = ec.generate_private_key(ec.SECP256R1())
+    signatures.verify(key.public_key(), signatures.sign_digest(key, digest), b"")
+
+
+def _context() -> ssl.SSLContext:
+    """Trusts nobody: a library's own would read what the machine trusts."""
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 async def _fetch(path: Path) -> None:
     """One request over a Unix socket: what an HTTP client imports late, it imports now."""
+    import httpx
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while not reader.at_eof():
@@ -130,10 +172,11 @@ async def _fetch(path: Path) -> None:
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 
     server = await asyncio.start_unix_server(answer, path)
-    transport = httpx.AsyncHTTPTransport(uds=str(path))
+    transport = httpx.AsyncHTTPTransport(uds=str(path), verify=_context())
     async with httpx.AsyncClient(transport=transport, trust_env=False) as client:
-        for _ in range(_ROUNDS // 4):
-            await client.get("http://controller.invalid/")
+        with contextlib.suppress(httpx.HTTPError):
+            for _ in range(_ROUNDS // 4):
+                await client.get("http://controller.invalid/")
     server.close()
 
 
