@@ -214,6 +214,11 @@ def open_build(
     )
 
 
+def open_tools(cache: Path) -> Tools:
+    """The programs of a build alone. Raises ImageError."""
+    return open_build(Variant.KVM, Arch.AMD64, cache, ()).tools()
+
+
 def _read_lock(name: str) -> Lock:
     try:
         text = (LOCKS / f"{name}.lock").read_text()

@@ -87,6 +87,30 @@ def _say(text: str) -> None:
     click.echo(f"  {text}")
 
 
+@image.command(short_help="Give a disk what one node needs to know.")
+@click.argument("disk", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    required=True,
+    metavar="DIR",
+    help="Files for CONFIG: what `edgevirt fleet node-config` wrote, grub.cfg, and so on.",
+)
+@click.option("--gib", type=click.IntRange(2), help="Make the disk's file this large first.")
+@CACHE
+def configure(disk: Path, config: Path, gib: int | None, cache: Path) -> None:
+    """Put files into the CONFIG partition of a live disk or an installer, in place of old ones."""
+    from edgevirt.image.build import open_tools
+    from edgevirt.image.configure import configure as put
+    from edgevirt.image.configure import enlarge
+
+    with _told():
+        if gib:
+            enlarge(disk, gib << 30)
+        names = put(disk, config, open_tools(cache))
+    click.echo(f"{disk}: CONFIG has {', '.join(names)}")
+
+
 @image.command(short_help="Lock the Debian packages anew.")
 @VARIANT
 @ARCH

@@ -1,0 +1,49 @@
+"""Puts what one node is given into the CONFIG partition of a disk that is a file or a device."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+from edgevirt.image.disk import add_files
+from edgevirt.image.errors import ImageError
+from edgevirt.image.programs import Tools
+from edgevirt.image.table import find, read_entries
+from edgevirt.model.disk import Label
+
+_HEAD: Final = 1 << 16
+_FILE_MAX: Final = 1 << 20
+
+
+class ConfigureError(ImageError):
+    """«cannot configure the disk: why»."""
+
+
+def configure(disk: Path, config: Path, tools: Tools) -> tuple[str, ...]:
+    """Files in `config`, folders included, replace those of the same name. Returns their names.
+
+    Raises ConfigureError, TableError, ProgramError.
+    """
+    files: dict[str, bytes | Path] = {}
+    for path in sorted(config.rglob("*")):
+        if path.is_file():
+            if path.stat().st_size > _FILE_MAX:
+                raise ConfigureError(f"cannot configure the disk: {path} is larger than 1 MiB")
+            files[str(path.relative_to(config))] = path
+    if not files:
+        raise ConfigureError(f"cannot configure the disk: {config} holds no file")
+    try:
+        with disk.open("rb") as file:
+            entry = find(read_entries(file.read(_HEAD)), Label.CONFIG)
+    except OSError as error:
+        raise ConfigureError(f"cannot configure {disk}: {error.strerror}") from None
+    add_files(disk, entry.start, files, tools)
+    return tuple(files)
+
+
+def enlarge(disk: Path, size: int) -> None:
+    """Gives the disk's file room for what the first boot makes. Raises ConfigureError."""
+    if disk.stat().st_size > size:
+        raise ConfigureError(f"cannot make {disk} smaller: it has {disk.stat().st_size} bytes")
+    os.truncate(disk, size)
