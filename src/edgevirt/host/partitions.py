@@ -71,15 +71,17 @@ class BootDisk:
         self._sgdisk("--move-second-header")
         table = read_table(self.device)
         made = plan_missing(table, labels, _sizes(table))
+        arguments = []
         for new in made:
             self._clear(new)
-        for new in made:
-            row = partition(new.label)
-            self._sgdisk(
+            arguments += [
                 f"--new={new.number}:{new.first}:{new.last}",
-                f"--typecode={new.number}:{row.type}",
+                f"--typecode={new.number}:{partition(new.label).type}",
                 f"--change-name={new.number}:{new.label}",
-            )
+            ]
+        if made:
+            self._sgdisk(*arguments)
+        for new in made:
             self._tell_kernel(new)
         return tuple(new.label for new in made)
 
