@@ -6,6 +6,7 @@ A slot is one of the two partitions for root images (`IMGA`, `IMGB`); it is know
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 
 from edgevirt.model.base import Noun, SwState, Trouble
 from edgevirt.model.ids import ContentTreeId
@@ -25,6 +26,20 @@ class SlotState(enum.StrEnum):
     UPDATING = "updating"
     INPROGRESS = "inprogress"
     UNUSED = "unused"
+
+
+def choose_slot(states: Mapping[str, SlotState]) -> tuple[str, dict[str, SlotState]]:
+    """What stage one of the boot loader does with these states, which it cannot be told otherwise.
+
+    The label of the slot that runs, and the states as they are then.
+    """
+    after = dict(states)
+    for label, state in states.items():
+        if state is SlotState.UPDATING:
+            after[label] = SlotState.INPROGRESS
+            return label, after
+    active = [label for label, state in states.items() if state is SlotState.ACTIVE]
+    return (active or list(states))[0], after
 
 
 class BaseOs(Noun, frozen=True, kw_only=True):
