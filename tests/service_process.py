@@ -36,7 +36,7 @@ class Services:
         self._state = state
         self._cgroup = cgroup
         self._running: dict[str, subprocess.Popen[bytes]] = {}
-        prepare(self.paths, [load(row_of(name)) for name in names])
+        prepare(self.paths, [load(row_of(name)) for name in names], Settings())
 
     def start(self, name: str) -> int:
         command = [sys.executable, __file__, name, str(self._state), self._cgroup]

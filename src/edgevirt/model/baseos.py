@@ -114,6 +114,66 @@ class BaseOsStatus(Noun, frozen=True, kw_only=True):
     trouble: Trouble | None = None
 
 
+class Install(Noun, frozen=True, kw_only=True):
+    """A root image that is to be written into a slot."""
+
+    label: str
+    path: str
+    digest: str
+    """SHA-256 in lower-case hex."""
+    version: str
+    attempt: int = 0
+    """Another one is another install, though all else is the same."""
+
+
+class SlotPlan(Noun, frozen=True, kw_only=True):
+    """What the slots are to become. Key: `node`. Within baseos.
+
+    `install` comes first; while it is under way its slot is `unused`. `states` change together.
+    """
+
+    install: Install | None = None
+    states: tuple[tuple[str, SlotState], ...] = ()
+
+
+class SlotsFound(Noun, frozen=True, kw_only=True):
+    """What the slots are. Key: `node`. Within baseos. `slots`: the current one first."""
+
+    slots: tuple[Slot, ...] = ()
+    install: Install | None = None
+    """The one that `progress`, `installed` and `trouble` are about."""
+    progress: int = 0
+    """Percent."""
+    installed: bool = False
+    """Written, and read back as it should be."""
+    trouble: Trouble | None = None
+
+
+class UpdateMemory(Noun, frozen=True, kw_only=True):
+    """What must outlive a restart of the node. Key: `node`. Within baseos.
+
+    Counters: the last ones heeded; None: none was ever seen.
+    """
+
+    retry_counter: int | None = None
+    fallback_counter: int | None = None
+    failed_version: str = ""
+    """Refused until the retry counter moves."""
+    failure: str = ""
+    failed_at: float = 0.0
+
+
+class UpdateTest(Noun, frozen=True, kw_only=True):
+    """The clocks of a test, in monotonic seconds of this run of the machine. Within baseos."""
+
+    silent_from: float | None = None
+    """Since when the controller has not been reached; None: it is."""
+    config_at: float | None = None
+    """When the first config came from it."""
+    window_from: float | None = None
+    """Since when the version counts as good, if nothing happens; None: not now."""
+
+
 class NodeReboot(Noun, frozen=True, kw_only=True):
     """A start of the node anew that baseos asks for. Key: `node`. baseos → supervisor, agent."""
 

@@ -159,6 +159,8 @@ class AgentStatus(Noun, frozen=True, kw_only=True):
     """`controller` or `checkpoint`."""
     last_contact: float = 0.0
     attested: bool = False
+    refused: bool = False
+    """The controller answers, but gives no config: it wants the node attested first."""
     operation: Operation | None = None
     trouble: Trouble | None = None
     fault: Fault = Fault.NONE

@@ -54,6 +54,7 @@ class Machine:
     disk: str = ""
     lost: str = ""
     notes: tuple[str, ...] = ()
+    partitions: tuple[tuple[str, str], ...] = ()
     config: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -150,6 +151,7 @@ def _open_disk(machine: Machine) -> Machine:
     else:
         lost, said = _open_persist(disk)
         machine = replace(machine, disk=str(disk.device), lost=lost, notes=said)
+        machine = replace(machine, partitions=_partitions(disk))
     if machine.lost:
         console.say(f"{machine.lost}; nothing is kept in this run, and no app is started")
         open_nothing(PERSIST)
@@ -177,6 +179,16 @@ def _open_persist(disk: BootDisk) -> tuple[str, tuple[str, ...]]:
     note = f"{found.device} (P3): {said}"
     console.say(note)
     return "", (note,)
+
+
+def _partitions(disk: BootDisk) -> tuple[tuple[str, str], ...]:
+    """(label, device) of those that are there."""
+    try:
+        found = [disk.find(label) for label in Label]
+    except TableError as error:
+        console.say(str(error))
+        return ()
+    return tuple((str(part.label), str(part.device)) for part in found if part is not None)
 
 
 def _add_missing(disk: BootDisk) -> None:
@@ -259,6 +271,7 @@ def _be_node(machine: Machine, paths: Paths) -> int:
         version=machine.version,
         slot=machine.slot,
         disk=machine.disk,
+        partitions=machine.partitions,
         lost=machine.lost,
         notes=machine.notes,
     )

@@ -8,6 +8,7 @@ from edgevirt.runtime import Inputs
 DEFAULTS = {
     "blob.download.max.retries": "5",
     "datastore.http.security.allowinsecureauth": "false",
+    "force.fallback.counter": "0",
     "memory.apps.ignore.check": "false",
     "memory.eve.limit.MiB": "0",  # computed from the machine's size
     "network.fallback.any.eth": "disabled",
@@ -24,6 +25,10 @@ DEFAULTS = {
     "timer.port.testduration": "30",
     "timer.port.testinterval": "300",
     "timer.port.timeout": "15",
+    "timer.reboot.no.network": "604800",
+    "timer.test.baseimage.update": "600",
+    "timer.update.fallback.no.network": "300",
+    "timer.vault.ready.cutoff": "300",
 }
 """As in EVE's docs/CONFIG-PROPERTIES.md; seconds where it is a timer."""
 

@@ -42,6 +42,8 @@ class Settings:
     """Label of the slot that it runs from; in host mode empty."""
     disk: str = ""
     """The disk that it was booted from: `/dev/vda`; in host mode empty."""
+    partitions: tuple[tuple[str, str], ...] = ()
+    """(label, device) of those of its disk; in host mode none."""
     notes: tuple[str, ...] = ()
     """What the start of the machine found out, for the log."""
     lost: str = ""

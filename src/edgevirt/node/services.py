@@ -14,6 +14,7 @@ from typing import Final
 
 from edgevirt.host.confine import CAPABILITIES
 from edgevirt.host.seccomp import Profile
+from edgevirt.model.disk import Label
 from edgevirt.node.service import Service
 from edgevirt.runtime.graph import Entry, Format, graph
 
@@ -42,6 +43,7 @@ class Row:
     profile       the class of system calls that it keeps.
     memory        bound of its control group, in bytes.
     reads, writes names of Paths that it may reach; None: whatever its user may.
+    partitions    of the boot disk, by label, that it may write to; the one that runs: read.
     umask         077, or 027 where a group of its files' readers is meant.
     vault         what it has to do with the vault.
     """
@@ -57,6 +59,7 @@ class Row:
     memory: int = 96 * _MEBI
     reads: tuple[str, ...] | None = ()
     writes: tuple[str, ...] | None = ()
+    partitions: tuple[str, ...] = ()
     umask: int = 0o077
     vault: WithVault = WithVault.NOTHING
 
@@ -118,6 +121,12 @@ ROWS: Final = (
         vault=WithVault.WAITS,
     ),
     Row("apps", "edgevirt.node.apps", 64106),
+    Row(
+        "baseos", "edgevirt.node.baseos", 64110,
+        groups=("verifier",),
+        reads=("boot_record", "blobs"),
+        partitions=(Label.ESP, Label.IMGA, Label.IMGB),
+    ),
     Row(
         "networks", "edgevirt.node.networks", 64107,
         capabilities=_NETWORKING,

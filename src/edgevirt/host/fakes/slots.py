@@ -16,9 +16,14 @@ IMAGE = b"image of "
 class FakeSlots:
     """`fails`: the next method of this name raises SlotError, once."""
 
-    def __init__(self, current: str = "IMGA", size: int = 64 << 20) -> None:
+    def __init__(
+        self,
+        current: str = "IMGA",
+        size: int = 64 << 20,
+        labels: tuple[str, ...] = ("IMGA", "IMGB"),
+    ) -> None:
         self.current = current
-        self.labels = ("IMGA", "IMGB")
+        self.labels = labels
         self.contents = dict.fromkeys(self.labels, b"")
         self.fails = ""
         self._states = dict.fromkeys(self.labels, SlotState.UNUSED)

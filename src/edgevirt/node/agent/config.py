@@ -103,6 +103,7 @@ async def _tell_contact(line: Line, status: int) -> None:
         line.attested = False
         line.integrity_token = b""
         line.attest_bell.ring()
+    line.refused = refused
     await line.tell(AgentState.ONLINE, trouble=None if not _bad_config(line) else line.trouble)
 
 

@@ -65,6 +65,7 @@ class Line:
     node: NodeId | None = None
     integrity_token: bytes = b""
     attested: bool = False
+    refused: bool = False
     config_hash: str = ""
     config_from: str = ""
     received_config: float = 0.0
@@ -138,6 +139,7 @@ class Line:
             config_from=self.config_from,
             last_contact=self.link.counts.last_success,
             attested=self.attested,
+            refused=self.refused,
             operation=self.operation,
             trouble=self.trouble,
             fault=self.fault if self.trouble is not None else Fault.NONE,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from edgevirt.model.app import AppInstance, HostCapacity, VolumeRef
 from edgevirt.model.base import SwState, Trouble
+from edgevirt.model.baseos import BaseOsStatus
 from edgevirt.model.ids import NetworkInstanceId
 from edgevirt.model.network import AppNetworkStatus, NetworkInstanceState, NetworkInstanceStatus
 from edgevirt.model.volume import VolumeStatus, volume_key
@@ -60,6 +61,15 @@ def await_volumes(refs: tuple[VolumeRef, ...], volumes: Mapping[str, VolumeStatu
         trouble=next((trouble for trouble in troubles if trouble is not None), None),
         progress=sum(_progress(status) for _, status in statuses) // len(statuses),
     )
+
+
+def await_update(update: BaseOsStatus | None) -> Wait | None:
+    """An app that does not run is not started while the node's own system is being changed."""
+    if update is None:
+        return Wait(SwState.INSTALLED, "waiting to know whether the node is being updated")
+    if update.updating:
+        return Wait(SwState.INSTALLED, "waiting for the end of the node's own update")
+    return None
 
 
 def check_mode(app: AppInstance, capacity: HostCapacity | None, now: float) -> Wait | None:

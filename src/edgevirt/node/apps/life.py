@@ -22,6 +22,7 @@ from edgevirt.model.app import (
     HostCapacity,
 )
 from edgevirt.model.base import SwState
+from edgevirt.model.baseos import BaseOsStatus
 from edgevirt.model.network import AppNetworkStatus, NetworkInstanceStatus
 from edgevirt.model.volume import VolumeStatus
 from edgevirt.node.apps import gates
@@ -42,6 +43,8 @@ class World:
     capacity: HostCapacity | None
     volumes: Mapping[str, VolumeStatus]
     instances: Mapping[str, NetworkInstanceStatus]
+    update: BaseOsStatus | None
+    """Of the node's own operating system."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +176,7 @@ def _bring_up(
 ) -> Step:
     app = applied.app
     step = Step(applied, compare(app, facts.wanted))
-    wait = _ready(app, facts, world, memory)
+    wait = _ready(app, facts, world, memory) or gates.await_update(world.update)
     if wait is None and first:
         wait = gates.await_delay(app, world.since_start)
     if wait is None:

@@ -15,6 +15,7 @@ from edgevirt.model.kinds import (
     APP_INSTANCE_STATUS,
     APP_NETWORK,
     APP_NETWORK_STATUS,
+    BASE_OS_STATUS,
     DOMAIN,
     DOMAIN_STATUS,
     HOST_CAPACITY,
@@ -55,6 +56,7 @@ class AppsPlanner:
         APP_NETWORK_STATUS,
         DOMAIN_STATUS,
         HOST_CAPACITY,
+        BASE_OS_STATUS,
         PROPERTY,
     )
     owns: tuple[Kind[Any], ...] = (
@@ -77,6 +79,7 @@ class AppsPlanner:
             capacity=inputs.get(HOST_CAPACITY, "node"),
             volumes=inputs.all(VOLUME_STATUS),
             instances=inputs.all(NETWORK_INSTANCE_STATUS),
+            update=inputs.get(BASE_OS_STATUS, "node"),
         )
         wanted = inputs.all(APP_INSTANCE)
         applied = inputs.all(APP_INSTANCE_APPLIED)

@@ -119,11 +119,15 @@ def _file_rights(work: Work, row: Row) -> FileRights | None:
     kinds = tuple(
         work.paths.kinds / kind for kind, owner in work.owners.items() if owner == row.name
     )
+    devices = tuple(
+        Path(device) for label, device in work.settings.partitions if label in row.partitions
+    )
     return FileRights(
         read=tuple(getattr(work.paths, name) for name in row.reads),
         write=(
             work.paths.sockets,
             *kinds,
+            *devices,
             *_SCRATCH,
             *(getattr(work.paths, name) for name in row.writes),
         ),

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from edgevirt.node.paths import Paths
-from edgevirt.node.service import Service
-from edgevirt.node.services import row_of
+from edgevirt.node.service import Service, Settings
+from edgevirt.node.services import ROWS, row_of
 
 _ROOT: Final = ""
 
@@ -60,7 +60,7 @@ _SEEN_IN_ETC: Final = ("hosts", "resolv.conf")
 """Made by who started the node; the ports service writes them from then on."""
 
 
-def prepare(paths: Paths, services: Iterable[Service]) -> None:
+def prepare(paths: Paths, services: Iterable[Service], settings: Settings) -> None:
     """Makes them, or puts right what they have become. Idempotent; only root can."""
     _make_places(paths, vault=False)
     if paths.tpm.exists():
@@ -75,6 +75,21 @@ def prepare(paths: Paths, services: Iterable[Service]) -> None:
             if kind.persistent:
                 uid = _uid(service.name)
                 _make(paths.kinds / kind.name, uid, uid, 0o700)
+    for label, device in settings.partitions:
+        _give_partition(Path(device), label, settings.slot)
+
+
+def _give_partition(device: Path, label: str, running: str) -> None:
+    """To the one service that may write to it; the slot that runs can only be read."""
+    owners = [row.uid for row in ROWS if label in row.partitions]
+    if not owners:
+        return
+    if label == running:
+        os.chown(device, 0, owners[0])
+        device.chmod(0o640)
+    else:
+        os.chown(device, owners[0], 0)
+        device.chmod(0o600)
 
 
 def prepare_vault(paths: Paths) -> None:

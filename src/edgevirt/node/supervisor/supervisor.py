@@ -291,7 +291,7 @@ def supervise(
     memory.give_back()
     gc.disable()
     services = {name: load(row) for name, row in by_name.items()}
-    prepare(paths, services.values())
+    prepare(paths, services.values(), settings)
     log_to_file("supervisor", paths.service_logs / "supervisor.log")
     if options.fresh:
         boot = record_start(paths, time.time())

@@ -13,10 +13,18 @@ from typing import Any
 
 from msgspec import structs
 
-from edgevirt.model.content import BlobClaim, BlobRequest, BlobRole, ContentTree, TagRequest
+from edgevirt.model.content import (
+    BlobClaim,
+    BlobRequest,
+    BlobRole,
+    ContentFormat,
+    ContentTree,
+    TagRequest,
+)
 from edgevirt.model.ids import Digest
 from edgevirt.model.kinds import (
     AGENT_STATUS,
+    BASE_OS,
     BLOB_CLAIM,
     BLOB_DOWNLOAD,
     BLOB_REQUEST,
@@ -48,6 +56,7 @@ class ContentPlanner:
         BLOB_STATUS,
         PROPERTY,
         AGENT_STATUS,
+        BASE_OS,
     )
     owns: tuple[Kind[Any], ...] = (TAG_REQUEST, BLOB_REQUEST, BLOB_CLAIM, CONTENT_TREE_STATUS)
 
@@ -55,7 +64,10 @@ class ContentPlanner:
         claims = inputs.all(BLOB_CLAIM)
         resolved = {tag: claim.digest for claim in claims.values() for tag in claim.tags}
         table = _Table(claims, inputs)
+        system = inputs.get(BASE_OS, "node")
         for tree in sorted(inputs.all(CONTENT_TREE).values(), key=lambda tree: tree.id):
+            if system is not None and tree.id == system.content_tree:
+                tree = _as_one_file(tree)
             found = walk(tree, resolved, inputs)
             if found.by_tag and (tree.id, tree.url) not in resolved:
                 question = TagRequest(datastores=tree.datastores, url=tree.url)
@@ -68,6 +80,13 @@ class ContentPlanner:
         for digest, claim in table.claims.items():
             yield Output(BLOB_CLAIM, digest, claim)
         yield from _keep_unused(claims, table.claims, inputs)
+
+
+def _as_one_file(tree: ContentTree) -> ContentTree:
+    """A root image of the node is written to a partition as it is, however it was packed."""
+    if tree.format is not ContentFormat.CONTAINER:
+        return tree
+    return structs.replace(tree, format=ContentFormat.RAW)
 
 
 class _Table:

@@ -18,6 +18,7 @@ from edgevirt.model.app import (
     VolumeRef,
 )
 from edgevirt.model.base import Severity, SwState, Trouble
+from edgevirt.model.baseos import BaseOsStatus, UpdateStep
 from edgevirt.model.content import CipherBlock, ContentFormat, ImageConfig
 from edgevirt.model.ids import AppId, NetworkInstanceId, VolumeId
 from edgevirt.model.kinds import (
@@ -26,6 +27,7 @@ from edgevirt.model.kinds import (
     APP_INSTANCE_STATUS,
     APP_NETWORK,
     APP_NETWORK_STATUS,
+    BASE_OS_STATUS,
     DOMAIN,
     DOMAIN_STATUS,
     HOST_CAPACITY,
@@ -79,6 +81,7 @@ class Node:
 
     def __post_init__(self) -> None:
         self.put(HOST_CAPACITY, "node", capacity(4 * GIB_KIB))
+        self.put(BASE_OS_STATUS, "node", BaseOsStatus(step=UpdateStep.IDLE, since=0.0))
         self.last = Plan({}, None)
         self.started = self.now
 
@@ -441,6 +444,28 @@ def test_restarted_apps_service_wants_the_very_same_domain() -> None:
     status = node.plan()
     assert (node.domain(), node.network()) == (domain, network)
     assert status.state == SwState.RUNNING
+
+
+def test_while_an_update_is_tested_nothing_is_started_and_nothing_is_stopped() -> None:
+    node = Node()
+    node.run()
+    domain = node.domain()
+    testing = BaseOsStatus(step=UpdateStep.TESTING, since=0.0, updating=True)
+    node.put(BASE_OS_STATUS, "node", testing)
+    node.plan()
+    assert node.domain() == domain
+    other = Node()
+    other.put(BASE_OS_STATUS, "node", testing)
+    other.want(app())
+    other.volume_is(SwState.CREATED_VOLUME)
+    other.network_instance_is(NetworkInstanceState.ONLINE)
+    assert "update" in other.plan().what
+    assert other.network() is None
+    other.drop(BASE_OS_STATUS, "node")
+    assert "update" in other.plan().what, "who has not spoken may be testing"
+    other.put(BASE_OS_STATUS, "node", BaseOsStatus(step=UpdateStep.DONE, since=0.0))
+    other.plan()
+    assert other.network() is not None
 
 
 def test_after_a_restart_of_the_node_every_gate_is_passed_anew() -> None:
