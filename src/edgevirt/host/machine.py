@@ -12,6 +12,7 @@ from edgevirt.model.network import InterfaceCounters
 
 _DMI = Path("/sys/class/dmi/id")
 _NET = Path("/sys/class/net")
+_WATCHDOGS = Path("/sys/class/watchdog")
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -58,6 +59,12 @@ def ports() -> tuple[str, ...]:
     """Names of this network namespace's physical or uplink interfaces: no bridge, no app's end."""
     names = sorted(path.name for path in _NET.iterdir())
     return tuple(name for name in names if name.startswith(("eth", "en", "wl")))
+
+
+def has_watchdog() -> bool:
+    """A watchdog that is more than this kernel's own timer."""
+    names = [_text(path / "identity") for path in sorted(_WATCHDOGS.glob("watchdog*"))]
+    return any(name and "software" not in name.lower() for name in names)
 
 
 def _memory() -> dict[str, int]:

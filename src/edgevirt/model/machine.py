@@ -80,6 +80,27 @@ class BootReason(enum.IntEnum):
     UNKNOWN = 12
     VAULT_FAILED = 13
     POWEROFF_COMMAND = 14
+    HARDWARE_WATCHDOG = 16
+    """EVE has it, the wire does not."""
+
+    @property
+    def crash(self) -> bool:
+        """The run before ended by something that its config may have brought about."""
+        return self in _CRASHES
+
+
+_CRASHES = frozenset(
+    {
+        BootReason.FIRST,
+        BootReason.FALLBACK,
+        BootReason.FATAL,
+        BootReason.OOM,
+        BootReason.WATCHDOG_HUNG,
+        BootReason.WATCHDOG_PID,
+        BootReason.VAULT_FAILED,
+        BootReason.HARDWARE_WATCHDOG,
+    }
+)
 
 
 class Boot(Noun, frozen=True, kw_only=True):
@@ -91,5 +112,9 @@ class Boot(Noun, frozen=True, kw_only=True):
     reason: BootReason = BootReason.FIRST
     """Why the run before ended."""
     text: str = ""
+    stack: str = ""
+    """What helps to find out why: stacks of a hung service, the kernel's last words."""
+    slot: str = ""
+    """Label of the slot that runs; in host mode empty."""
     ended: float = 0.0
     """When the run before ended; 0: unknown."""

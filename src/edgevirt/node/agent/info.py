@@ -13,16 +13,18 @@ from edgevirt import __version__
 from edgevirt.host import machine
 from edgevirt.model import kinds
 from edgevirt.model.app import AppInstanceStatus
+from edgevirt.model.baseos import BaseOsStatus
 from edgevirt.model.content import BlobStatus, ContentTreeStatus
 from edgevirt.model.ids import AppId, ContentTreeId, Digest, NetworkInstanceId, VolumeId
 from edgevirt.model.machine import Boot
 from edgevirt.model.network import AppNetworkStatus, NetworkInstanceStatus
-from edgevirt.model.node import Operation, Property
+from edgevirt.model.node import Property
 from edgevirt.model.ports import PortConfigList
 from edgevirt.model.volume import VolumeStatus
 from edgevirt.node.agent.outbox import Outbox
 from edgevirt.node.agent.outcome import Delivery, Failure, in_words
 from edgevirt.node.agent.properties import RULES
+from edgevirt.node.agent.resolve import in_maintenance
 from edgevirt.node.agent.state import Line, root_hash
 from edgevirt.runtime import Gone, InStep, Kind, Put
 from edgevirt.wire.convert import reports
@@ -34,7 +36,13 @@ _log = logging.getLogger(__name__)
 UNREACHABLE = 60.0
 """Seconds without a try after no answer at all."""
 DEVICE = "device"
-_OF_THE_DEVICE = (kinds.PORT_CONFIG_LIST, kinds.DEVICE_NETWORK_STATUS)
+_OF_THE_NODE = (
+    kinds.PORT_CONFIG_LIST,
+    kinds.DEVICE_NETWORK_STATUS,
+    kinds.BASE_OS_STATUS,
+    kinds.SLOT,
+    kinds.NODE_REBOOT,
+)
 """Besides the properties: what device info tells of."""
 CALM = 0.2
 """Seconds between two looks at the outbox, so that a burst of changes is one message."""
@@ -71,7 +79,7 @@ class News:
             kinds.APP_NETWORK_STATUS,
             kinds.PROPERTY,
             kinds.DOMAIN_STATUS,
-            *_OF_THE_DEVICE,
+            *_OF_THE_NODE,
         )
         async with asyncio.TaskGroup() as group:
             for kind in followed:
@@ -109,7 +117,7 @@ class News:
                 self._enqueue(kinds.APP_INSTANCE_STATUS.name, key)
             for vif in self._vifs(key):
                 self._enqueue(kinds.NETWORK_INSTANCE_STATUS.name, vif)
-        elif kind is kinds.PROPERTY or kind in _OF_THE_DEVICE:
+        elif kind is kinds.PROPERTY or kind in _OF_THE_NODE:
             self._enqueue_device()
 
     def _vifs(self, app: str) -> set[str]:
@@ -186,10 +194,15 @@ class News:
         return NodeReport(
             inventory=machine.inventory(context.paths.checkpoint, line.identity.serial),
             boot=self._boot(),
-            version=__version__,
-            state=_state(line.wanted_operation or line.operation),
+            version=context.settings.version or __version__,
+            state=self._state(),
             port_configs=self._tables[kinds.PORT_CONFIG_LIST.name].get("node", PortConfigList()),
             network=self._tables[kinds.DEVICE_NETWORK_STATUS.name].get("node"),
+            slots=tuple(self._tables[kinds.SLOT.name].values()),
+            base_os=self._tables[kinds.BASE_OS_STATUS.name].get("node"),
+            restarting="node" in self._tables[kinds.NODE_REBOOT.name],
+            maintenance=bool(context.settings.lost) or in_maintenance(properties),
+            hardware_watchdog=machine.has_watchdog(),
             properties=known,
             unknown_properties=unknown,
             apps=tuple(
@@ -205,6 +218,20 @@ class News:
                 else info.ATTESTATION_STATE_NONCE_WAIT
             ),
         )
+
+    def _state(self) -> info.ZDeviceState:
+        operation = self._line.wanted_operation or self._line.operation
+        update: BaseOsStatus | None = self._tables[kinds.BASE_OS_STATUS.name].get("node")
+        if operation is not None and operation.what != "reboot":
+            return info.ZDEVICE_STATE_POWERING_OFF
+        if operation is not None or "node" in self._tables[kinds.NODE_REBOOT.name]:
+            return info.ZDEVICE_STATE_REBOOTING
+        if update is not None and update.updating:
+            return info.ZDEVICE_STATE_BASEOS_UPDATING
+        properties = self._tables[kinds.PROPERTY.name]
+        if self._line.context.settings.lost or in_maintenance(properties):
+            return info.ZDEVICE_STATE_MAINTENANCE_MODE
+        return info.ZDEVICE_STATE_ONLINE
 
     def _domain_name(self, key: str) -> str:
         status = self._tables[kinds.DOMAIN_STATUS.name].get(key)
@@ -244,11 +271,3 @@ class News:
         outcome = self.outbox.answered(key, turn, reply.status, clock.monotonic())
         if outcome is Delivery.DROP:
             _log.error("info of %s is dropped: %s", key, in_words(reply.status))
-
-
-def _state(operation: Operation | None) -> info.ZDeviceState:
-    if operation is None:
-        return info.ZDEVICE_STATE_ONLINE
-    if operation.what == "reboot":
-        return info.ZDEVICE_STATE_REBOOTING
-    return info.ZDEVICE_STATE_POWERING_OFF

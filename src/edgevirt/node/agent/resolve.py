@@ -19,6 +19,8 @@ class Resolve:
     """In maintenance mode only properties are followed; all else stays as it was."""
 
     name = "resolve"
+    held = False
+    """As in maintenance mode, whatever the properties say: what should be kept cannot be."""
     reads: tuple[Kind[Any], ...] = (kinds.DEVICE_CONFIG,)
     owns: tuple[Kind[Any], ...] = (
         kinds.DATASTORE,
@@ -39,7 +41,7 @@ class Resolve:
         properties = resolve(config.properties if config else (), before)
         for name, value in properties.items():
             yield Output(kinds.PROPERTY, name, value)
-        if config is None or _in_maintenance(properties):
+        if config is None or self.held or in_maintenance(properties):
             yield from self._as_before(inputs)
         else:
             yield from _things(config)
@@ -73,5 +75,6 @@ def _things(config: DeviceConfig) -> Iterable[Output]:
         yield Output(kinds.PORT_CONFIG, PortSource.CONTROLLER, wanted)
 
 
-def _in_maintenance(properties: Mapping[str, Property]) -> bool:
-    return properties[MAINTENANCE].value == "enabled"
+def in_maintenance(properties: Mapping[str, Property]) -> bool:
+    found = properties.get(MAINTENANCE)
+    return found is not None and found.value == "enabled"

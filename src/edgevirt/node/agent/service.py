@@ -19,8 +19,10 @@ from edgevirt.runtime import Put, engine, release
 
 
 async def run(context: Context) -> None:
+    resolve = Resolve()
+    resolve.held = bool(context.settings.lost)
     async with contextlib.AsyncExitStack() as ending, asyncio.TaskGroup() as group:
-        group.create_task(engine.run(context.store, context.clock, [Resolve()]))
+        group.create_task(engine.run(context.store, context.clock, [resolve]))
         identity = await _identity(context)
         checkpoint = Checkpoint(context.paths.checkpoint)
         link = Link(context, identity)
@@ -85,6 +87,9 @@ SERVICE = Service(
         kinds.LOG_BUNDLE,
         kinds.PORT_CONFIG_LIST,
         kinds.DEVICE_NETWORK_STATUS,
+        kinds.BASE_OS_STATUS,
+        kinds.SLOT,
+        kinds.NODE_REBOOT,
     ),
     owns=(
         kinds.DEVICE_CONFIG,

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, cast
 
-from edgevirt.model.machine import Boot, Inventory
+from edgevirt.model.baseos import BaseOsStatus, Slot
+from edgevirt.model.machine import Boot, BootReason, Inventory
 from edgevirt.model.node import Property
 from edgevirt.model.ports import DeviceNetworkStatus, PortConfigList
 from edgevirt.wire.convert.port_report import fill_ports
 from edgevirt.wire.convert.reports import stamp
+from edgevirt.wire.convert.software import software
 from edgevirt.wire.messages import info
 
 MEBI: Final = 1 << 20
@@ -27,7 +29,8 @@ class NodeReport:
     boot: Boot
     version: str
     state: info.ZDeviceState = info.ZDEVICE_STATE_ONLINE
-    partition: str = "IMGA"
+    slots: tuple[Slot, ...] = ()
+    base_os: BaseOsStatus | None = None
     port_configs: PortConfigList = field(default_factory=PortConfigList)
     network: DeviceNetworkStatus | None = None
     properties: Mapping[str, Property] = field(default_factory=dict)
@@ -36,6 +39,10 @@ class NodeReport:
     """(id, name, domain name)."""
     reboot_counter: int = 0
     shutdown_counter: int = 0
+    restarting: bool = False
+    """A restart is decided."""
+    maintenance: bool = False
+    hardware_watchdog: bool = False
     root_hash: bytes = b""
     """SHA-256 of the root certificate's file."""
     attestation: info.AttestationState = info.ATTESTATION_STATE_UNSPECIFIED
@@ -48,7 +55,7 @@ def device(report: NodeReport) -> info.ZInfoMsg:
     message = info.ZInfoMsg(ztype=info.ZiDevice)
     dinfo = message.dinfo
     _fill_machine(dinfo, report.inventory)
-    _fill_software(dinfo, report)
+    dinfo.swList.extend(software(report.slots, report.base_os, report.version))
     _fill_boot(dinfo, report)
     fill_ports(dinfo.systemAdapter, report.port_configs, report.network)
     _fill_security(dinfo, report)
@@ -63,7 +70,7 @@ def device(report: NodeReport) -> info.ZInfoMsg:
     for uuid, name, domain in report.apps:
         dinfo.appInstances.add(uuid=uuid, name=name, domainName=domain)
     dinfo.state = report.state
-    dinfo.reboot_inprogress = report.state == info.ZDEVICE_STATE_REBOOTING
+    dinfo.reboot_inprogress = report.state == info.ZDEVICE_STATE_REBOOTING or report.restarting
     dinfo.rebootConfigCounter = report.reboot_counter
     dinfo.shutdown_config_counter = report.shutdown_counter
     dinfo.api_capability = CAPABILITY
@@ -78,7 +85,7 @@ def hardware(report: NodeReport) -> info.ZInfoMsg:
     inventory = report.inventory
     hwinfo.eve_release = report.version
     hwinfo.kernel_version = inventory.kernel
-    hwinfo.partition = report.partition
+    hwinfo.partition = next((slot.label for slot in report.slots if slot.current), "IMGA")
     hwinfo.inventory.total_memory_bytes = inventory.memory
     hwinfo.inventory.total_storage_bytes = inventory.storage
     hwinfo.inventory.bios.vendor = inventory.bios_vendor
@@ -108,17 +115,13 @@ def _fill_machine(dinfo: info.ZInfoDevice, inventory: Inventory) -> None:
     dinfo.minfo.biosReleaseDate = inventory.bios_date
 
 
-def _fill_software(dinfo: info.ZInfoDevice, report: NodeReport) -> None:
-    """The running version comes first; there is one partition alone in host mode."""
-    dinfo.swList.add(
-        activated=True,
-        partitionLabel=report.partition,
-        partitionState="active",
-        status=info.INSTALLED,
-        shortVersion=report.version,
-        userStatus=info.UPDATED,
-        downloadProgress=100,
-    )
+_STACK_MAX: Final = 8_000
+"""Characters; a controller has no use for more, and a message has its bounds."""
+
+
+def _reason(reason: BootReason) -> BootReason:
+    """The wire has no word for the hardware's watchdog; the text beside it has."""
+    return BootReason.WATCHDOG_HUNG if reason is BootReason.HARDWARE_WATCHDOG else reason
 
 
 def _fill_boot(dinfo: info.ZInfoDevice, report: NodeReport) -> None:
@@ -126,7 +129,11 @@ def _fill_boot(dinfo: info.ZInfoDevice, report: NodeReport) -> None:
     dinfo.bootTime.CopyFrom(stamp(boot.at))
     dinfo.restartCounter = boot.count
     dinfo.lastRebootReason = boot.text
-    dinfo.last_boot_reason = cast("info.BootReason", int(boot.reason))
+    dinfo.last_boot_reason = cast("info.BootReason", int(_reason(boot.reason)))
+    dinfo.lastRebootStack = boot.stack[:_STACK_MAX]
+    dinfo.baseos_update_counter = report.base_os.retry_counter if report.base_os else 0
+    dinfo.hardware_watchdog_present = report.hardware_watchdog
+    dinfo.maintenance_mode = report.maintenance
     if boot.ended:
         dinfo.lastRebootTime.CopyFrom(stamp(boot.ended))
 
