@@ -110,8 +110,12 @@ class Cgroup:
 
     def out_of_memory(self) -> bool:
         """The kernel has killed a process of this group because it hit the group's limit."""
+        return self.memory_kills() > 0
+
+    def memory_kills(self) -> int:
+        """How many it has killed for that, since the group was made."""
         name = "memory.events" if self.unified else "memory.oom_control"
-        return _keyed(self._file("memory", name)).get("oom_kill", 0) > 0
+        return _keyed(self._file("memory", name)).get("oom_kill", 0)
 
     def usage(self) -> Usage | None:
         """None when the group is gone."""

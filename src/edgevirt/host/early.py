@@ -64,10 +64,11 @@ _MODULES: Final = (
     *("bridge", "br_netfilter", "veth", "tun", "8021q", "bonding", "dummy"),
     *("nf_tables", "nft_ct", "nft_nat", "nft_masq", "nft_reject", "nft_reject_inet", "nft_limit"),
     *("nft_chain_nat", "nft_log", "nft_fib", "nft_fib_inet", "nf_conntrack_netlink"),
-    *("usb_storage", "uas", "sd_mod", "vhost_net", "vhost_vsock", "softdog"),
+    *("usb_storage", "uas", "sd_mod", "vhost_net", "vhost_vsock", "efi_pstore"),
 )
-"""What the node's services use, and what no device's name would load. `softdog` last: it is taken
-only where there is no other watchdog."""
+"""What the node's services use, and what no device's name would load."""
+_WATCHDOGS: Final = (("i6300esb", "iTCO_wdt", "sp5100_tco"), ("softdog",))
+"""Distributions keep them from being loaded by a device's name. The kernel's own timer last."""
 
 
 def mount_kernel_file_systems() -> list[str]:
@@ -111,12 +112,23 @@ def apply_settings() -> None:
 
 def load_modules() -> subprocess.Popen[bytes] | None:
     """Starts loading what the present devices and the node need; the caller waits for its end."""
-    wanted = [*sorted(_device_aliases()), *_MODULES[:-1]]
-    if not has_watchdog():
-        wanted.append(_MODULES[-1])
+    return _load("-b", *sorted(_device_aliases()), *_MODULES)
+
+
+def load_watchdog() -> None:
+    """Real hardware if there is any."""
+    for modules in _WATCHDOGS:
+        if _has_watchdog():
+            return
+        loading = _load(*modules)
+        if loading is not None:
+            loading.wait()
+
+
+def _load(*arguments: str) -> subprocess.Popen[bytes] | None:
     try:
         return subprocess.Popen(
-            ["modprobe", "-a", "-b", "-q", *wanted],
+            ["modprobe", "-a", "-q", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -125,7 +137,7 @@ def load_modules() -> subprocess.Popen[bytes] | None:
         return None
 
 
-def has_watchdog() -> bool:
+def _has_watchdog() -> bool:
     watchdogs = Path("/sys/class/watchdog")
     return watchdogs.is_dir() and any(watchdogs.iterdir())
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 _SYS: Final = Path("/sys/class/watchdog")
-_GET_BOOT_STATUS, _SET_TIMEOUT, _GET_TIMEOUT = 0x8004_5702, 0xC004_5706, 0x8004_5707
+_SET_TIMEOUT, _GET_TIMEOUT = 0xC004_5706, 0x8004_5707
 _CARD_RESET: Final = 0x20
 _SOFTWARE: Final = "software watchdog"
 
@@ -27,8 +27,6 @@ class Watchdog:
     name: str
     timeout: float
     """Seconds without being fed, until the reset."""
-    reset_before: bool
-    """It was what started the machine anew."""
     _fd: int
 
     def feed(self) -> None:
@@ -52,10 +50,22 @@ def arm(seconds: float, devices: Path = Path("/dev")) -> Watchdog | None:
             fd = os.open(devices / name, os.O_WRONLY | os.O_CLOEXEC)
         except OSError:
             continue
-        found = Watchdog(_identity(name) or name, _timeout(fd), _was_reset(fd), fd)
+        found = Watchdog(_identity(name) or name, _timeout(fd), fd)
         found.allow(seconds)
         return found
     return None
+
+
+def was_reset() -> bool:
+    """It was what started the machine anew, as far as the kernel knows without its being opened."""
+    for name in _by_worth():
+        try:
+            status = int((_SYS / name / "bootstatus").read_text())
+        except (OSError, ValueError):
+            continue
+        if status & _CARD_RESET:
+            return True
+    return False
 
 
 def _by_worth() -> list[str]:
@@ -77,11 +87,3 @@ def _timeout(fd: int) -> float:
         return float(struct.unpack("i", fcntl.ioctl(fd, _GET_TIMEOUT, bytes(4)))[0])
     except OSError:
         return 60.0
-
-
-def _was_reset(fd: int) -> bool:
-    try:
-        (status,) = struct.unpack("i", fcntl.ioctl(fd, _GET_BOOT_STATUS, bytes(4)))
-    except OSError:
-        return False
-    return bool(status & _CARD_RESET)

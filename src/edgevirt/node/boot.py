@@ -28,7 +28,8 @@ from edgevirt.host.stage import HOME, mount, name_hosts
 from edgevirt.host.tpm.failures import TpmError
 from edgevirt.host.tpm.measure import measure_config
 from edgevirt.model.disk import SLOT_ARGUMENT, Label
-from edgevirt.node.init import be_init
+from edgevirt.node.identity import Identity
+from edgevirt.node.init import LOST_FOR_GOOD, be_init
 from edgevirt.node.paths import Paths
 from edgevirt.node.service import Settings
 
@@ -39,6 +40,10 @@ STOP_SECONDS: Final = 30.0
 _READABLE: Final = 20.0
 """Seconds that the reason of a failure stays on the screen."""
 _END_SECONDS: Final = 5.0
+_MOST_STARTS: Final = 5
+"""Of the supervisor; when it died each time the machine restarts."""
+_WATCHDOG: Final = 60.0
+"""Seconds until the hardware resets a machine whose supervisor does not turn."""
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _RUN_SIZE: Final = "256m"
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_REMOUNT = 1, 2, 4, 32
@@ -100,6 +105,7 @@ def _prepare() -> Machine:
     again = early.load_modules()  # buses have shown what is behind them meanwhile
     if again is not None:
         again.wait()
+    early.load_watchdog()
     return machine
 
 
@@ -276,13 +282,39 @@ def _be_node(machine: Machine, paths: Paths) -> int:
         notes=machine.notes,
     )
 
+    identity = Identity(dict(machine.partitions).get(Label.CONFIG), machine.config, paths)
+
     def start(fresh: bool) -> int:
         from edgevirt.node.supervisor.supervisor import Options, supervise
 
         _give_config(machine.config, paths.config)
-        return supervise(paths, settings, Options(fresh=fresh))
+        options = Options(
+            fresh=fresh, watchdog=_watchdog_seconds(machine), keep_identity=identity.keep
+        )
+        return supervise(paths, settings, options)
 
-    return be_init(start, STOP_SECONDS)
+    code = be_init(start, STOP_SECONDS, _MOST_STARTS)
+    if code == LOST_FOR_GOOD:
+        _record_loss(paths, machine)
+    return code
+
+
+def _watchdog_seconds(machine: Machine) -> float:
+    """`edgevirt.watchdog=SECONDS`, or the default; 0 leaves it alone."""
+    text = machine.arguments.get("edgevirt.watchdog", "")
+    return float(text) if text.isdecimal() else _WATCHDOG
+
+
+def _record_loss(paths: Paths, machine: Machine) -> None:
+    from edgevirt.model.machine import BootReason
+    from edgevirt.node.supervisor.boot import End, record_end
+
+    text = f"the supervisor died {_MOST_STARTS} times"
+    try:
+        end = End(at=time.time(), reason=BootReason.FATAL, text=text, slot=machine.slot)
+        record_end(paths, end)
+    except OSError as error:
+        console.say(f"cannot write down why the node ends: {error}")
 
 
 def _end_machine(code: int | None) -> NoReturn:

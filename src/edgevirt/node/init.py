@@ -22,6 +22,7 @@ _STOPPED: Final = 0
 """Exit code of a node that was asked to stop before its supervisor could even listen."""
 _LOST: Final = 1
 """Exit code of a supervisor that could not run."""
+LOST_FOR_GOOD: Final = 66
 _YOUNG: Final = 3.0
 """Seconds: a first supervisor that fails before had no chance to run at all."""
 _LONGEST_PAUSE: Final = 30.0
@@ -34,6 +35,7 @@ Supervise = Callable[[bool], int]
 class _Init:
     supervise: Supervise
     stop_seconds: float
+    most_starts: int = 0
     pid: int = 0
     starts: int = 0
     asked: bool = False
@@ -54,6 +56,9 @@ class _Init:
                     return _STOPPED
                 if self.asked or (self.starts == 1 and time.monotonic() - began < _YOUNG):
                     return _LOST
+                if self.most_starts and self.starts >= self.most_starts:
+                    _say(f"the supervisor died {self.starts} times")
+                    return LOST_FOR_GOOD
                 pause = min(_LONGEST_PAUSE, 2.0 ** min(self.starts, 5) / 4)
                 _say(f"the supervisor died ({code}); it starts again in {pause:.1f} s")
                 start_at = time.monotonic() + pause
@@ -99,12 +104,13 @@ class _Init:
                 code = os.waitstatus_to_exitcode(status)
 
 
-def be_init(supervise: Supervise, stop_seconds: float) -> int:
-    """For process 1 of a PID namespace. Returns the exit code of the node.
+def be_init(supervise: Supervise, stop_seconds: float, most_starts: int = 0) -> int:
+    """For process 1 of a PID namespace. Returns the exit code of the node: LOST_FOR_GOOD when the
+    supervisor was started `most_starts` times (0: any number) and died each time.
 
     Before it returns, apps that hear SIGTERM had `stop_seconds` to end.
     """
-    code = _Init(supervise, stop_seconds).run()
+    code = _Init(supervise, stop_seconds, most_starts).run()
     end_containers(stop_seconds)
     return code
 

@@ -84,6 +84,11 @@ class Paths:
         return self.persist / "end.json"
 
     @property
+    def crashes(self) -> Path:
+        """The kernel's last words of crashes before: `<time>/dmesg`."""
+        return self.persist / "kcrashes"
+
+    @property
     def kinds(self) -> Path:
         """Persistent kinds: `<Kind>/<key>`."""
         return self.persist / "status"

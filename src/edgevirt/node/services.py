@@ -126,6 +126,7 @@ ROWS: Final = (
         groups=("verifier",),
         reads=("boot_record", "blobs"),
         partitions=(Label.ESP, Label.IMGA, Label.IMGB),
+        vault=WithVault.STARTS_ANEW,  # then the images that are in it can be read
     ),
     Row(
         "networks", "edgevirt.node.networks", 64107,

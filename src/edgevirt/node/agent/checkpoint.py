@@ -56,9 +56,18 @@ class Checkpoint:
         """The one before stays as the backup. Durable when it returns."""
         self._write("config", msgspec.msgpack.encode(saved))
 
-    def configs(self) -> list[tuple[str, SavedConfig]]:
-        """What there is to try, the newest first."""
-        found = [(name, self._read(name, SavedConfig)) for name in ("config", "config.bak")]
+    def keep_steady(self) -> None:
+        """The config in force has proved itself: it is what is tried first after a crash."""
+        saved = self._read("config", SavedConfig)
+        if saved is not None:
+            self._write("steady", msgspec.msgpack.encode(saved))
+
+    def configs(self, *, after_crash: bool = False) -> list[tuple[str, SavedConfig]]:
+        """What there is to try, the newest first; after a crash the one that was steady before."""
+        names = ["config", "config.bak", "steady"]
+        if after_crash:
+            names.insert(0, names.pop())
+        found = [(name, self._read(name, SavedConfig)) for name in names]
         return [(name, saved) for name, saved in found if saved is not None]
 
     def _read(self, name: str, kind: type[T]) -> T | None:

@@ -26,6 +26,8 @@ _log = logging.getLogger(__name__)
 TIMER = "timer.config.interval"
 METRICS_TIMER = "timer.metric.interval"
 LEAST_PAUSE = 5.0
+STEADY = 600.0
+"""Seconds."""
 FAREWELL = 3.0
 """Seconds to tell the controller before a reboot or a shutdown."""
 
@@ -43,7 +45,8 @@ async def load_checkpoint(line: Line) -> None:
             await line.tell_certificates(facts.certificates)
         except Failure as failure:
             _log.warning("%s; they are fetched anew", failure)
-    for name, saved in line.checkpoint.configs():
+    boot = line.boot()
+    for name, saved in line.checkpoint.configs(after_crash=boot is not None and boot.reason.crash):
         try:
             wanted = _verified_again(line, saved)
         except (Failure, Rejected, WireError, DecodeError) as error:
@@ -84,6 +87,7 @@ async def poll(line: Line) -> None:
         else:
             delay = _pause(line)
             await _tell_contact(line, status)
+            _keep_steady(line)
             await _carry_out(line)
         now = line.context.clock.monotonic()
         if status in {400, 404} and now - asked_again >= ASK_AGAIN:
@@ -94,6 +98,18 @@ async def poll(line: Line) -> None:
 
 def _pause(line: Line) -> float:
     return max(LEAST_PAUSE * line.jitter(), line.interval(TIMER, 0.3, 1.0))
+
+
+def _keep_steady(line: Line) -> None:
+    """A config under which nothing bad happened for a while is the one for after a crash."""
+    accepted = line.accepted_at
+    if accepted is None or line.context.clock.monotonic() < accepted + STEADY:
+        return
+    line.accepted_at = None
+    try:
+        line.checkpoint.keep_steady()
+    except OSError as error:
+        _log.error("cannot keep the config that proved itself: %s", error)
 
 
 async def _tell_contact(line: Line, status: int) -> None:
@@ -181,6 +197,7 @@ async def _accept(line: Line, response: config.ConfigResponse, raw: bytes) -> No
         line.checkpoint.save_config(saved)
     except OSError as error:
         raise Rejected(f"cannot use the config: it can't be kept: {error}") from error
+    line.accepted_at = line.context.clock.monotonic()
     await _publish(line, wanted)
     await line.tell(config_from="controller", trouble=None)
     _log.info("config version %s accepted", wanted.version)

@@ -7,8 +7,6 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
 from edgevirt import __version__
 from edgevirt.host import machine
 from edgevirt.model import kinds
@@ -238,10 +236,8 @@ class News:
         return status.name if status else ""
 
     def _boot(self) -> Boot:
-        try:
-            return msgspec.json.decode(self._line.context.paths.boot_record.read_bytes(), type=Boot)
-        except (OSError, msgspec.DecodeError):
-            return Boot(at=self._line.status.since if self._line.status else 0.0)
+        known = self._line.boot()
+        return known or Boot(at=self._line.status.since if self._line.status else 0.0)
 
     # -- delivery --
 

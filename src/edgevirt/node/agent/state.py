@@ -12,6 +12,7 @@ import msgspec
 from edgevirt.model import kinds
 from edgevirt.model.base import Trouble
 from edgevirt.model.ids import NodeId
+from edgevirt.model.machine import Boot
 from edgevirt.model.node import (
     AgentState,
     AgentStatus,
@@ -70,6 +71,8 @@ class Line:
     config_from: str = ""
     received_config: float = 0.0
     processed_config: float = 0.0
+    accepted_at: float | None = None
+    """Monotonic, of a config that has yet to prove itself."""
     epoch: int = 0
     wanted_operation: Operation | None = None
     """Asked for, not yet told to who carries it out."""
@@ -88,6 +91,13 @@ class Line:
     resend: Callable[[], None] = lambda: None
     """Tells the controller everything again."""
     report_device: Callable[[], None] = lambda: None
+
+    def boot(self) -> Boot | None:
+        """How this run of the node began, where anybody wrote it down."""
+        try:
+            return msgspec.json.decode(self.context.paths.boot_record.read_bytes(), type=Boot)
+        except (OSError, msgspec.DecodeError):
+            return None
 
     # -- time --
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,6 +21,20 @@ class End(msgspec.Struct, frozen=True, omit_defaults=True):
     at: float
     reason: BootReason
     text: str
+    stack: str = ""
+    slot: str = ""
+    """Of the operating system that ended."""
+
+
+@dataclass(frozen=True)
+class Traces:
+    """What the machine remembers of the run before, whatever that run wrote down.
+
+    `panic`: the kernel's last words. `watchdog`: it was what started the machine anew.
+    """
+
+    panic: str = ""
+    watchdog: bool = False
 
 
 def record_end(paths: Paths, end: End) -> None:
@@ -27,20 +42,51 @@ def record_end(paths: Paths, end: End) -> None:
     _write(paths.end_record, msgspec.json.encode(end), 0o600)
 
 
-def record_start(paths: Paths, now: float) -> Boot:
-    """Counts this start, with the reason that the run before left. Durable on return."""
+def record_start(paths: Paths, now: float, slot: str = "", traces: Traces | None = None) -> Boot:
+    """Counts this start, with the reason that the run before left, or that can be told from its
+    traces. Durable on return. `slot`: of the operating system that starts.
+    """
     before = _read(paths.boot_record, Boot)
     end = _read(paths.end_record, End)
+    traces = traces or Traces()
     if before is None:
-        boot = Boot(at=now)
-    elif end is None:
-        text = "the run before ended without a word"
-        boot = Boot(at=now, count=before.count + 1, reason=BootReason.POWER_FAIL, text=text)
+        boot = Boot(at=now, slot=slot)
     else:
-        boot = Boot(at=now, count=before.count + 1, reason=end.reason, text=end.text, ended=end.at)
+        found = end if end is not None and not _fell_back(end, slot) else None
+        told = found or _deduce(traces, fell_back=end is not None and found is None)
+        boot = Boot(
+            at=now,
+            count=before.count + 1,
+            reason=told.reason,
+            text=told.text,
+            stack=told.stack,
+            ended=told.at,
+            slot=slot,
+        )
     _write(paths.boot_record, msgspec.json.encode(boot), 0o644)
     paths.end_record.unlink(missing_ok=True)
     return boot
+
+
+def _fell_back(end: End, slot: str) -> bool:
+    """It restarted into the other slot, and here it is again: that one left no word."""
+    return end.reason is BootReason.UPDATE and bool(slot) and end.slot == slot
+
+
+def _deduce(traces: Traces, *, fell_back: bool) -> End:
+    """Of a run that wrote nothing down before it ended."""
+    whose = "the new version" if fell_back else "the run before"
+    if traces.panic:
+        text = f"the kernel of {whose} panicked"
+        return End(at=0.0, reason=BootReason.KERNEL, text=text, stack=traces.panic)
+    if traces.watchdog:
+        text = f"{whose} hung, and the hardware watchdog reset the machine"
+        return End(at=0.0, reason=BootReason.HARDWARE_WATCHDOG, text=text)
+    if fell_back:
+        text = "the new version never came up: it ended before it could say why"
+        return End(at=0.0, reason=BootReason.FALLBACK, text=text)
+    text = "the run before ended without a word"
+    return End(at=0.0, reason=BootReason.POWER_FAIL, text=text)
 
 
 def _read(path: Path, kind: type[S]) -> S | None:

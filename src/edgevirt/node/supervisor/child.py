@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import gc
 import logging
 import os
@@ -40,6 +41,8 @@ _SYSTEM: Final = tuple(
 )
 """What any program needs to run at all; it holds no secret of the node."""
 _SCRATCH: Final = (Path("/tmp"), Path("/dev/null"), Path("/dev/shm"))  # noqa: S108
+
+_STACK_MAX: Final = 16_384
 
 SPOKESMAN: Final = "supervisor"
 FAILED: Final = 1
@@ -78,6 +81,7 @@ def be_service(
         _name_process(service.name)
         _forget_parent(work.paths.service_logs / f"{service.name}.log", keep=heart)
         log_to_stderr(service.name)
+        _dump_on_signal(_stack_file(work.paths, service.name))
         confine(limits, parent)
         if service.name == SPOKESMAN:
             service = voice(heart)
@@ -86,6 +90,25 @@ def be_service(
         _LOG.exception("cannot run %s", service.name)
     finally:
         os._exit(status)
+
+
+def _stack_file(paths: Paths, service: str) -> Path:
+    return paths.service_logs / f"{service}.stack"
+
+
+def _dump_on_signal(path: Path) -> None:
+    """SIGUSR1: the stacks of all threads, written even when the interpreter does not turn."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    faulthandler.register(signal.SIGUSR1, file=fd, all_threads=True)
+
+
+def read_stack(paths: Paths, service: str) -> str:
+    """What it wrote down last; empty when it did not."""
+    try:
+        with _stack_file(paths, service).open("rb") as file:
+            return file.read(_STACK_MAX).decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def _name_process(service: str) -> None:

@@ -15,16 +15,25 @@ class Limits:
     """Seconds.
 
     hang    without a heartbeat, until a service counts as hung.
+    dump    that a hung service gets to write down where it is.
     grace   from asking a service to end until it is killed.
     first   to wait before a service that ended is started again; doubles up to `cap`.
     steady  that a service has to run for its next end to count as its first.
+    window  in which hangs are counted.
+
+    Counts, after which a restart of the service has not helped and the node restarts: `deaths` in
+    a row, each before it was steady; `hangs` within the window.
     """
 
     hang: float = 500.0
+    dump: float = 2.0
     grace: float = 5.0
     first: float = 0.5
     cap: float = 60.0
     steady: float = 60.0
+    window: float = 3600.0
+    deaths: int = 12
+    hangs: int = 2
 
 
 @dataclass(frozen=True)
@@ -49,7 +58,24 @@ class Kill:
     why: str
 
 
-Action = Start | Ask | Kill
+@dataclass(frozen=True)
+class Dump:
+    """Ask a hung service to write down where it is: SIGUSR1."""
+
+    name: str
+    pid: int
+
+
+@dataclass(frozen=True)
+class GiveUp:
+    """The node is to restart. `hung`: or else it kept ending."""
+
+    name: str
+    hung: bool
+    why: str
+
+
+Action = Start | Ask | Kill | Dump | GiveUp
 
 
 @dataclass(frozen=True)
@@ -73,6 +99,9 @@ class Kept:
     killed: str = ""
     """Why we killed it, until it is gone."""
     last_exit: str = ""
+    dumped: float | None = None
+    """When it was asked to write down where it hangs."""
+    hangs: tuple[float, ...] = ()
 
 
 @dataclass
@@ -80,6 +109,7 @@ class Keeping:
     limits: Limits
     services: dict[str, Kept] = field(default_factory=dict)
     stopping: bool = False
+    given_up: bool = False
 
     def keep(self, names: Iterable[str], now: float, held: Iterable[str] = ()) -> None:
         """`held`: those that are not started before `release`."""
@@ -109,10 +139,12 @@ class Keeping:
             asked=None,
             renewing=False,
             killed="",
+            dumped=None,
         )
 
     def beat(self, name: str, now: float) -> None:
-        self.services[name] = replace(self.services[name], beat=now)
+        """One that is being killed for its silence is past that."""
+        self.services[name] = replace(self.services[name], beat=now, dumped=None)
 
     def exited(self, name: str, how: str, now: float) -> None:
         """`how`: in words, unless we killed it and know better."""
@@ -146,6 +178,8 @@ class Keeping:
     def actions(self, now: float) -> Iterator[Action]:
         """What is due. Each is yielded once, and counts as done."""
         for kept in list(self.services.values()):
+            if not self.stopping and not self.given_up:
+                yield from self._give_up(kept, now)
             if kept.pid == 0:
                 if not (self.stopping or kept.held) and kept.start_at <= now:
                     yield Start(kept.name)
@@ -154,8 +188,7 @@ class Keeping:
             elif self.stopping or kept.renewing:
                 yield from self._end(kept, now)
             elif now >= kept.beat + self.limits.hang:
-                why = f"killed: hung, no heartbeat for {now - kept.beat:.0f} s"
-                yield self._kill(kept, why)
+                yield from self._end_hung(kept, now)
 
     def next(self) -> float | None:
         """When something will be due, if nothing happens before."""
@@ -170,8 +203,30 @@ class Keeping:
         if kept.killed:
             return None
         if not (self.stopping or kept.renewing):
+            if kept.dumped is not None:
+                return kept.dumped + self.limits.dump
             return kept.beat + self.limits.hang
         return 0.0 if kept.asked is None else kept.asked + self.limits.grace
+
+    def _end_hung(self, kept: Kept, now: float) -> Iterator[Action]:
+        if kept.dumped is None:
+            self.services[kept.name] = replace(kept, dumped=now)
+            yield Dump(kept.name, kept.pid)
+        elif now >= kept.dumped + self.limits.dump:
+            recent = [then for then in kept.hangs if then > now - self.limits.window]
+            kept = replace(kept, hangs=(*recent, now))
+            yield self._kill(kept, f"killed: hung, no heartbeat for {now - kept.beat:.0f} s")
+
+    def _give_up(self, kept: Kept, now: float) -> Iterator[Action]:
+        recent = [then for then in kept.hangs if then > now - self.limits.window]
+        if len(recent) >= self.limits.hangs:
+            why = f"{kept.name} hung {len(recent)} times within {self.limits.window:.0f} s"
+            self.given_up = True
+            yield GiveUp(kept.name, True, why)
+        elif kept.pid == 0 and kept.failures >= self.limits.deaths:
+            why = f"{kept.name} ended {kept.failures} times in a row: {kept.last_exit}"
+            self.given_up = True
+            yield GiveUp(kept.name, False, why)
 
     def _end(self, kept: Kept, now: float) -> Iterator[Action]:
         if kept.asked is None:

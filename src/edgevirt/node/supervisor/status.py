@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 
 from edgevirt.model import kinds
+from edgevirt.model.machine import BootReason
 from edgevirt.model.node import Operation, ServiceStatus
 from edgevirt.node.service import Context, Service
 from edgevirt.runtime import Gone, InStep, Put
@@ -31,10 +32,19 @@ class Told(msgspec.Struct, frozen=True):
     status: ServiceStatus
 
 
+class Wish(msgspec.Struct, frozen=True):
+    """The voice → supervisor: what the whole node is to do. `off`: instead of starting anew."""
+
+    reason: BootReason
+    why: str
+    off: bool = False
+    stack: str = ""
+
+
 class Heard(msgspec.Struct, frozen=True, omit_defaults=True):
     """The voice → supervisor; one of them."""
 
-    operation: Operation | None = None
+    wish: Wish | None = None
     vault_open: bool = False
 
 
@@ -47,11 +57,12 @@ def voice(channel: int) -> Service:
             async with asyncio.TaskGroup() as group:
                 group.create_task(_publish(context, line))
                 group.create_task(_pass_on_operations(context, line))
+                group.create_task(_pass_on_reboots(context, line))
                 group.create_task(_pass_on_vault(context, line))
 
     return Service(
         name="supervisor",
-        reads=(kinds.AGENT_STATUS, kinds.VAULT_STATUS),
+        reads=(kinds.AGENT_STATUS, kinds.NODE_REBOOT, kinds.VAULT_STATUS),
         owns=(kinds.SERVICE_STATUS,),
         run=run,
     )
@@ -80,7 +91,21 @@ async def _pass_on_operations(context: Context, line: socket.socket) -> None:
         if operation is not None and operation != passed:
             passed = operation
             _LOG.warning("the node is to %s: %s", operation.what, operation.why)
-            await loop.sock_sendall(line, msgspec.json.encode(Heard(operation=operation)))
+            off = operation.what != "reboot"
+            reason = BootReason.POWEROFF_COMMAND if off else BootReason.REBOOT_COMMAND
+            wish = Wish(reason=reason, why=operation.why, off=off)
+            await loop.sock_sendall(line, msgspec.json.encode(Heard(wish=wish)))
+
+
+async def _pass_on_reboots(context: Context, line: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    async for event in context.store.watch(kinds.NODE_REBOOT):
+        if isinstance(event, InStep | Gone):
+            continue
+        asked = event.resource.value
+        _LOG.warning("the node is to restart: %s", asked.why)
+        wish = Wish(reason=asked.reason, why=asked.why, stack=asked.stack)
+        await loop.sock_sendall(line, msgspec.json.encode(Heard(wish=wish)))
 
 
 async def _pass_on_vault(context: Context, line: socket.socket) -> None:

@@ -14,7 +14,7 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -23,34 +23,48 @@ import msgspec
 
 from edgevirt.host import memory
 from edgevirt.host.confine import limit_memory, permitted
+from edgevirt.host.panics import take_panic
 from edgevirt.host.seccomp import Filter, build_filter
 from edgevirt.host.stage import running_programs
+from edgevirt.host.watchdog import arm, was_reset
 from edgevirt.model.machine import BootReason
-from edgevirt.model.node import Operation, ServiceStatus
+from edgevirt.model.node import ServiceStatus
 from edgevirt.node.paths import Paths
 from edgevirt.node.service import Service, Settings
 from edgevirt.node.services import ROWS, Row, WithVault, load, owners, uid_names
-from edgevirt.node.supervisor.boot import End, record_end, record_start
+from edgevirt.node.supervisor.boot import End, Traces, record_end, record_start
 from edgevirt.node.supervisor.child import (
     SPOKESMAN,
     Work,
     be_service,
     confinement,
+    read_stack,
     service_group,
 )
 from edgevirt.node.supervisor.directories import prepare, prepare_vault
-from edgevirt.node.supervisor.keeping import Ask, Keeping, Limits, Start
+from edgevirt.node.supervisor.keeping import (
+    Ask,
+    Dump,
+    GiveUp,
+    Keeping,
+    Kill,
+    Limits,
+    Start,
+)
 from edgevirt.node.supervisor.records import log_to_file
 from edgevirt.node.supervisor.status import MESSAGE_MAX, Heard, Told
 from edgevirt.node.supervisor.warm import warm_up
 
 _LOG: Final = logging.getLogger("edgevirt.supervisor")
 
+OUT_OF_MEMORY: Final = "out of memory"
 STOPPED: Final = 0
 REBOOT: Final = 64
 SHUTDOWN: Final = 65
 """How the supervisor ends: as it was asked to, or because the node is to start again or to end."""
 
+_FAREWELL: Final = 180.0
+"""Seconds that the whole machine may take to end."""
 _MEASURE: Final = 60.0
 """Seconds between two looks at the services' memory."""
 
@@ -62,6 +76,10 @@ class Options:
     limits: Limits = field(default_factory=Limits)
     beat: float = 5.0
     fresh: bool = True
+    watchdog: float = 0.0
+    """Seconds after which the machine's watchdog resets it, unless fed; 0: it is left alone."""
+    keep_identity: Callable[[], bool] | None = None
+    """Called now and then until it returns True: see `node.identity`."""
 
 
 @dataclass
@@ -89,6 +107,13 @@ class Supervisor:
         self._since: dict[str, float] = {}
         self._measure_at = 0.0
         self._vault_open = not _has_gate(work, rows)
+        self._stacks: dict[str, str] = {}
+        self._kills: dict[str, int] = {}
+        self._keep_identity = options.keep_identity
+        self._watchdog = arm(options.watchdog) if options.watchdog else None
+        if options.watchdog:
+            found = self._watchdog
+            _LOG.info("watchdog: %s", f"{found.name}, {found.timeout:.0f} s" if found else "none")
 
     def run(self) -> int:
         """Until SIGTERM or an operation: an exit code of the node."""
@@ -96,6 +121,8 @@ class Supervisor:
         held = [name for name in self._rows if self._waits(name)]
         self._keeping.keep(self._rows, time.monotonic(), held)
         while not self._keeping.ended:
+            if self._watchdog is not None:
+                self._watchdog.feed()
             self._act()
             self._tell()
             for key, _ in self._selector.select(self._patience()):
@@ -127,6 +154,8 @@ class Supervisor:
         now = time.monotonic()
         due = self._keeping.next()
         soonest = self._measure_at if due is None else min(due, self._measure_at)
+        if self._watchdog is not None:
+            soonest = min(soonest, now + self._watchdog.timeout / 3)
         return max(0.0, soonest - now)
 
     # -- what is due -----------------------------------------------------------------------------
@@ -138,14 +167,35 @@ class Supervisor:
                 self._start(action.name)
             elif isinstance(action, Ask):
                 os.kill(action.pid, signal.SIGTERM)
-            else:
+            elif isinstance(action, Dump):
+                os.kill(action.pid, signal.SIGUSR1)
+            elif isinstance(action, Kill):
+                self._keep_stack(action.name)
                 _LOG.error("%s %s", action.name, action.why)
                 os.kill(action.pid, signal.SIGKILL)
+            else:
+                self._give_up(action)
         if now >= self._measure_at:
             self._measure_at = now + _MEASURE
+            if self._keep_identity is not None and self._keep_identity():
+                self._keep_identity = None
             self._memory = {
                 child.name: proportional_memory(child.pid) for child in self._children.values()
             }
+
+    def _keep_stack(self, name: str) -> None:
+        """What a hung service wrote down."""
+        stack = read_stack(self._work.paths, name)
+        if stack:
+            self._stacks[name] = stack
+            _LOG.error("%s hangs here:\n%s", name, stack)
+
+    def _give_up(self, action: GiveUp) -> None:
+        reason = BootReason.WATCHDOG_HUNG if action.hung else BootReason.WATCHDOG_PID
+        if OUT_OF_MEMORY in action.why:
+            reason = BootReason.OOM
+        _LOG.error("the node restarts: %s", action.why)
+        self._end(reason, action.why, REBOOT, self._stacks.get(action.name, ""))
 
     def _start(self, name: str) -> None:
         group = service_group(self._work.settings, name)
@@ -187,9 +237,18 @@ class Supervisor:
         child.channel.close()
         del self._children[child.name]
         how = describe_exit(os.waitstatus_to_exitcode(status))
+        if self._ran_out_of_memory(child.name):
+            how = f"{how}: {OUT_OF_MEMORY}"
         self._keeping.exited(child.name, how, time.monotonic())
         if not self._keeping.stopping:
             _LOG.error("%s ended: %s", child.name, self._keeping.services[child.name].last_exit)
+
+    def _ran_out_of_memory(self, name: str) -> bool:
+        """Since the last time that we asked."""
+        count = service_group(self._work.settings, name).memory_kills()
+        before = self._kills.get(name, 0)
+        self._kills[name] = count
+        return count > before
 
     def _hear(self, child: _Child) -> None:
         try:
@@ -214,14 +273,9 @@ class Supervisor:
             return
         if heard.vault_open:
             self._open_gate()
-        if heard.operation is not None:
-            self._operate(heard.operation)
-
-    def _operate(self, operation: Operation) -> None:
-        if operation.what == "reboot":
-            self._end(BootReason.REBOOT_COMMAND, operation.why, REBOOT)
-        else:
-            self._end(BootReason.POWEROFF_COMMAND, operation.why, SHUTDOWN)
+        wish = heard.wish
+        if wish is not None:
+            self._end(wish.reason, wish.why, SHUTDOWN if wish.off else REBOOT, wish.stack)
 
     # -- the vault -------------------------------------------------------------------------------
 
@@ -242,10 +296,18 @@ class Supervisor:
             elif row.vault is WithVault.STARTS_ANEW:
                 self._keeping.renew(name)
 
-    def _end(self, reason: BootReason, text: str, outcome: int) -> None:
+    def _end(self, reason: BootReason, text: str, outcome: int, stack: str = "") -> None:
+        """The first reason counts."""
         if self._keeping.stopping:
             return
-        record_end(self._work.paths, End(at=time.time(), reason=reason, text=text))
+        slot = self._work.settings.slot
+        end = End(at=time.time(), reason=reason, text=text, stack=stack, slot=slot)
+        try:
+            record_end(self._work.paths, end)
+        except OSError as error:
+            _LOG.error("cannot write down why the node ends: %s", error)
+        if self._watchdog is not None:
+            self._watchdog.allow(_FAREWELL)
         self._outcome = outcome
         self._keeping.stop()
 
@@ -294,7 +356,7 @@ def supervise(
     prepare(paths, services.values(), settings)
     log_to_file("supervisor", paths.service_logs / "supervisor.log")
     if options.fresh:
-        boot = record_start(paths, time.time())
+        boot = record_start(paths, time.time(), settings.slot, _traces(paths, settings))
         _LOG.info("start %d of the node, after: %s", boot.count, boot.text or boot.reason.name)
         for note in settings.notes:
             _LOG.warning("%s", note)
@@ -320,6 +382,14 @@ def _has_gate(work: Work, rows: Mapping[str, Row]) -> bool:
     """Whether services wait for the vault: on a machine of its own, or with a TPM."""
     closable = not work.settings.host_mode or work.paths.tpm.exists()
     return closable and "trust" in rows
+
+
+def _traces(paths: Paths, settings: Settings) -> Traces:
+    """Only a machine of its own has any."""
+    if settings.host_mode:
+        return Traces()
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    return Traces(panic=take_panic(paths.crashes, stamp), watchdog=was_reset())
 
 
 def filter_of(row: Row) -> Filter:

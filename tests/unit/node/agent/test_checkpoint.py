@@ -30,6 +30,18 @@ def test_facts_and_configs_are_there_after_a_restart(tmp_path: Path) -> None:
     ]
 
 
+def test_after_a_crash_the_config_that_proved_itself_comes_first(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path)
+    checkpoint.save_config(a_config(b"proved"))
+    checkpoint.keep_steady()
+    checkpoint.save_config(a_config(b"later"))
+    checkpoint.save_config(a_config(b"latest"))
+    usual = [saved.envelope for _, saved in checkpoint.configs()]
+    after = [saved.envelope for _, saved in checkpoint.configs(after_crash=True)]
+    assert usual == [b"latest", b"later", b"proved"]
+    assert after == [b"proved", b"latest", b"later"]
+
+
 @pytest.mark.parametrize("damage", [b"", b"\xff", b"\x93\x01"])
 def test_a_damaged_file_falls_back_to_the_one_before(tmp_path: Path, damage: bytes) -> None:
     checkpoint = Checkpoint(tmp_path)

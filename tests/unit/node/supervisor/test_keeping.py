@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from edgevirt.node.supervisor.keeping import Ask, Keeping, Kill, Limits, Start
+from edgevirt.node.supervisor.keeping import Ask, Dump, GiveUp, Keeping, Kill, Limits, Start
 
-LIMITS = Limits(hang=100.0, grace=5.0, first=1.0, cap=8.0, steady=60.0)
+LIMITS = Limits(hang=100.0, dump=2.0, grace=5.0, first=1.0, cap=8.0, steady=60.0)
 
 
 def running(*names: str) -> Keeping:
@@ -33,11 +33,14 @@ def test_a_hung_service_is_killed_once_and_its_status_says_why() -> None:
     keeping = running("agent")
     assert list(keeping.actions(99.9)) == []
     assert keeping.next() == 100.0
-    (kill,) = keeping.actions(100.0)
-    assert kill == Kill("agent", 10, "killed: hung, no heartbeat for 100 s")
+    assert list(keeping.actions(100.0)) == [Dump("agent", 10)]
+    assert keeping.next() == 102.0
+    assert list(keeping.actions(101.0)) == []
+    (kill,) = keeping.actions(102.0)
+    assert kill == Kill("agent", 10, "killed: hung, no heartbeat for 102 s")
     assert list(keeping.actions(200.0)) == []
     keeping.exited("agent", "killed by SIGKILL", 200.0)
-    assert keeping.services["agent"].last_exit == "killed: hung, no heartbeat for 100 s"
+    assert keeping.services["agent"].last_exit == "killed: hung, no heartbeat for 102 s"
 
 
 def test_a_service_that_keeps_failing_is_tried_ever_more_rarely_but_for_ever() -> None:
@@ -54,6 +57,59 @@ def test_a_service_that_keeps_failing_is_tried_ever_more_rarely_but_for_ever() -
         keeping.started("agent", 99, now)
     assert waits == [1.0, 2.0, 4.0, 8.0, 8.0, 8.0]
     assert keeping.services["agent"].starts == 7
+
+
+def test_a_service_that_beats_again_while_it_writes_down_where_it_is_lives_on() -> None:
+    keeping = running("agent")
+    assert list(keeping.actions(100.0)) == [Dump("agent", 10)]
+    keeping.beat("agent", 101.0)
+    assert list(keeping.actions(150.0)) == []
+    assert keeping.next() == 201.0
+
+
+def test_a_service_that_keeps_ending_makes_the_node_restart_once() -> None:
+    keeping = running("agent")
+    now = 0.0
+    for _ in range(LIMITS.deaths - 1):
+        keeping.exited("agent", "exit code 1", now)
+        now = keeping.next() or now
+        assert list(keeping.actions(now)) == [Start("agent")]
+        keeping.started("agent", 99, now)
+    keeping.exited("agent", "exit code 1", now)
+    (given_up,) = keeping.actions(now)
+    assert given_up == GiveUp("agent", False, "agent ended 12 times in a row: exit code 1")
+    assert not any(isinstance(action, GiveUp) for action in keeping.actions(now + 100.0))
+
+
+def hang(keeping: Keeping, now: float) -> float:
+    """From the last beat, until it is killed for its silence and runs again."""
+    now += LIMITS.hang
+    list(keeping.actions(now))
+    now += LIMITS.dump
+    assert any(isinstance(action, Kill) for action in keeping.actions(now))
+    keeping.exited("agent", "killed by SIGKILL", now)
+    return now
+
+
+def test_a_service_that_hangs_twice_within_an_hour_makes_the_node_restart() -> None:
+    keeping = running("agent")
+    now = hang(keeping, 0.0) + 1.0
+    assert list(keeping.actions(now)) == [Start("agent")]
+    keeping.started("agent", 11, now)
+    now = hang(keeping, now)
+    (given_up,) = (action for action in keeping.actions(now) if isinstance(action, GiveUp))
+    assert given_up == GiveUp("agent", True, "agent hung 2 times within 3600 s")
+
+
+def test_a_service_that_hangs_once_a_day_does_not() -> None:
+    keeping = running("agent")
+    now = hang(keeping, 0.0)
+    for _ in range(3):
+        now += 86_400.0
+        assert Start("agent") in list(keeping.actions(now))
+        keeping.started("agent", 11, now)
+        now = hang(keeping, now)
+        assert not any(isinstance(action, GiveUp) for action in keeping.actions(now))
 
 
 def test_a_service_that_ran_for_long_is_started_again_without_delay_piling_up() -> None:

@@ -12,12 +12,14 @@ import msgspec
 import pytest
 
 from edgevirt.model import kinds
+from edgevirt.model.baseos import NodeReboot
 from edgevirt.model.ids import NodeId
+from edgevirt.model.machine import BootReason
 from edgevirt.model.node import AgentState, AgentStatus, Operation, ServiceStatus
 from edgevirt.model.trust import VaultState, VaultStatus
 from edgevirt.node.paths import Paths
 from edgevirt.node.service import Context, Settings
-from edgevirt.node.supervisor.status import MESSAGE_MAX, Heard, Told, voice
+from edgevirt.node.supervisor.status import MESSAGE_MAX, Heard, Told, Wish, voice
 from edgevirt.runtime import VirtualClock
 from edgevirt.runtime.memory import MemoryStore
 
@@ -66,7 +68,9 @@ async def test_an_operation_reaches_the_supervisor_once(
     await store.put(kinds.AGENT_STATUS, "node", agent(None))
     await store.put(kinds.AGENT_STATUS, "node", agent(REBOOT))
     message = await loop.sock_recv(ours, MESSAGE_MAX)
-    assert msgspec.json.decode(message, type=Heard) == Heard(operation=REBOOT)
+    wish = msgspec.json.decode(message, type=Heard).wish
+    assert wish is not None
+    assert (wish.reason, wish.why, wish.off) == (BootReason.REBOOT_COMMAND, "counter 2", False)
     shutdown = msgspec.structs.replace(REBOOT, what="shutdown")
     await store.put(
         kinds.AGENT_STATUS, "node", msgspec.structs.replace(agent(REBOOT), last_contact=9.0)
@@ -74,8 +78,19 @@ async def test_an_operation_reaches_the_supervisor_once(
     await store.put(kinds.AGENT_STATUS, "node", agent(shutdown))
     message = await loop.sock_recv(ours, MESSAGE_MAX)
     heard = msgspec.json.decode(message, type=Heard)
-    assert heard.operation is not None
-    assert heard.operation.what == "shutdown"
+    assert heard.wish is not None
+    assert heard.wish.off
+
+
+async def test_a_restart_that_baseos_asks_for_reaches_the_supervisor_with_its_reason(
+    line: tuple[socket.socket, MemoryStore],
+) -> None:
+    ours, store = line
+    asked = NodeReboot(reason=BootReason.FALLBACK, why="nobody answers", at=1.0, stack="f")
+    await store.put(kinds.NODE_REBOOT, "node", asked)
+    message = await asyncio.get_running_loop().sock_recv(ours, MESSAGE_MAX)
+    wish = msgspec.json.decode(message, type=Heard).wish
+    assert wish == Wish(reason=BootReason.FALLBACK, why="nobody answers", stack="f")
 
 
 @pytest.mark.parametrize("state", [VaultState.OPEN, VaultState.DISABLED])
@@ -91,4 +106,4 @@ async def test_the_supervisor_hears_once_that_the_vault_can_be_used(
     await store.put(kinds.VAULT_STATUS, "vault", VaultStatus(state=state, since=2.0))
     await store.put(kinds.AGENT_STATUS, "node", agent(REBOOT))
     message = await loop.sock_recv(ours, MESSAGE_MAX)
-    assert msgspec.json.decode(message, type=Heard).operation == REBOOT
+    assert msgspec.json.decode(message, type=Heard).wish is not None
