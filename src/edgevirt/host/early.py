@@ -61,7 +61,7 @@ _SETTINGS: Final = {
 }
 _MODULES: Final = (
     *("overlay", "loop", "ext4", "vfat", "nls_cp437", "nls_iso8859_1", "nls_ascii"),
-    *("bridge", "br_netfilter", "veth", "tun", "8021q", "bonding", "dummy"),
+    *("bridge", "br_netfilter", "veth", "tun", "8021q"),
     *("nf_tables", "nft_ct", "nft_nat", "nft_masq", "nft_reject", "nft_reject_inet", "nft_limit"),
     *("nft_chain_nat", "nft_log", "nft_fib", "nft_fib_inet", "nf_conntrack_netlink"),
     *("usb_storage", "uas", "sd_mod", "vhost_net", "vhost_vsock", "efi_pstore"),
