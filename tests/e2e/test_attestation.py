@@ -134,7 +134,7 @@ async def test_a_tampered_image_gets_no_config_and_no_key(
     assert (answer.response, answer.integrity_token, len(answer.keys)) == (FAILED, b"", 0)
     assert (await node.poll())[0] == 403
     shown = status(fleet, node)
-    assert shown["trust"] == "Untrusted"
+    assert (shown["trust"], shown["attestation"]["barred"]) == ("Untrusted", True)
     (difference,) = shown["attestation"]["differences"]
     assert difference["register"] == 13
     assert difference["expected"] != [difference["got"]]

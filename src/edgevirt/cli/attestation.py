@@ -134,7 +134,7 @@ def show(session: Session, name: str, events: bool) -> None:
         ("Event log", proof.get("log") or NOTHING),
     )
     for title, text in rows:
-        click.echo(f"{click.style(f'{title}:', bold=True):<14}{text}")
+        click.echo(click.style(f"{title + ':':<14}", bold=True) + text)
     _show_registers(proof)
     if events:
         _show_events(session, name)
@@ -149,11 +149,16 @@ def _show_registers(proof: Object) -> None:
     rows = []
     for number in sorted(values, key=int):
         difference = differing.get(number)
-        verdict = "differs" if difference else "pinned" if number in pinned else ""
-        wanted = _short(*difference.get("expected", ())) if difference else ""
-        why = difference.get("why", "") if difference else ""
-        rows.append((number, _short(values[number]), verdict, wanted, why))
-    echo_table(("register", "value", "", "accepted", "why"), rows)
+        if difference:
+            accepted = _short(*difference.get("expected", ()))
+            judged = f"differs from {accepted}: {difference.get('why', '')}"
+        elif not values[number].strip("0"):
+            continue  # nothing was ever measured into it
+        else:
+            judged = "as it was at first" if number in pinned else ""
+        rows.append((number, _short(values[number]), judged))
+    click.echo()
+    echo_table(("register", "value", "judged"), rows)
 
 
 def _short(*values: str) -> str:

@@ -41,6 +41,7 @@ _AT_ONCE: Final = 32
 _NETWORKS_SHOWN: Final = 100
 """Nodes that a NetworkInstance's status names; enough for people, and a bound for the object."""
 _NETWORK_STATES: Final = {1: "Init", 2: "Online", 3: "Error"}
+_BARRED: Final = "the node is barred from its config; its condition Attested says why"
 _TOLD_CONDITIONS: Final = ("PortsAsWanted", "VaultOpen")
 """Conditions of a node that are events when they come to be false, and true again."""
 _TELLING: Final = frozenset({"RUNNING", "HALTED", "FAILED", "BOOTING", "HALTING"})
@@ -161,8 +162,10 @@ class Statuses:
         image = await self._store.get(kinds.OS_IMAGE, key)
         if image is None:
             return Wanted(spec.image, spec.activate, f"OSImage {spec.image!r} does not exist")
-        present = node.value.status.os
-        waiting = present.waiting if present is not None else ""
+        present, proof = node.value.status.os, node.value.status.attestation
+        waiting = present.waiting if present is not None and present.waiting != _BARRED else ""
+        if proof is not None and proof.barred:
+            waiting = _BARRED
         return Wanted(image.value.spec.version, spec.activate, waiting)
 
     async def amend_node(

@@ -79,7 +79,12 @@ def test_a_proof_is_shown_with_what_differs(cli: CommandLine) -> None:
     assert "Untrusted" in said
     assert "register 7 differs" in said
     (line,) = [line for line in said.splitlines() if line.startswith("7 ")]
-    assert line.split() == ["7", GOT[:16], "differs", WANTED[:16], "EFI", "variable", "SecureBoot"]
+    assert line.split(maxsplit=2) == [
+        "7",
+        GOT[:16],
+        f"differs from {WANTED[:16]}: EFI variable SecureBoot",
+    ]
+    assert "Trust:        Untrusted\n" in said
 
 
 def test_the_events_of_a_proof_can_be_read(cli: CommandLine) -> None:

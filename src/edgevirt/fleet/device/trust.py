@@ -324,17 +324,21 @@ def _shown(node: EdgeNode, verdict: Verdict, evidence: Evidence | None, now: flo
         at=timestamp(evidence.at if evidence is not None else now),
         policy=verdict.policy,
         accepted_as=verdict.accepted_as,
+        barred=not verdict.granted,
         differences=verdict.differences,
         registers={str(number): value.hex() for number, value in sorted(values.items())},
         pinned={str(number): value.hex() for number, value in sorted(verdict.pins.items())},
         log=log_worth(evidence.log, values) if evidence is not None else "",
         firmware=evidence.firmware if evidence is not None else "",
     )
+    before = node.status.attestation
+    if evidence is None and not believed and before is not None:
+        trust = msgspec.structs.replace(before, barred=True)  # it showed nothing that counts
     status = msgspec.structs.replace(
         node.status,
         conditions=set_condition(node.status.conditions, condition, now),
         trust=verdict.level,
-        attestation=trust if evidence is not None or believed else node.status.attestation,
+        attestation=trust,
     )
     return msgspec.structs.replace(node, status=status)
 

@@ -191,6 +191,12 @@ def _apps(node: EdgeNode, _now: float) -> str:
     return f"{node.status.apps.running}/{node.status.apps.total}"
 
 
+def _update(node: EdgeNode, _now: float) -> str:
+    """In one word; the status has more."""
+    os = node.status.os
+    return (os.step if os is not None else "") or "<none>"
+
+
 COLUMNS = (
     NAME,
     Column("Serial", lambda n, _: n.spec.serial or n.spec.soft_serial or "<none>"),
@@ -199,12 +205,7 @@ COLUMNS = (
     Column("Apps", _apps, description="Running and all apps"),
     Column("Last Seen", lambda n, now: since(n.status.last_seen, now)),
     Column("Version", lambda n, _: n.status.version or "<none>", priority=1),
-    Column(
-        "Update",
-        lambda n, _: n.status.os.phase if n.status.os else "<none>",
-        priority=1,
-        description="How far the update to the wanted version is",
-    ),
+    Column("Update", _update, priority=1, description="How far it is to the wanted version"),
     Column("Trust", lambda n, _: n.status.trust or "<none>", priority=1),
     Column("Addresses", _addresses, priority=1),
     Column("CPUs", lambda n, _: n.status.cpus, "integer", priority=1),

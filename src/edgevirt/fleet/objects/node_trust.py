@@ -31,6 +31,8 @@ class NodeTrust(ApiStruct, frozen=True, kw_only=True):
     """The AttestationPolicy that judged it; empty: there is none."""
     accepted_as: str = ""
     """The state that it was accepted as: one of the policy, or an OSImage."""
+    barred: bool = False
+    """Whether it gets no config and no keys until it proves a state that is accepted."""
     differences: tuple[RegisterDifference, ...] = ()
     """Registers that differ from the accepted state that comes nearest."""
     registers: dict[str, str] = msgspec.field(default_factory=dict)
