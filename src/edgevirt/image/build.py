@@ -137,7 +137,7 @@ class Build:
         parts = [self.base(), self.kernel(), self.initrd(), self.libraries()]
         inputs: Inputs = {
             "parts": [part.key for part in parts],
-            "code": hash_files(*self._node_code()),
+            "code": hash_files(*self.node_code()),
         }
         inputs |= {"files": hash_files(HERE / "files"), "settings": repr(self.settings)}
         inputs |= _code("root", "base", "bytecode")
@@ -151,7 +151,11 @@ class Build:
 
         return self.cache.step("root", inputs, make), version
 
-    def _node_code(self) -> list[Path]:
+    def stage2(self) -> str:
+        """GRUB's configuration in the root image."""
+        return root.stage2(self.settings)
+
+    def node_code(self) -> list[Path]:
         top = [path for path in self.code.iterdir() if path.name not in root.NOT_ON_A_NODE]
         return sorted(path for path in top if path.name != "__pycache__")
 

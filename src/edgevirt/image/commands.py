@@ -70,16 +70,19 @@ def image() -> None:
     metavar="DIR",
     help="Where the artifacts go, each variant's in a folder of its own.",
 )
+@click.option("--qcow2", is_flag=True, help="Write live.qcow2 as well: a disk of 8 GiB.")
 @CACHE
-def build(users: FindUsers, variant: str, arch: str, out: Path, cache: Path) -> None:
+def build(users: FindUsers, variant: str, arch: str, out: Path, qcow2: bool, cache: Path) -> None:
     """Build the root image and the disks; what did not change is not made again."""
     from edgevirt.image.build import open_build
-    from edgevirt.image.release import release
+    from edgevirt.image.release import release, write_qcow2
 
     began = time.monotonic()
     with _told():
         made = open_build(Variant(variant), Arch(arch), cache, users(), _say)
         version = release(made, out / made.settings.name)
+        if qcow2:
+            write_qcow2(out / made.settings.name)
     click.echo(f"{version} in {out / made.settings.name} ({time.monotonic() - began:.1f} s)")
 
 

@@ -65,7 +65,8 @@ def _copy_code(code: Path, tree: Path) -> None:
     package = tree / PLACE / "edgevirt"
     shutil.copytree(code, package, ignore=_ignored(code), copy_function=shutil.copyfile)
     for path in (package, *package.rglob("*")):
-        path.chmod(0o755 if path.is_dir() else 0o644)
+        runs = path.is_dir() or path.suffix == ".sh"
+        path.chmod(0o755 if runs else 0o644)
     services = tree / "containers/services"
     for folder in sorted((package / "node").iterdir()):
         if folder.is_dir():
@@ -91,10 +92,15 @@ def _write_boot(tree: Path, settings: Settings) -> None:
     init.chmod(0o755)
     (tree / "usr/lib/python3/dist-packages").mkdir(parents=True, exist_ok=True)
     (tree / "usr/lib/python3/dist-packages/edgevirt.pth").write_text(f"/{PLACE}\n")
-    stage2 = (FILES / "stage2.cfg").read_text()
     target = tree / "EFI/BOOT/grub.cfg"
     target.parent.mkdir(parents=True)
-    target.write_text(stage2.replace("@CONSOLE@", _CONSOLES[settings.arch]))
+    target.write_text(stage2(settings))
+
+
+def stage2(settings: Settings) -> str:
+    """GRUB's second stage, which the root image brings along."""
+    text = (FILES / "stage2.cfg").read_text()
+    return text.replace("@CONSOLE@", _CONSOLES[settings.arch])
 
 
 def squash(tree: Path, tools: Tools, epoch: int, out: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from edgevirt.image.programs import ProgramError, run
-from edgevirt.image.recipe import PYTHON, Arch
+from edgevirt.image.recipe import LIBRARIES, PYTHON, Arch
 
 _MACHINES: Final = {Arch.AMD64: "x86_64", Arch.ARM64: "aarch64"}
 _GLIBC: Final = (36, 35, 34, 31, 28, 27, 24, 17)
@@ -31,6 +31,16 @@ def choose(lock: str, names: Iterable[str]) -> str:
         return "".join(f"{blocks[_normal(name)]}\n" for name in sorted(names))
     except KeyError as error:
         raise ProgramError(f"cannot find {error.args[0]} in requirements.lock") from None
+
+
+def pins(lock: str) -> dict[str, str]:
+    """By library of the node, its locked version."""
+    wanted = {_normal(name) for name in LIBRARIES}
+    found = {}
+    for block in _BLOCK.finditer(lock):
+        if _normal(block[1]) in wanted:
+            found[_normal(block[1])] = block[0].split("==")[1].split()[0].rstrip(";\\")
+    return found
 
 
 def _normal(name: str) -> str:
