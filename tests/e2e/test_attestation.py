@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from edgevirt.client import Object
 from edgevirt.host.tpm.module import open_tpm
 from edgevirt.host.tpm.protocol import KeyRole, SecurityModule
+from edgevirt.wire import certificates
 from edgevirt.wire.event_log import Event
 from edgevirt.wire.messages import attest, certs
 from tests.device_client import Device, DeviceClient, Onboarding, new_key
@@ -261,6 +262,31 @@ async def test_a_certificate_that_its_identity_did_not_issue_is_refused(
     request = attest.ZAttestReq(reqType=attest.ATTEST_REQ_CERT, certs=stranger.certs())
     reply: httpx.Response = await node.send("/id/{id}/attest", request.SerializeToString())
     assert reply.status_code == 422
+
+
+async def test_a_machine_that_lost_its_disk_names_the_keys_of_its_tpm_anew(
+    node: DeviceClient, tpm: SoftwareTpm
+) -> None:
+    again = Device(node.device.serial, node.device.key, tpm)
+    quote = certificates.describe(again.quote_pem, certs.CERT_TYPE_DEVICE_RESTRICTED_SIGNING)
+    assert quote.cert != node.device.quote_pem
+    request = attest.ZAttestReq(reqType=attest.ATTEST_REQ_CERT, certs=[quote])
+    assert (await node.ask(request)).respType == attest.ATTEST_RESP_CERT
+    other = Device(node.device.serial, node.device.key, SoftwareTpm(boot(), OWN))
+    thief = certificates.describe(other.quote_pem, certs.CERT_TYPE_DEVICE_RESTRICTED_SIGNING)
+    request = attest.ZAttestReq(reqType=attest.ATTEST_REQ_CERT, certs=[thief])
+    assert (await node.send("/id/{id}/attest", request.SerializeToString())).status_code == 403
+
+
+async def test_the_maker_of_a_tpm_may_have_issued_its_endorsement(
+    node: DeviceClient, tpm: SoftwareTpm
+) -> None:
+    maker = Device("maker")
+    role = certs.CERT_TYPE_DEVICE_ENDORSEMENT_RSA
+    endorsement = certificates.describe(maker.exchange_pem, role)
+    sent = [*node.device.certs(), endorsement]
+    request = attest.ZAttestReq(reqType=attest.ATTEST_REQ_CERT, certs=sent)
+    assert (await node.ask(request)).respType == attest.ATTEST_RESP_CERT
 
 
 # -- keys --

@@ -1,10 +1,10 @@
 """Attestation: certificates, nonce, quote, escrow; in the end a token that config requests bring.
 
 A machine without a security module goes the same way with an empty quote, and is believed as far as
-its software key goes. One that has sent a quote certificate must quote from then on. All
-certificates of a machine are issued by its identity; one that it sent once is not replaced by
-another one, unless it was declared mutable. What a quote is worth, `trust` decides: keys in escrow
-go only to a machine whose quote was granted.
+its software key goes. One that has sent a quote certificate must quote from then on. The
+certificates of its keys are issued by its identity; one that it sent once is not replaced by one
+of another key, unless it was declared mutable. What a quote is worth, `trust` decides: keys in
+escrow go only to a machine whose quote was granted.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from typing import Final
 
 import msgspec
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from edgevirt.fleet.amend import amend
@@ -104,7 +106,7 @@ class Attestation:
             held = {cert.type: cert for cert in (present.certs if present else ())}
             for cert in wanted:
                 old = held.get(cert.type)
-                if old is not None and old.pem != cert.pem and not old.mutable:
+                if old is not None and not old.mutable and not _same_key(old, cert):
                     refused.append(cert)
                 held[cert.type] = cert
             if refused or (present is not None and tuple(held.values()) == present.certs):
@@ -233,14 +235,18 @@ class Attestation:
 
 
 def _held(cert: certs.ZCert, identity: x509.Certificate) -> HeldCert:
-    """Raises WireError for a certificate that could never be used for what it is sent for, or that
-    the machine's identity did not issue.
+    """Raises WireError for a certificate that could never be used for what it is sent for, or of a
+    key that the machine's identity does not vouch for.
     """
     if cert.type not in _ROLES:
         raise CertificateError(Reason.BAD_LIST, f"cannot take certificate: type {cert.type}")
     loaded = certificates.load_pem(cert.cert)
-    certificates.require_issued_by(loaded, identity)
-    if cert.type != certs.CERT_TYPE_DEVICE_ENDORSEMENT_RSA:
+    try:
+        loaded.public_key()
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise CertificateError(Reason.BAD_KEY, f"cannot take certificate: {error}") from None
+    if cert.type != certs.CERT_TYPE_DEVICE_ENDORSEMENT_RSA:  # which the TPM's maker may have issued
+        certificates.require_issued_by(loaded, identity)
         key = certificates.public_key_of(loaded)
         if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(
             key.curve, ec.SECP256R1
@@ -256,9 +262,20 @@ def _find(trust: DeviceTrust, role: int) -> HeldCert | None:
     return next((cert for cert in trust.certs if cert.type == role), None)
 
 
+def _same_key(old: HeldCert, new: HeldCert) -> bool:
+    """A machine that lost its disk makes certificates anew, for the keys that its TPM kept."""
+    keys = (
+        certificates.load_pem(held.pem)
+        .public_key()
+        .public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+        for held in (old, new)
+    )
+    return old.pem == new.pem or next(keys) == next(keys)
+
+
 def _refusal(refused: list[HeldCert]) -> str:
     roles = ", ".join(_ROLES[cert.type] for cert in refused)
-    return f"the machine sent another certificate than before, for: {roles}"
+    return f"the machine sent a certificate of another key than before, for: {roles}"
 
 
 def _check(sent: attest.ZAttestQuote, held: HeldCert, nonce: bytes) -> dict[int, bytes]:
