@@ -2,6 +2,7 @@
 #
 #   make run            sets up what it needs, then runs an app on an edge node; Ctrl-C ends all
 #   make run ONCE=1     the same, checks the answer, stops
+#   make run HOST=1     the same with a node in host mode: on this machine's own kernel
 #   make test           sets up what it needs, then every check and test, the slow ones last
 #   make check          format, lint, types, import contracts, fast tests: before each commit
 #   make docs           the pages of docs/reference, anew from the code
@@ -76,8 +77,8 @@ $(KUBECTL): requirements-kubectl.lock | $(PYDEPS)
 
 # -- the main job ----------------------------------------------------------------------------------
 
-run: setup
-	@exec $(BIN)/python examples/hello/run.py $(if $(ONCE),--once)
+run: setup $(if $(HOST),,image)
+	@exec $(BIN)/python -m examples.hello.run $(if $(ONCE),--once) $(if $(HOST),--host)
 
 # -- the operating system --------------------------------------------------------------------------
 

@@ -8,7 +8,6 @@ namespace and its rules. Beside it: the median of `runc run --detach` from the `
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import statistics
@@ -16,30 +15,30 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from bench import app_start
 from edgevirt.client import Client, Object
-from edgevirt.node.launch import HostNode
+from edgevirt.node import launch
+from examples.hello import run as hello
+from examples.hello.nodes import HostNode
 
 ROUNDS = 5
 PATIENCE = 60.0
 AIM_MORE_MS = 150.0
-HELLO = Path(__file__).parent.parent / "examples/hello/run.py"
 
 
 def run() -> list[dict[str, Any]]:
     bare = next(row["beside_value"] for row in app_start.run())
-    hello = _load(HELLO)
     with tempfile.TemporaryDirectory() as directory, hello.running(Path(directory)) as job:
         registry, nodes, operators = (hello.free_port(p) for p in (5000, 8443, 6443))
         hello.start_registry(job, registry)
         hello.push_image(registry)
         client: Client = hello.start_fleet(job, nodes, operators)
-        hello.start_node(job, hello.configure_node(job, client, nodes), nodes, registry)
-        hello.apply_examples(client)
-        hello.wait_for_answer(job, client)
+        node = HostNode(job)
+        node.start(hello.configure_node(job, client, nodes), nodes, registry)
+        hello.apply_examples(client, node)
+        hello.wait_for_answer(job, client, node)
         took = [_one_more(client, Path(directory), number) for number in range(ROUNDS)]
     value = statistics.median(took)
     return [
@@ -55,19 +54,10 @@ def run() -> list[dict[str, Any]]:
     ]
 
 
-def _load(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("hello_run", path)
-    if spec is None or spec.loader is None:
-        raise RuntimeError(f"cannot load {path}")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def _one_more(client: Client, state: Path, number: int) -> float:
     """Milliseconds from the accepted config to the process, for one more app of the same image."""
     root = _node_root(state)
-    own = HostNode(state / "node", state / "node-config").group
+    own = launch.HostNode(state / "node", state / "node-config").group
     before = time.time()
     present = set(_containers(own))
     for body in _manifests(number):

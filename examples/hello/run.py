@@ -1,6 +1,7 @@
 """The main job, on this machine: a fleet, a registry, one edge node, and an app that answers.
 
 `make run` starts it; Ctrl-C ends all of it. `--once` checks the answer and stops: exit 0 or 1.
+The node boots its operating system in a machine of its own, or (`--host`) runs on our kernel.
 """
 
 from __future__ import annotations
@@ -23,86 +24,16 @@ from typing import Any
 
 import httpx
 import yaml
-from rich.console import Console
 
 from edgevirt.client import Client, ClientError, Object, Refused, load_connection
 from edgevirt.image.oci import Pusher, make_image, pack_layer
 from edgevirt.model.content import ImageConfig
+from examples.hello.job import Failed, Job, interrupts, out
+from examples.hello.nodes import APP_PORT, NAME, SERIAL, HostNode, MachineNode, Node
 
 HERE = Path(__file__).parent
-SERIAL = "hello-0001"
-APP_PORT = 8080
 READY = 60.0
 """Seconds that a program gets to be ready."""
-ANSWER = 120.0
-"""Seconds that the app gets to answer."""
-out = Console(highlight=False)
-
-
-class Failed(Exception):
-    """«cannot X: why», for whoever runs the example."""
-
-
-class Interrupts:
-    """Ctrl-C: once, and never between the start of a program and our knowing of it."""
-
-    def __init__(self) -> None:
-        self._asked = False
-        self._held = False
-
-    def __call__(self, *_: object) -> None:
-        first, self._asked = not self._asked, True
-        if first and not self._held:
-            raise KeyboardInterrupt
-
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        self._held = True
-        try:
-            yield
-        finally:
-            self._held = False
-        if self._asked:
-            raise KeyboardInterrupt
-
-
-interrupts = Interrupts()
-
-
-class Job:
-    """The programs that were started, ended in reverse."""
-
-    def __init__(self, state: Path) -> None:
-        self.state = state
-        self.logs = state / "logs"
-        self.logs.mkdir(parents=True, exist_ok=True)
-        self._running: list[tuple[str, subprocess.Popen[bytes]]] = []
-
-    def start(self, name: str, *command: str) -> None:
-        """In a session of its own: Ctrl-C is for us, and we end it in order."""
-        with interrupts.held(), (self.logs / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
-            self._running.append((name, process))
-
-    def check(self) -> None:
-        """Raises Failed when a program has ended."""
-        for name, process in self._running:
-            if process.poll() is not None:
-                tail = (self.logs / f"{name}.log").read_text(errors="replace")[-1500:]
-                raise Failed(f"cannot go on: the {name} ended ({process.returncode}):\n{tail}")
-
-    def stop(self) -> None:
-        for name, process in reversed(self._running):
-            if process.poll() is None:
-                process.terminate()
-                try:
-                    process.wait(60)
-                except subprocess.TimeoutExpired:
-                    out.print(f"  the {name} does not end by itself; killed")
-                    process.kill()
-                    process.wait()
 
 
 def edgevirt(*arguments: str) -> tuple[str, ...]:
@@ -231,30 +162,23 @@ def configure_node(job: Job, client: Client, nodes: int) -> Path:
     return config
 
 
-def apply_examples(client: Client) -> None:
+def apply_examples(client: Client, node: Node) -> None:
     for path in sorted(HERE.glob("*.yaml")):
         body = yaml.safe_load(path.read_text())
+        if body["kind"] == "Datastore":
+            body["spec"]["url"] = f"docker://registry.local:{node.registry_port}"
         client.apply(client.type_of(body["kind"]), "default", body, force=True)
         out.print(f"  {body['kind']}/{body['metadata']['name']}")
 
 
-def start_node(job: Job, config: Path, nodes: int, registry: int) -> None:
-    command = edgevirt(
-        *("node", "run", "--state", str(job.state / "node"), "--config", str(config)),
-        *("--serial", SERIAL, "--name", "hello-node"),
-        *("--host", "fleet.local", "--host", "registry.local"),
-        *("--forward", f"{nodes}:{nodes}", "--forward", f"5000:{registry}"),
-    )
-    job.start("node", *command)
-
-
-def wait_for_answer(job: Job, client: Client) -> tuple[str, str]:
-    """Shows the app's states as they pass; returns the URL and what it answered."""
-    deadline = time.monotonic() + ANSWER
+def wait_for_answer(job: Job, client: Client, node: Node) -> tuple[str, str]:
+    """Shows the states as they pass; returns the URL and what it answered."""
+    deadline = time.monotonic() + node.answer_seconds
     type_ = client.type_of("AppInstance")
     shown = ""
     while time.monotonic() < deadline:
         job.check()
+        node.check()
         with contextlib.suppress(Refused):
             status = client.get(type_, "default", "hello").get("status", {})
             told = f"{status.get('state', '')}  {status.get('what', '')}".strip()
@@ -262,24 +186,23 @@ def wait_for_answer(job: Job, client: Client) -> tuple[str, str]:
                 out.print(f"  hello  {told}")
                 shown = told
             if status.get("state") == "RUNNING":
-                url = _url(client)
+                url = node.url(_address(client))
                 with contextlib.suppress(httpx.HTTPError):
                     answer = httpx.get(url, timeout=2.0, trust_env=False)
                     if answer.status_code == 200:
                         return url, answer.text.strip()
         time.sleep(0.1)
     raise Failed(
-        f"cannot reach the app: no answer in {ANSWER:.0f} s (last state: {shown or 'none'}); "
-        f"see {job.logs}"
+        f"cannot reach the app: no answer in {node.answer_seconds:.0f} s "
+        f"(last state: {shown or 'none'}); see {job.logs}"
     )
 
 
-def _url(client: Client) -> str:
-    node = client.get(client.type_of("EdgeNode"), "default", "hello-node")
-    addresses = node.get("status", {}).get("addresses") or ["0.0.0.0"]  # noqa: S104
-    first = addresses[0]
-    host = first["address"] if isinstance(first, dict) else first
-    return f"http://{host.split('/')[0]}:{APP_PORT}/"
+def _address(client: Client) -> str:
+    """What the node told of itself."""
+    node = client.get(client.type_of("EdgeNode"), "default", NAME)
+    addresses = node.get("status", {}).get("addresses") or [{"address": "0.0.0.0"}]  # noqa: S104
+    return str(addresses[0]["address"]).partition("/")[0]
 
 
 # -- the whole -------------------------------------------------------------------------------------
@@ -297,7 +220,7 @@ def running(state: Path) -> Iterator[Job]:
         job.stop()
 
 
-def run(state: Path, once: bool) -> None:
+def run(state: Path, once: bool, host: bool) -> None:
     began = time.monotonic()
     with running(state) as job:
         registry, nodes, operators = free_port(5000), free_port(8443), free_port(6443)
@@ -307,22 +230,24 @@ def run(state: Path, once: bool) -> None:
         out.print("[bold]fleet[/]: starting")
         client = start_fleet(job, nodes, operators)
         config = configure_node(job, client, nodes)
+        node = HostNode(job) if host else MachineNode(job.state, free_port(APP_PORT), registry)
+        job.stop_first = node.stop
         out.print("[bold]node[/]: starting; it onboards by itself")
-        start_node(job, config, nodes, registry)
+        node.start(config, nodes, registry)
         out.print("[bold]manifests[/]: applying examples/hello")
-        apply_examples(client)
+        apply_examples(client, node)
         out.print("[bold]app[/]: waiting for it")
-        url, text = wait_for_answer(job, client)
+        url, text = wait_for_answer(job, client, node)
         seconds = time.monotonic() - began
         out.print(f"[bold green]the app answers[/] at {url} ({seconds:.1f} s after the start):")
         out.print(f"  {text}")
-        if "hello from hello-node" not in text:
+        if f"hello from {NAME}" not in text:
             raise Failed(f"cannot accept the answer: {text!r} does not name the node")
         if not once:
-            stay(job, url)
+            stay(job, node, url)
 
 
-def stay(job: Job, url: str) -> None:
+def stay(job: Job, node: Node, url: str) -> None:
     out.print("\nThings to try, in another terminal:")
     for line in (
         f"export PATH={Path(sys.executable).parent}:$PATH",
@@ -340,20 +265,22 @@ def stay(job: Job, url: str) -> None:
     while True:
         time.sleep(0.5)
         job.check()
+        node.check()
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--once", action="store_true", help="check the answer, then stop")
     parser.add_argument("--state", type=Path, default=Path(".run"), help="where data is kept")
+    parser.add_argument("--host", action="store_true", help="a node on this machine's kernel")
     options = parser.parse_args()
-    if os.geteuid() != 0:
-        out.print("cannot run the example: a node needs root for its namespaces")
+    if options.host and os.geteuid() != 0:
+        out.print("cannot run the example: a node in host mode needs root for its namespaces")
         return 1
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job ignores SIGINT
         signal.signal(number, interrupts)
     try:
-        run(options.state.resolve(), options.once)
+        run(options.state.resolve(), options.once, options.host)
     except KeyboardInterrupt:
         return 0
     except (Failed, ClientError) as error:

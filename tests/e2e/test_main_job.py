@@ -23,14 +23,14 @@ from tests.host_node import children_of, first_process
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e]
 
-EXAMPLE = Path(__file__).parents[2] / "examples/hello/run.py"
+REPOSITORY = Path(__file__).parents[2]
 VISIT = re.compile(r"hello from hello-node: visit (\d+)")
 STATE = re.compile(r"^  hello  ([A-Z_]+)", re.MULTILINE)
 
 
 @dataclass
 class Example:
-    """`examples/hello/run.py` in a process of its own, until somebody ends it."""
+    """`make run HOST=1` in a process of its own, until somebody ends it."""
 
     state: Path
     process: subprocess.Popen[bytes]
@@ -76,9 +76,14 @@ class Example:
 @contextlib.contextmanager
 def example(state: Path, *options: str) -> Iterator[Example]:
     with (state.parent / "output").open("wb") as output:
-        command = [sys.executable, str(EXAMPLE), "--state", str(state), *options]
+        command = [sys.executable, "-m", "examples.hello.run", "--host", "--state", str(state)]
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            [*command, *options],
+            cwd=REPOSITORY,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
     started = Example(state, process)
     try:
