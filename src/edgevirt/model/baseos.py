@@ -111,7 +111,25 @@ class BaseOsStatus(Noun, frozen=True, kw_only=True):
     """Seconds that are left of the test, as of the last change; None: its clock does not run."""
     retry_counter: int = 0
     """The last one that was heeded."""
+    reboot: str = ""
+    """What the node is to restart for, when it is."""
     trouble: Trouble | None = None
+
+
+class UpdateTimes(Noun, frozen=True, kw_only=True):
+    """Seconds, of the properties of the last config. Key: `node`. Within baseos.
+
+    It outlives a restart: a version that cannot read its config is left in time all the same.
+    """
+
+    test: float = 600.0
+    """timer.test.baseimage.update"""
+    silent: float = 300.0
+    """timer.update.fallback.no.network"""
+    vault: float = 300.0
+    """timer.vault.ready.cutoff"""
+    alone: float = 604_800.0
+    """timer.reboot.no.network"""
 
 
 class Install(Noun, frozen=True, kw_only=True):

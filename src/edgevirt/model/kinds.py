@@ -42,12 +42,19 @@ BASE_OS = Kind("BaseOs", baseos.BaseOs)
 BASE_OS_STATUS = Kind("BaseOsStatus", baseos.BaseOsStatus, report=True)
 SLOT = Kind("Slot", baseos.Slot, report=True)
 NODE_REBOOT = Kind("NodeReboot", baseos.NodeReboot, report=True)
-SLOT_PLAN = Kind("SlotPlan", baseos.SlotPlan, readers=frozenset({"baseos"}))
+SLOT_PLAN = Kind("SlotPlan", baseos.SlotPlan, readers=frozenset({"baseos"}), report=True)
 SLOTS_FOUND = Kind("SlotsFound", baseos.SlotsFound, readers=frozenset({"baseos"}), report=True)
 UPDATE_MEMORY = Kind(
     "UpdateMemory", baseos.UpdateMemory, persistent=True, readers=frozenset({"baseos"})
 )
-UPDATE_TEST = Kind("UpdateTest", baseos.UpdateTest, readers=frozenset({"baseos"}))
+UPDATE_TEST = Kind("UpdateTest", baseos.UpdateTest, readers=frozenset({"baseos"}), report=True)
+UPDATE_TIMES = Kind(
+    "UpdateTimes",
+    baseos.UpdateTimes,
+    persistent=True,
+    readers=frozenset({"baseos"}),
+    report=True,
+)
 
 IDENTITY = Kind("Identity", node.Identity)
 SIGN_REQUEST = Kind("SignRequest", node.SignRequest, readers=frozenset({"trust"}))

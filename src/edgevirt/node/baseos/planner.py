@@ -10,91 +10,84 @@ from msgspec.structs import replace
 from edgevirt.model.base import SwState, Trouble
 from edgevirt.model.baseos import (
     BaseOsStatus,
-    NodeReboot,
     Slot,
     SlotPlan,
     SlotState,
     UpdateMemory,
     UpdateStep,
+    UpdateTest,
+    UpdateTimes,
 )
 from edgevirt.model.kinds import (
-    AGENT_STATUS,
     BASE_OS,
     BASE_OS_STATUS,
     CONTENT_TREE_STATUS,
-    NODE_REBOOT,
     PROPERTY,
     SLOT,
     SLOT_PLAN,
     SLOTS_FOUND,
     UPDATE_MEMORY,
     UPDATE_TEST,
+    UPDATE_TIMES,
     VAULT_STATUS,
 )
-from edgevirt.model.machine import Boot, BootReason
+from edgevirt.model.machine import Boot
 from edgevirt.node.baseos.update import Decision, Facts, decide, remember
-from edgevirt.node.baseos.window import Times, Verdict, follow, judge, judge_alone
+from edgevirt.node.baseos.window import Verdict, judge
 from edgevirt.node.properties import number
 from edgevirt.runtime import Again, Inputs, Kind, Output
 
 KEY: Final = "node"
-FAREWELL: Final = 10.0
-"""Seconds between the decision to restart and the restart: the controller is to hear of it."""
 _UPDATING: Final = frozenset({UpdateStep.WRITING, UpdateStep.REBOOTING, UpdateStep.TESTING})
 
 
 class BaseOsPlanner:
-    """`boot`: how this run of the node began. `farewell`: as FAREWELL."""
+    """`boot`: how this run of the node began."""
 
     name = "baseos"
     reads: tuple[Kind[Any], ...] = (
         BASE_OS,
         CONTENT_TREE_STATUS,
-        AGENT_STATUS,
         VAULT_STATUS,
         PROPERTY,
         SLOTS_FOUND,
+        UPDATE_TEST,
     )
     owns: tuple[Kind[Any], ...] = (
         BASE_OS_STATUS,
         SLOT,
         SLOT_PLAN,
-        NODE_REBOOT,
         UPDATE_MEMORY,
-        UPDATE_TEST,
+        UPDATE_TIMES,
     )
 
-    def __init__(self, boot: Boot, farewell: float = FAREWELL) -> None:
+    def __init__(self, boot: Boot) -> None:
         self._boot = boot
-        self._farewell = farewell
 
     def plan(self, inputs: Inputs) -> Iterator[Output | Again]:
         memory = inputs.get(UPDATE_MEMORY, KEY) or UpdateMemory()
-        test = follow(inputs.get(UPDATE_TEST, KEY), inputs.get(AGENT_STATUS, KEY), inputs.monotonic)
-        yield Output(UPDATE_TEST, KEY, test)
+        times = _times(inputs)
+        yield Output(UPDATE_TIMES, KEY, times)
         facts = self._facts(inputs, memory)
         if facts is None:
             yield Output(SLOT_PLAN, KEY, SlotPlan())
             yield Output(UPDATE_MEMORY, KEY, memory)
             return
         memory = remember(facts)
-        times = _times(inputs)
+        verdict = Verdict()
         if facts.current.state is SlotState.INPROGRESS:
-            vault = inputs.get(VAULT_STATUS, "vault")
-            verdict = judge(test, vault, times, inputs.monotonic)
+            test = inputs.get(UPDATE_TEST, KEY) or UpdateTest(silent_from=inputs.monotonic)
+            verdict = judge(test, inputs.get(VAULT_STATUS, "vault"), times, inputs.monotonic)
             decision = _tested(facts, verdict, memory)
         else:
-            verdict = judge_alone(test, times, inputs.monotonic)
             decision = decide(facts, memory)
         if verdict.wait is not None:
             yield Again(verdict.wait)
         yield Output(UPDATE_MEMORY, KEY, decision.memory)
         yield Output(SLOT_PLAN, KEY, decision.plan)
-        status = _status(facts, decision, verdict, inputs)
-        yield Output(BASE_OS_STATUS, KEY, status)
+        yield Output(BASE_OS_STATUS, KEY, _status(facts, decision, verdict, inputs))
         for slot in facts.found.slots:
             yield Output(SLOT, slot.label, _told(slot, facts, decision.memory))
-        yield from self._restart(decision, verdict, status, inputs)
 
     def _facts(self, inputs: Inputs, memory: UpdateMemory) -> Facts | None:
         """None while the slots were not looked at."""
@@ -113,28 +106,9 @@ class BaseOsPlanner:
             now=inputs.now,
         )
 
-    def _restart(
-        self, decision: Decision, verdict: Verdict, status: BaseOsStatus, inputs: Inputs
-    ) -> Iterator[Output | Again]:
-        """Told once, and a moment after it was decided."""
-        reason, why = verdict.reason, verdict.why
-        if reason is None and decision.reboot:
-            reason, why = BootReason.UPDATE, decision.reboot
-        if reason is None:
-            return
-        before = inputs.get(NODE_REBOOT, KEY)
-        if before is not None and before.reason is reason and before.why == why:
-            yield Output(NODE_REBOOT, KEY, before)
-            return
-        left = status.since + self._farewell - inputs.now
-        if reason is BootReason.UPDATE and 0 < left <= self._farewell:
-            yield Again(left)
-            return
-        yield Output(NODE_REBOOT, KEY, NodeReboot(reason=reason, why=why, at=inputs.now))
 
-
-def _times(inputs: Inputs) -> Times:
-    return Times(
+def _times(inputs: Inputs) -> UpdateTimes:
+    return UpdateTimes(
         test=number(inputs, "timer.test.baseimage.update"),
         silent=number(inputs, "timer.update.fallback.no.network"),
         vault=number(inputs, "timer.vault.ready.cutoff"),
@@ -174,6 +148,7 @@ def _status(facts: Facts, decision: Decision, verdict: Verdict, inputs: Inputs) 
         updating=decision.step in _UPDATING,
         test_left=left,
         retry_counter=decision.memory.retry_counter or 0,
+        reboot=decision.reboot,
         trouble=_trouble(decision.why or _slots_trouble(facts), before, inputs.now),
     )
 

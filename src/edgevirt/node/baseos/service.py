@@ -11,6 +11,7 @@ from edgevirt.host.no_slots import NoSlots
 from edgevirt.host.slots import DiskSlots, Slots
 from edgevirt.model.machine import Boot
 from edgevirt.node.baseos.planner import BaseOsPlanner
+from edgevirt.node.baseos.restarts import RestartPlanner
 from edgevirt.node.baseos.slots import SlotsReconciler
 from edgevirt.node.service import Context, Service
 from edgevirt.runtime import engine
@@ -23,7 +24,8 @@ async def run(context: Context) -> None:
 async def serve(context: Context, slots: Slots) -> None:
     planner = BaseOsPlanner(read_boot(context.paths.boot_record, context.clock.now()))
     reconciler = SlotsReconciler(slots, context.clock)
-    await engine.run(context.store, context.clock, [planner, reconciler])
+    controllers = (RestartPlanner(), planner, reconciler)
+    await engine.run(context.store, context.clock, controllers)
 
 
 def slots_of(context: Context) -> Slots:
@@ -44,7 +46,7 @@ def read_boot(record: Path, now: float) -> Boot:
 
 SERVICE = Service(
     name="baseos",
-    reads=(*BaseOsPlanner.reads, *SlotsReconciler.reads),
-    owns=(*BaseOsPlanner.owns, SlotsReconciler.status),
+    reads=(*BaseOsPlanner.reads, *RestartPlanner.reads),
+    owns=(*BaseOsPlanner.owns, *RestartPlanner.owns, SlotsReconciler.status),
     run=run,
 )

@@ -10,26 +10,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgevirt.model.baseos import UpdateTest
+from edgevirt.model.baseos import UpdateTest, UpdateTimes
 from edgevirt.model.machine import BootReason
 from edgevirt.model.node import AgentState, AgentStatus
 from edgevirt.model.trust import VaultState, VaultStatus
 
 _VAULT_OPEN = frozenset({VaultState.OPEN, VaultState.DISABLED})
-
-
-@dataclass(frozen=True)
-class Times:
-    """Seconds: the properties of these names."""
-
-    test: float
-    """timer.test.baseimage.update"""
-    silent: float
-    """timer.update.fallback.no.network"""
-    vault: float
-    """timer.vault.ready.cutoff"""
-    alone: float
-    """timer.reboot.no.network"""
 
 
 @dataclass(frozen=True)
@@ -63,7 +49,7 @@ def follow(before: UpdateTest | None, agent: AgentStatus | None, now: float) -> 
     return UpdateTest(silent_from=silent, config_at=config, window_from=window)
 
 
-def judge(test: UpdateTest, vault: VaultStatus | None, times: Times, now: float) -> Verdict:
+def judge(test: UpdateTest, vault: VaultStatus | None, times: UpdateTimes, now: float) -> Verdict:
     """Of a version that is being tested."""
     waits = []
     closed = vault is not None and vault.state not in _VAULT_OPEN
@@ -88,7 +74,7 @@ def judge(test: UpdateTest, vault: VaultStatus | None, times: Times, now: float)
     return Verdict(good=not closed, wait=min(waits, default=None), left=0.0)
 
 
-def judge_alone(test: UpdateTest, times: Times, now: float) -> Verdict:
+def judge_alone(test: UpdateTest, times: UpdateTimes, now: float) -> Verdict:
     """Of a version that is not under test: a node that reaches nobody for days tries a restart."""
     if test.silent_from is None:
         return Verdict()

@@ -239,8 +239,11 @@ class Supervisor:
         how = describe_exit(os.waitstatus_to_exitcode(status))
         if self._ran_out_of_memory(child.name):
             how = f"{how}: {OUT_OF_MEMORY}"
+        renewed = self._keeping.services[child.name].renewing
         self._keeping.exited(child.name, how, time.monotonic())
-        if not self._keeping.stopping:
+        if renewed:
+            _LOG.info("%s ended to be started anew", child.name)
+        elif not self._keeping.stopping:
             _LOG.error("%s ended: %s", child.name, self._keeping.services[child.name].last_exit)
 
     def _ran_out_of_memory(self, name: str) -> bool:

@@ -26,7 +26,8 @@ from edgevirt.model.ids import ContentTreeId, Digest
 from edgevirt.model.machine import Boot, BootReason
 from edgevirt.model.node import AgentState, AgentStatus, Property
 from edgevirt.model.trust import VaultState, VaultStatus
-from edgevirt.node.baseos.planner import FAREWELL, BaseOsPlanner
+from edgevirt.node.baseos.planner import BaseOsPlanner
+from edgevirt.node.baseos.restarts import FAREWELL, RestartPlanner
 from edgevirt.runtime import Kind
 from edgevirt.runtime.engine import plan_once
 
@@ -55,12 +56,15 @@ class Node:
         self.write_percent = 50
         self.writing_fails = ""
         self.vault: VaultStatus | None = None
+        self.configured = True
+        """What is wanted can be told at all."""
         self._begin(Boot(at=self.now))
 
     # -- one run --
 
     def _begin(self, boot: Boot) -> None:
         self.planner = BaseOsPlanner(boot)
+        self.restarts = RestartPlanner()
         self.outputs: dict[Kind[Any], Mapping[str, Any]] = dict(self.kept)
         self.agent = AgentStatus(state=AgentState.STARTING, since=self.now)
         self.found: SlotsFound | None = None
@@ -71,7 +75,8 @@ class Node:
     def restart(self, reason: BootReason, text: str) -> None:
         """Whatever ended the run: the boot loader chooses, the supervisor tells why."""
         self.slots.restart()
-        self.kept = {kinds.UPDATE_MEMORY: self.outputs.get(kinds.UPDATE_MEMORY, {})}
+        kept = (kinds.UPDATE_MEMORY, kinds.UPDATE_TIMES)
+        self.kept = {kind: self.outputs.get(kind, {}) for kind in kept}
         self.mono = 5.0
         self.now += 60.0
         self._begin(Boot(at=self.now, reason=reason, text=text, count=2))
@@ -109,8 +114,13 @@ class Node:
     def step(self) -> NodeReboot | None:
         for _ in range(6):
             self._look()
-            plan = plan_once(self.planner, self._inputs(), now=self.now, monotonic=self.mono)
-            self.outputs = {kind: plan.all(kind) for kind in self.planner.owns}
+            for planner in (self.restarts, self.planner) if self.configured else (self.restarts,):
+                declared = {*planner.reads, *planner.owns}
+                inputs = {k: v for k, v in self._inputs().items() if k in declared}
+                plan = plan_once(planner, inputs, now=self.now, monotonic=self.mono)
+                self.outputs.update({kind: plan.all(kind) for kind in planner.owns})
+            if not self.configured:
+                continue
             self._obey(self.outputs[kinds.SLOT_PLAN]["node"])
         return self.outputs[kinds.NODE_REBOOT].get("node")
 
@@ -363,6 +373,18 @@ def test_a_test_without_the_controller_goes_back_after_300_seconds(node: Node) -
 def test_a_version_that_never_reached_the_controller_goes_back(node: Node) -> None:
     updated(node)
     reboot = node.run(SILENT + 100)
+    assert reboot is not None
+    assert reboot.reason is BootReason.FALLBACK
+
+
+def test_a_version_that_cannot_read_its_config_goes_back_in_the_time_of_the_one_before(
+    node: Node,
+) -> None:
+    node.properties = {"timer.update.fallback.no.network": "120"}
+    updated(node)
+    node.configured = False
+    assert node.run(100) is None
+    reboot = node.run(50)
     assert reboot is not None
     assert reboot.reason is BootReason.FALLBACK
 
