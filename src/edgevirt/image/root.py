@@ -23,7 +23,7 @@ _CONSOLES: Final = {
     "amd64": "console=tty0 console=ttyS0,115200",
     "arm64": "console=tty0 console=ttyAMA0,115200",
 }
-_LEVEL: Final = "6"
+_LEVEL: Final = "4"
 _PROCESSORS: Final = "2"
 
 
