@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 
 from edgevirt.model.base import Noun, SwState, Trouble
+from edgevirt.model.eci import Attached, Boot, Declared, Part, Wants
+from edgevirt.model.eci import ContentFormat as ContentFormat
 from edgevirt.model.ids import ContentTreeId, DatastoreId, Digest
 
 
@@ -55,21 +57,6 @@ class Credentials(Noun, frozen=True, kw_only=True):
     """«cannot decrypt: …» when there are none to be had yet."""
 
 
-class ContentFormat(enum.IntEnum):
-    """`Format` of the wire."""
-
-    UNKNOWN = 0
-    RAW = 1
-    QCOW = 2
-    QCOW2 = 3
-    VHD = 4
-    VMDK = 5
-    OVA = 6
-    VHDX = 7
-    CONTAINER = 8
-    ISO = 9
-
-
 class ContentTree(Noun, frozen=True, kw_only=True):
     """An image by reference. Key: `id`."""
 
@@ -85,6 +72,8 @@ class ContentTree(Noun, frozen=True, kw_only=True):
     """Bytes; 0: no bound of its own."""
     name: str = ""
     generation: int = 0
+    signers: tuple[str, ...] = ()
+    """Public keys (PEM), one of which must have signed it; none: no signature is asked for."""
     rest: bytes = b""
 
 
@@ -113,7 +102,14 @@ class ContentTreeStatus(Noun, frozen=True, kw_only=True):
     size: int = 0
     blobs: tuple[Digest, ...] = ()
     path: str = ""
-    """Of the blob, for formats that are one file."""
+    """Of the root disk, when it is one file."""
+    format: ContentFormat = ContentFormat.UNKNOWN
+    """What it turned out to be: of the root disk, or CONTAINER. UNKNOWN: a machine without one."""
+    pieces: tuple[tuple[int, str], ...] = ()
+    """(offset, path) of a raw root disk that is made of several files."""
+    boot: Boot | None = None
+    disks: tuple[Attached, ...] = ()
+    wants: Wants = Wants()
     layers: tuple[str, ...] = ()
     """Unpacked layer directories, lowest first, for format CONTAINER."""
     image: ImageConfig | None = None
@@ -124,16 +120,22 @@ class ContentTreeStatus(Noun, frozen=True, kw_only=True):
 
 
 class TagRequest(Noun, frozen=True, kw_only=True):
-    """Ask a registry which digest a tag stands for. Key: content tree id. volumes → downloader."""
+    """Ask a registry which digest a tag stands for. volumes → downloader.
+
+    Key: content tree id; for what it is signed by, that with `.sig`.
+    """
 
     datastores: tuple[DatastoreId, ...]
     url: str
+    attempt: int = 0
+    """Grows when the answer is to be asked for anew."""
 
 
 class TagAnswer(Noun, frozen=True, kw_only=True):
-    """Key: content tree id. downloader → volumes."""
+    """Key: as TagRequest. downloader → volumes."""
 
     url: str
+    attempt: int = 0
     digest: Digest | None = None
     trouble: Trouble | None = None
 
@@ -174,6 +176,8 @@ class BlobRole(enum.StrEnum):
     """What a verified blob is to be prepared for."""
 
     FILE = "file"
+    PAYLOAD = "payload"
+    """What was signed: a small document that names the digest of an image."""
     MANIFEST = "manifest"
     CONFIG = "config"
     LAYER = "layer"
@@ -194,6 +198,12 @@ class BlobClaim(Noun, frozen=True, kw_only=True):
     """Of a layer: the digest of the uncompressed tar, checked while unpacking."""
     max_unpacked: int = 0
     """Bytes at which unpacking is refused; 0: a bound by the blob's size."""
+    seek: tuple[str, ...] = ()
+    """Of a layer: files to look for in it."""
+    signatures: tuple[str, ...] = ()
+    """Of a payload: Base64 of signatures over it."""
+    keys: tuple[str, ...] = ()
+    """Of a payload: public keys (PEM) to prove them with."""
     tags: tuple[tuple[ContentTreeId, str], ...] = ()
     """(content tree, url) that once were resolved to this blob: a tag isn't asked for twice."""
     unused_since: float | None = None
@@ -207,6 +217,9 @@ class BlobChild(Noun, frozen=True, kw_only=True):
     role: BlobRole
     size: int
     media_type: str
+    part: Part | None = None
+    signature: str = ""
+    """Base64 of a signature over the child."""
 
 
 class BlobStatus(Noun, frozen=True, kw_only=True):
@@ -219,6 +232,16 @@ class BlobStatus(Noun, frozen=True, kw_only=True):
     path: str = ""
     """The verified file; for a LAYER the directory that it was unpacked to."""
     children: tuple[BlobChild, ...] = ()
+    declared: Declared | None = None
+    """Of a MANIFEST."""
+    found: tuple[str, ...] = ()
+    """Of a LAYER: those of the files sought that are in it."""
+    labels: tuple[tuple[str, str], ...] = ()
+    """Of a CONFIG: those that tell where the parts of an ECI are among its files."""
+    signed: Digest | None = None
+    """Of a PAYLOAD: the image that it is about."""
+    signers: tuple[str, ...] = ()
+    """Of a PAYLOAD: those of the claim's keys that proved it."""
     image: ImageConfig | None = None
     diff_ids: tuple[Digest, ...] = ()
     unpacked: int = 0

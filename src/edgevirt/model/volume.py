@@ -6,7 +6,8 @@ import enum
 
 from edgevirt.model.base import Noun, SwState, Trouble
 from edgevirt.model.content import ContentFormat, ImageConfig
-from edgevirt.model.ids import ContentTreeId, VolumeId
+from edgevirt.model.eci import Attached, Boot, Wants
+from edgevirt.model.ids import ContentTreeId, Digest, VolumeId
 
 
 class VolumeOrigin(enum.IntEnum):
@@ -51,8 +52,17 @@ class VolumeStatus(Noun, frozen=True, kw_only=True):
     name: str = ""
     format: ContentFormat = ContentFormat.UNKNOWN
     """CONTAINER: `path` is a directory with `upper` and `work` for an overlay over `layers`.
-    RAW and the others: `path` is a file with a disk (a blank one holds an ext4 file system)."""
+    RAW and the others: `path` is a file with a disk (a blank one holds an ext4 file system).
+    UNKNOWN: there is no disk, only what `boot` names."""
     path: str = ""
+    boot: Boot | None = None
+    """The kernel to start, when the image brings one: the app is a machine."""
+    disks: tuple[Attached, ...] = ()
+    """Further disks of the image, read-only, in order."""
+    wants: Wants = Wants()
+    """What the image declares it needs."""
+    blobs: tuple[Digest, ...] = ()
+    """Content besides the layers that it lies on."""
     layers: tuple[str, ...] = ()
     image: ImageConfig | None = None
     progress: int = 0
