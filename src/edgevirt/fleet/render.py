@@ -29,7 +29,6 @@ from edgevirt.fleet.objects.image import Image
 from edgevirt.fleet.objects.network_instance import NetworkInstance
 from edgevirt.fleet.objects.node_os import FALLBACK_PROPERTY, NodeOS
 from edgevirt.fleet.objects.os_image import OSImage
-from edgevirt.fleet.objects.quantity import whole
 from edgevirt.model import app as app_model
 from edgevirt.model import baseos, content, network, node, volume
 from edgevirt.model.ids import (
@@ -40,6 +39,7 @@ from edgevirt.model.ids import (
     NodeId,
     VolumeId,
 )
+from edgevirt.model.quantity import whole
 from edgevirt.wire import cipher
 from edgevirt.wire.messages import common
 

@@ -11,7 +11,7 @@ import fcntl
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -249,6 +249,12 @@ class ContentStore:
             )
         return record.layer.bytes
 
+    def files_in(self, digest: Digest, names: Iterable[str]) -> tuple[str, ...]:
+        """Those of `names` (absolute, without `..`) that are regular files of an unpacked layer,
+        reached without a symbolic link.
+        """
+        return tuple(name for name in names if _is_plain(self.layer(digest), name))
+
     def _unpack(self, digest: Digest, limits: Limits, cancelled: Callable[[], bool]) -> LayerRecord:
         target = self.layer(digest)
         staged = self._layers / f".{target.name}.part"
@@ -293,6 +299,19 @@ class ContentStore:
 
     def _write_record(self, digest: Digest, record: Record) -> None:
         write_whole(self._record_path(digest), msgspec.json.encode(record))
+
+
+def _is_plain(top: Path, name: str) -> bool:
+    path = top
+    *directories, last = [part for part in name.split("/") if part]
+    try:
+        for part in directories:
+            path /= part
+            if not stat.S_ISDIR(os.lstat(path).st_mode):
+                return False
+        return stat.S_ISREG(os.lstat(path / last).st_mode)
+    except OSError:
+        return False
 
 
 def _hash(source: int, target: int | None, cancelled: Callable[[], bool]) -> str:

@@ -180,6 +180,8 @@ class BlobRole(enum.StrEnum):
     """What was signed: a small document that names the digest of an image."""
     MANIFEST = "manifest"
     CONFIG = "config"
+    MACHINE = "machine"
+    """A config of which only the architecture counts."""
     LAYER = "layer"
 
 

@@ -30,3 +30,7 @@ class WireError(ValueError):
     def __init__(self, reason: Reason, text: str) -> None:
         super().__init__(text)
         self.reason = reason
+
+
+class BadDocument(Exception):
+    """«cannot use X: why»: what a registry serves is not what can be run here."""

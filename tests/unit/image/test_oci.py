@@ -60,7 +60,7 @@ def test_a_node_reads_back_what_an_image_was_made_of(tmp_path: Path) -> None:
     layer = pack_layer(make_root(tmp_path / "root"), tmp_path / "layer")
     wanted = ImageConfig(entrypoint=("/bin/app",), cmd=("x",), env=("A=1",), workdir="/srv")
     image = make_image([layer, layer], wanted, AMD64)
-    config, *layers = oci.parse_manifest(image.manifest, AMD64)
+    config, *layers = oci.parse_manifest(image.manifest, AMD64).children
     assert config.digest == f"sha256:{hashlib.sha256(image.config).hexdigest()}"
     assert config.size == len(image.config)
     assert [child.digest for child in layers] == [layer.digest] * 2
@@ -71,7 +71,7 @@ def test_an_index_leads_each_machine_to_its_own_image() -> None:
     here, there = make_image([], ImageConfig(), AMD64), make_image([], ImageConfig(), ARM64)
     index = make_index([(here, AMD64), (there, ARM64)])
     for platform, image in ((AMD64, here), (ARM64, there)):
-        (child,) = oci.parse_manifest(index, platform)
+        (child,) = oci.parse_manifest(index, platform).children
         assert (child.digest, child.role) == (image.digest, BlobRole.MANIFEST)
         assert child.size == len(image.manifest)
     with pytest.raises(oci.BadDocument):

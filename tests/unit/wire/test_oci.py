@@ -57,7 +57,7 @@ def platform(text: str) -> Platform:
 
 
 def test_a_manifest_is_its_config_and_its_layers_in_order() -> None:
-    assert parse_manifest(manifest(), HERE) == (
+    assert parse_manifest(manifest(), HERE).children == (
         BlobChild(digest=A, role=BlobRole.CONFIG, size=10, media_type="x"),
         BlobChild(digest=B, role=BlobRole.LAYER, size=20, media_type="y"),
         BlobChild(digest=C, role=BlobRole.LAYER, size=30, media_type=""),
@@ -77,7 +77,7 @@ def test_a_manifest_is_its_config_and_its_layers_in_order() -> None:
 def test_an_index_gives_the_one_image_that_runs_here(
     here: str, offered: list[str], chosen: Digest
 ) -> None:
-    (child,) = parse_manifest(index(*map(words, offered)), platform(here))
+    (child,) = parse_manifest(index(*map(words, offered)), platform(here)).children
     assert (child.digest, child.role) == (chosen, BlobRole.MANIFEST)
 
 

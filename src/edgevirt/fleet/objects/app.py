@@ -12,7 +12,7 @@ from edgevirt.fleet.objects.image import check_size
 from edgevirt.fleet.objects.names import check_label
 from edgevirt.fleet.objects.network_instance import check_address
 from edgevirt.fleet.objects.problems import Problem, duplicate, invalid, required, unsupported
-from edgevirt.fleet.objects.quantity import Quantity, parse, whole
+from edgevirt.model.quantity import Quantity, parse, whole
 
 CONTAINER = "Container"
 LATER = ("VM", "Unikernel")

@@ -22,8 +22,8 @@ from edgevirt.fleet.objects.problems import (
     invalid,
     required,
 )
-from edgevirt.fleet.objects.quantity import human
 from edgevirt.fleet.objects.registers import check_registers
+from edgevirt.model.quantity import human
 
 
 class EdgeNodeSpec(ApiStruct, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from edgevirt.fleet.objects.base import ApiObject, ApiStruct, Condition, LocalRef
 from edgevirt.fleet.objects.columns import AGE, NAME, Column
 from edgevirt.fleet.objects.problems import Problem, duplicate, invalid, required, unsupported
-from edgevirt.fleet.objects.quantity import Quantity, whole
+from edgevirt.model.quantity import Quantity, whole
 
 FORMATS = ("Container", "Raw", "Qcow", "Qcow2", "VHD", "VMDK", "OVA", "VHDX", "ISO")
 CONTAINER = "Container"

@@ -11,8 +11,8 @@ from edgevirt.fleet.objects.base import ApiObject, ApiStruct, Condition, LocalRe
 from edgevirt.fleet.objects.columns import AGE, NAME, Column
 from edgevirt.fleet.objects.image import CONTAINER, check_reference, check_size
 from edgevirt.fleet.objects.problems import Problem, duplicate, invalid, required, unsupported
-from edgevirt.fleet.objects.quantity import Quantity, human, whole
 from edgevirt.fleet.objects.registers import check_registers
+from edgevirt.model.quantity import Quantity, human, whole
 
 FORMATS = ("Raw", CONTAINER)
 ARCHITECTURES = ("amd64", "arm64")

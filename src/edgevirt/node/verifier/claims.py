@@ -17,7 +17,7 @@ from edgevirt.model.ids import Digest
 from edgevirt.model.kinds import BLOB_CLAIM, BLOB_STATUS
 from edgevirt.node.troubles import worsen
 from edgevirt.runtime import Inputs, Kind, Refuse, Report, Retry
-from edgevirt.wire import oci
+from edgevirt.wire import cosign, oci
 
 AT_ONCE = 2
 """Blobs that are hashed or unpacked side by side: as many as a small machine has cores."""
@@ -93,7 +93,7 @@ class ClaimReconciler:
         except WrongDigest as wrong:
             trouble = worsen(trouble, wrong, inputs.now)
             return work.status(SwState.FAILED, wrong=True, trouble=trouble)
-        except (CannotUnpack, oci.BadDocument) as bad:
+        except (CannotUnpack, oci.BadDocument, cosign.BadKey) as bad:
             why = f"{bad} ({claim.digest})"
             return work.status(SwState.FAILED, trouble=worsen(None, why, inputs.now))
 
@@ -106,14 +106,9 @@ class ClaimReconciler:
                 return work.status(SwState.LOADED, size=size, path=str(content.blob(claim.digest)))
             case BlobRole.LAYER:
                 return await self._load_layer(work, size)
-            case BlobRole.MANIFEST:
+            case _:
                 data = await asyncio.to_thread(content.read, claim.digest)
-                children = oci.parse_manifest(data, self._here)
-                return work.status(SwState.LOADED, size=size, children=children)
-            case BlobRole.CONFIG:
-                data = await asyncio.to_thread(content.read, claim.digest)
-                image, diff_ids = oci.parse_config(data, self._here)
-                return work.status(SwState.LOADED, size=size, image=image, diff_ids=diff_ids)
+                return work.status(SwState.LOADED, size=size, **_read(claim, data, self._here))
 
     async def _load_layer(self, work: _Work, size: int) -> BlobStatus:
         claim = work.claim
@@ -123,7 +118,32 @@ class ClaimReconciler:
             partial(self._content.unpack, claim.digest, claim.diff_id, limits, work.cancelled)
         )
         path = str(self._content.layer(claim.digest))
-        return work.status(SwState.LOADED, size=size, path=path, unpacked=unpacked)
+        found = await asyncio.to_thread(self._content.files_in, claim.digest, claim.seek)
+        return work.status(SwState.LOADED, size=size, path=path, unpacked=unpacked, found=found)
+
+
+def _read(claim: BlobClaim, data: bytes, here: oci.Platform) -> dict[str, Any]:
+    """What a document says, as fields of its status. Raises BadDocument, BadKey."""
+    match claim.role:
+        case BlobRole.MANIFEST:
+            manifest = oci.parse_manifest(data, here)
+            return {"children": manifest.children, "declared": manifest.declared}
+        case BlobRole.CONFIG:
+            image, diff_ids = oci.parse_config(data, here)
+            return {"image": image, "diff_ids": diff_ids, "labels": oci.parse_labels(data)}
+        case BlobRole.MACHINE:
+            oci.check_machine(data, here)
+            return {}
+        case BlobRole.PAYLOAD:
+            return {
+                "signed": cosign.parse_payload(data),
+                "signers": tuple(
+                    key
+                    for key in claim.keys
+                    if any(cosign.proves(data, one, key) for one in claim.signatures)
+                ),
+            }
+    raise AssertionError(claim.role)
 
 
 class _Work:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgevirt.fleet.objects import quantity
+from edgevirt.model import quantity
 
 
 @pytest.mark.parametrize(
