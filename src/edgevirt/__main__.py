@@ -20,6 +20,7 @@ from edgevirt.cli.completing import complete_named
 from edgevirt.cli.main import edgevirt as edgevirt  # the programs join its verbs
 from edgevirt.cli.session import Session, Verb, fail
 from edgevirt.image.commands import image
+from edgevirt.image.eci.commands import eci
 
 if TYPE_CHECKING:
     from edgevirt.fleet.process import Settings
@@ -102,6 +103,8 @@ KUBECONFIG = click.option(
     help="The file to write.",
 )
 
+
+edgevirt.add_command(eci)
 
 # -- the fleet --
 

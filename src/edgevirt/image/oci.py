@@ -98,7 +98,10 @@ class _Hashed:
 
 
 def make_image(
-    layers: Iterable[Layer], image: ImageConfig, here: oci.Platform | None = None
+    layers: Iterable[Layer],
+    image: ImageConfig,
+    here: oci.Platform | None = None,
+    annotations: dict[str, str] | None = None,
 ) -> Image:
     """An image of `layers`, lowest first, for this machine unless `here` names another."""
     layers = tuple(layers)
@@ -126,6 +129,7 @@ def make_image(
             layers=tuple(
                 oci.Descriptor(layer.digest, layer.size, oci.LAYER_GZIP) for layer in layers
             ),
+            annotations=annotations or None,
         )
     )
     return Image(config, manifest, layers)
@@ -146,11 +150,20 @@ def make_index(images: Iterable[tuple[Image, oci.Platform]]) -> bytes:
 
 
 class Pusher:
-    """Pushes to one registry. `host`: `HOST[:PORT]`. Close it when done."""
+    """Pushes to one registry. `host`: `HOST[:PORT]`. Close it when done.
+
+    `told`: of each blob (digest, bytes sent, of how many), as they go.
+    """
 
     def __init__(
-        self, host: str, user: str = "", password: str = "", ca_pem: tuple[str, ...] = ()
+        self,
+        host: str,
+        user: str = "",
+        password: str = "",
+        ca_pem: tuple[str, ...] = (),
+        told: Callable[[str, int, int], None] | None = None,
     ) -> None:
+        self._told = told
         store = Datastore(
             id=DatastoreId(host),
             type=DatastoreType.CONTAINER_REGISTRY,
@@ -169,11 +182,22 @@ class Pusher:
         with _pushing(name):
             where = parse_reference(name)
             for layer in image.layers:
-                await self._push_blob(where, layer.digest, layer.size, partial(_read, layer.path))
+                await self._push_file(where, layer.digest, layer.path)
             config = image.config
             await self._push_blob(where, digest_of(config), len(config), partial(_yield, config))
             await self._push_manifest(where, where.tag, image.manifest, oci.MANIFEST)
         return image.digest
+
+    async def push_files(
+        self, name: str, files: Iterable[tuple[Digest, Path]], manifest: bytes, media_type: str
+    ) -> Digest:
+        """Files under their digests, then the manifest (or index) that names them."""
+        with _pushing(name):
+            where = parse_reference(name)
+            for digest, path in files:
+                await self._push_file(where, digest, path)
+            await self._push_manifest(where, where.tag, manifest, media_type)
+        return digest_of(manifest)
 
     async def push_index(self, images: Iterable[tuple[Image, oci.Platform]], name: str) -> Digest:
         """Pushes the images, then the index that chooses among them, tagged."""
@@ -185,6 +209,19 @@ class Pusher:
                 await self.push(image, f"{where.repository}@{image.digest}")
             await self._push_manifest(where, where.tag, index, oci.INDEX)
         return digest_of(index)
+
+    async def _push_file(self, where: Reference, digest: Digest, path: Path) -> None:
+        size = (await asyncio.to_thread(path.stat)).st_size
+        await self._push_blob(where, digest, size, partial(self._read, digest, path, size))
+
+    async def _read(self, digest: Digest, path: Path, size: int) -> AsyncIterator[bytes]:
+        done = 0
+        with path.open("rb") as file:
+            while chunk := await asyncio.to_thread(file.read, _CHUNK):
+                yield chunk
+                done += len(chunk)
+                if self._told is not None:
+                    self._told(digest, done, size)
 
     async def _push_blob(
         self,
@@ -240,9 +277,3 @@ def _pushing(name: str) -> Iterator[None]:
 
 async def _yield(data: bytes) -> AsyncIterator[bytes]:
     yield data
-
-
-async def _read(path: Path) -> AsyncIterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := await asyncio.to_thread(file.read, _CHUNK):
-            yield chunk

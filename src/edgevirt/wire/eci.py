@@ -2,7 +2,7 @@
 
 Names under `org.lfedge.eci` and `vnd.lfedge` are those of lf-edge/edge-containers (its
 docs/annotations.md, mediatypes.md and filenames.md), so that its images run here and ours there;
-those under `io.edgevirt` are our own, and docs/reference/eci.md lists them.
+those under `io.edgevirt` are our own; docs/how-to/package-an-app.md lists them.
 """
 
 from __future__ import annotations

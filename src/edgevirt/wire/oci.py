@@ -132,6 +132,12 @@ class Manifest:
         return tuple(child.part for child in self.children if child.part is not None)
 
 
+def platform_of(architecture: str) -> Platform:
+    """A Linux machine of an architecture by its name in registries."""
+    variant = {"arm64": "v8", "arm": "v7"}.get(architecture, "")
+    return Platform(architecture=architecture, os="linux", variant=variant)
+
+
 def parse_document(data: bytes) -> Document:
     """A manifest or an index, as far as its form goes. Raises BadDocument."""
     document = _parse(data, _decode_document, "manifest")
@@ -212,6 +218,12 @@ def parse_labels(data: bytes) -> tuple[tuple[str, str], ...]:
     """Of an image config: where the parts of an ECI are among its files. Raises BadDocument."""
     process = _parse(data, _decode_config, "image config").config or Process()
     return eci.parts_of_labels(process.labels or {})
+
+
+def parse_platform(data: bytes) -> Platform:
+    """Of an image config: the machine that it is for. Raises BadDocument."""
+    config = _parse(data, _decode_config, "image config")
+    return Platform(config.architecture[:40], config.os[:40], config.variant[:40])
 
 
 def check_machine(data: bytes, here: Platform) -> None:

@@ -1,0 +1,1 @@
+"""Edge Container Images on a developer's machine: built, moved, signed, looked at, tried."""

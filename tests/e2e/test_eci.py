@@ -1,0 +1,227 @@
+"""Edge Container Images with real parts: the command, Debian's registry, skopeo, openssl."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from edgevirt.wire import cosign
+from tests.docker_registry import PASSWORD, USER, DockerRegistry, docker_registry
+
+pytestmark = pytest.mark.e2e
+MI = 1 << 20
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """A directory, a registry that wants a password, and who has logged in to it."""
+
+    where: Path
+    registry: DockerRegistry
+
+    def run(self, *words: str, env: Mapping[str, str] | None = None) -> tuple[int, str, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "edgevirt", "eci", *words],
+            cwd=self.where,
+            env={**os.environ, "DOCKER_CONFIG": str(self.where), **(env or {})},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        return done.returncode, done.stdout.strip(), done.stderr.strip()
+
+    def eci(self, *words: str) -> str:
+        code, said, wrong = self.run(*words)
+        assert code == 0, wrong
+        return said
+
+    def refused(self, *words: str) -> str:
+        code, _, wrong = self.run(*words)
+        assert code == 1
+        assert "Traceback" not in wrong
+        return wrong
+
+    def skopeo(self, *words: str) -> str:
+        done = subprocess.run(
+            ["skopeo", *words],
+            cwd=self.where,
+            env={**os.environ, "REGISTRY_AUTH_FILE": str(self.where / "config.json")},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def name(self, text: str) -> str:
+        return f"{self.registry.host}/{text}"
+
+
+@pytest.fixture
+def workshop(tmp_path: Path) -> Iterator[Workshop]:
+    with docker_registry(tmp_path / "registry", basic=True) as registry:
+        pair = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        logins = {"auths": {registry.host: {"auth": pair}}}
+        (tmp_path / "config.json").write_text(json.dumps(logins))
+        yield Workshop(tmp_path, registry)
+
+
+def make_machine(where: Path) -> str:
+    """A machine with a disk of pieces. Returns the directory's name."""
+    source = where / "machine"
+    source.mkdir()
+    (source / "vmlinuz").write_bytes(b"no kernel, but bytes")
+    (source / "disk.raw").write_bytes(os.urandom(2 * MI) + bytes(4 * MI) + b"end")
+    (source / "eci.yaml").write_text(
+        "kernel: vmlinuz\ncmdline: console=ttyS0\nroot: {file: disk.raw, chunk: 1Mi}\n"
+        "hardware: {cpus: 2, memory: 256Mi, devices: [serial]}\n"
+    )
+    return "machine"
+
+
+def test_an_image_goes_to_a_stock_registry_and_comes_back_the_same(workshop: Workshop) -> None:
+    digest = workshop.eci("build", make_machine(workshop.where), "-o", "out")
+    name = workshop.name("apps/machine:1")
+    assert workshop.eci("push", "out", name) == digest
+    assert workshop.eci("pull", name, "-o", "back") == digest
+    assert workshop.eci("pull", name.replace(":1", f"@{digest}"), "-o", "again") == digest
+    there, here = workshop.where / "out/blobs/sha256", workshop.where / "back/blobs/sha256"
+    assert {p.name: p.read_bytes() for p in here.iterdir()} == {
+        p.name: p.read_bytes() for p in there.iterdir()
+    }
+    assert workshop.eci("inspect", name) == workshop.eci("inspect", "out")
+    told = json.loads(workshop.eci("inspect", name, "-o", "json"))
+    assert (told["cpus"], told["memory"], told["diskSize"]) == (2, 256 * MI, 6 * MI + 3)
+
+
+def test_standard_tools_read_and_move_it(workshop: Workshop) -> None:
+    digest = workshop.eci("build", make_machine(workshop.where), "-o", "out")
+    name = workshop.name("apps/moved:1")
+    workshop.skopeo("copy", "--dest-tls-verify=false", "oci:out:latest", f"docker://{name}")
+    assert workshop.eci("pull", name, "-o", "back") == digest
+    told = json.loads(workshop.skopeo("inspect", "--tls-verify=false", f"docker://{name}"))
+    assert told["Digest"] == digest
+    assert told["Labels"] == {"org.lfedge.eci.artifact.kernel": "/kernel"}
+    workshop.skopeo("copy", "--src-tls-verify=false", f"docker://{name}", "oci:by-skopeo:latest")
+    assert workshop.eci("inspect", "by-skopeo") == workshop.eci("inspect", "out")
+
+
+def test_a_container_of_a_directory_is_an_image_as_any_other(workshop: Workshop) -> None:
+    (workshop.where / "root/bin").mkdir(parents=True)
+    (workshop.where / "root/bin/app").write_text("#!/bin/sh\n")
+    digest = workshop.eci("build", "root", "-o", "out", "--entrypoint", "/bin/app -v")
+    workshop.eci("push", "out", workshop.name("apps/box:1"))
+    config = json.loads(workshop.skopeo("inspect", "--config", "oci:out:latest"))
+    assert config["config"]["Entrypoint"] == ["/bin/app", "-v"]
+    assert f"digest          {digest}" in workshop.eci("inspect", workshop.name("apps/box:1"))
+
+
+def test_who_has_not_logged_in_is_told_so(workshop: Workshop) -> None:
+    workshop.eci("build", make_machine(workshop.where), "-o", "out")
+    (workshop.where / "config.json").write_text("{}")
+    assert "registry answered 401" in workshop.refused("push", "out", workshop.name("a:1"))
+    assert "registry answered 401" in workshop.refused("pull", workshop.name("a:1"), "-o", "b")
+
+
+def test_an_image_that_is_not_there_is_told_at_once(workshop: Workshop) -> None:
+    assert "registry answered 404" in workshop.refused("pull", workshop.name("a:1"), "-o", "b")
+    assert "not REPOSITORY" in workshop.refused("pull", workshop.name("../../x"), "-o", "b")
+
+
+def test_bytes_that_the_registry_changed_are_not_taken(workshop: Workshop) -> None:
+    workshop.eci("build", make_machine(workshop.where), "-o", "out")
+    workshop.eci("push", "out", workshop.name("apps/machine:1"))
+    kept = workshop.registry.storage / "docker/registry/v2/blobs/sha256"
+    biggest = max(kept.glob("*/*/data"), key=lambda path: path.stat().st_size)
+    data = bytearray(biggest.read_bytes())
+    data[5] ^= 1
+    biggest.write_bytes(data)
+    said = workshop.refused("pull", workshop.name("apps/machine:1"), "-o", "back")
+    assert "serves other bytes" in said
+    assert not (workshop.where / "back/index.json").exists()
+
+
+def test_an_image_for_another_machine_is_pulled_when_it_is_asked_for(workshop: Workshop) -> None:
+    digest = workshop.eci("build", make_machine(workshop.where), "-o", "out", "--arch", "arm64")
+    name = workshop.name("apps/machine:arm")
+    workshop.eci("push", "out", name)
+    assert workshop.eci("pull", name, "-o", "back", "--arch", "arm64") == digest
+    assert "for linux/arm64" in workshop.eci("inspect", name)
+
+
+# -- signatures -----------------------------------------------------------------------------------
+
+
+def test_a_signature_is_proven_by_its_key_alone_and_by_openssl(workshop: Workshop) -> None:
+    digest = workshop.eci("build", make_machine(workshop.where), "-o", "out")
+    name = workshop.name("apps/machine:1")
+    workshop.eci("push", "out", name)
+    for key in ("good", "other"):
+        workshop.eci("make-key", key)
+    assert f"nobody signed {digest}" in workshop.refused("verify", name, "--key", "good.pub")
+    assert workshop.eci("sign", name, "--key", "good.key") == digest
+    signed = f"{digest} signed by good.pub"
+    assert workshop.eci("verify", name, "--key", "other.pub", "--key", "good.pub") == signed
+    assert "none of its 1 signatures" in workshop.refused("verify", name, "--key", "other.pub")
+    _prove_with_openssl(workshop, digest)
+
+
+def _prove_with_openssl(workshop: Workshop, digest: str) -> None:
+    tag = workshop.name(f"apps/machine:{digest.replace(':', '-')}.sig")
+    workshop.skopeo("copy", "--src-tls-verify=false", f"docker://{tag}", "dir:signature")
+    manifest = json.loads((workshop.where / "signature/manifest.json").read_text())
+    (layer,) = manifest["layers"]
+    assert layer["mediaType"] == "application/vnd.dev.cosign.simplesigning.v1+json"
+    signature = base64.b64decode(layer["annotations"]["dev.cosignproject.cosign/signature"])
+    (workshop.where / "signature.bin").write_bytes(signature)
+    payload = workshop.where / "signature" / layer["digest"].removeprefix("sha256:")
+    command = ["openssl", "dgst", "-sha256", "-verify", "good.pub", "-signature", "signature.bin"]
+    done = subprocess.run(
+        [*command, str(payload)], cwd=workshop.where, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "Verified OK\n", done.stderr
+
+
+def test_several_may_sign_and_each_does_once(workshop: Workshop) -> None:
+    digest = workshop.eci("build", make_machine(workshop.where), "-o", "out")
+    name = workshop.name("apps/machine:1")
+    workshop.eci("push", "out", name)
+    (workshop.where / "password").write_text("sesame\n")
+    workshop.eci("make-key", "one")
+    workshop.eci("make-key", "two", "--password-file", "password")
+    for words in (("one.key",), ("two.key", "--password-file", "password"), ("one.key",)):
+        workshop.eci("sign", name, "--key", *words)
+    for key in ("one.pub", "two.pub"):
+        assert workshop.eci("verify", name, "--key", key) == f"{digest} signed by {key}"
+    tag = workshop.name(f"apps/machine:{cosign.tag_of(digest)}")  # type: ignore[arg-type]
+    raw = workshop.skopeo("inspect", "--raw", "--tls-verify=false", f"docker://{tag}")
+    assert len(json.loads(raw)["layers"]) == 2
+    assert "needs a password" in workshop.refused("sign", name, "--key", "two.key")
+    assert (workshop.where / "one.key").stat().st_mode & 0o077 == 0
+
+
+def test_a_signature_of_another_image_proves_nothing(workshop: Workshop) -> None:
+    """Its manifest copied under the tag that belongs to another."""
+    workshop.eci("make-key", "good")
+    workshop.eci("build", make_machine(workshop.where), "-o", "out")
+    workshop.eci("push", "out", workshop.name("apps/good:1"))
+    good = workshop.eci("sign", workshop.name("apps/good:1"), "--key", "good.key")
+    (workshop.where / "evil.raw").write_bytes(b"evil")
+    evil = workshop.eci("build", "evil.raw", "-o", "evil")
+    workshop.eci("push", "evil", workshop.name("apps/evil:1"))
+    source = workshop.name(f"apps/good:{good.replace(':', '-')}.sig")
+    target = workshop.name(f"apps/evil:{evil.replace(':', '-')}.sig")
+    insecure = ("--src-tls-verify=false", "--dest-tls-verify=false")
+    workshop.skopeo("copy", *insecure, f"docker://{source}", f"docker://{target}")
+    said = workshop.refused("verify", workshop.name("apps/evil:1"), "--key", "good.pub")
+    assert "none of its 1 signatures is by a given key" in said
