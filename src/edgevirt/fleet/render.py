@@ -311,16 +311,25 @@ def _datastore(
 
 
 def _content_tree(image: Image | OSImage, objects: Objects) -> content.ContentTree:
-    stores = (objects.datastores.get(ref.name) for ref in image.spec.datastore_refs)
+    found = (objects.datastores.get(ref.name) for ref in image.spec.datastore_refs)
+    stores = [store for store in found if store is not None]
     return content.ContentTree(
         id=content_tree_id(image),
-        datastores=tuple(datastore_id(store) for store in stores if store is not None),
+        datastores=tuple(datastore_id(store) for store in stores),
         url=image.spec.reference,
         format=_FORMATS[image.spec.format],
         sha256=image.digest,
         max_size=image.max_bytes,
         name=image.metadata.name,
+        signers=_signers(image, stores),
     )
+
+
+def _signers(image: Image | OSImage, stores: Iterable[Datastore]) -> tuple[str, ...]:
+    """The image's own, else those of all its datastores: whichever serves it, somebody signs."""
+    own = image.spec.signing_keys if isinstance(image, Image) else ()
+    keys = own or [key for store in stores for key in store.spec.signing_keys]
+    return tuple(sorted({key.strip() + "\n" for key in keys}))
 
 
 def _volumes(instance: AppInstance, app: App, objects: Objects) -> Iterator[volume.Volume]:

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
+import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -24,7 +26,11 @@ from edgevirt.host.disk import (
     write_whole,
 )
 from edgevirt.model.content import ContentFormat, ImageConfig
+from edgevirt.model.eci import Declared, TreePart
 from edgevirt.model.ids import Digest
+from edgevirt.wire import disk_header
+
+_BLOCK = 1024 * 1024
 
 
 class VolumeRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -34,6 +40,9 @@ class VolumeRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     layers: tuple[Digest, ...] = ()
     """Lowest first."""
     image: ImageConfig | None = None
+    parts: tuple[TreePart, ...] = ()
+    """A kernel, an initrd, further disks: files of the content store that stay there."""
+    declared: Declared = Declared()
 
 
 class VolumeFiles:
@@ -97,12 +106,39 @@ class VolumeFiles:
             self._commit(key, record)
 
     async def make_copy(self, key: str, record: VolumeRecord, blob: Path) -> None:
-        """A disk of its own from a blob; a raw one is as big as `record.size`. Raises DiskError."""
+        """A disk of its own from a blob; a raw one is as big as `record.size`. Raises DiskError;
+        BadDocument for a disk of another format, or one that leads to other files.
+        """
         staged = self._staged(key)
         with _saying(key):
+            await asyncio.to_thread(_check, blob, record.format)
             await copy_sparse(blob, staged)
             if record.format == ContentFormat.RAW and record.size > staged.stat().st_size:
                 os.truncate(staged, record.size)
+            self._commit(key, record)
+
+    def make_pieces(
+        self, key: str, record: VolumeRecord, pieces: Iterable[tuple[int, Path]]
+    ) -> None:
+        """A raw disk of `record.size` bytes from files at offsets. Blocks. Raises DiskError."""
+        staged = self._staged(key)
+        with _saying(key):
+            with open(staged, "wb") as target:
+                os.fchmod(target.fileno(), 0o600)
+                for offset, path in pieces:
+                    with open(path, "rb") as source:
+                        target.seek(offset)
+                        shutil.copyfileobj(source, target, _BLOCK)
+                target.truncate(record.size)
+                target.flush()
+                os.fsync(target.fileno())
+            self._commit(key, record)
+
+    def make_nothing(self, key: str, record: VolumeRecord) -> None:
+        """A volume of a machine without a disk. Blocks. Raises DiskError."""
+        staged = self._staged(key)
+        with _saying(key):
+            staged.touch(mode=0o600)
             self._commit(key, record)
 
     def remove(self, key: str) -> None:
@@ -128,6 +164,13 @@ class VolumeFiles:
 
     def _record_path(self, key: str) -> Path:
         return self._directory / f"{key}.json"
+
+
+def _check(blob: Path, format: ContentFormat) -> None:
+    with open(blob, "rb") as file:
+        head = file.read(disk_header.HEAD)
+        file.seek(max(0, os.fstat(file.fileno()).st_size - disk_header.TAIL))
+        disk_header.check_disk(head, file.read(), format)
 
 
 @contextmanager

@@ -5,8 +5,8 @@ from __future__ import annotations
 import enum
 
 from edgevirt.model.base import Noun, SwState, Trouble
-from edgevirt.model.eci import Attached, Boot, Declared, Part, Wants
 from edgevirt.model.eci import ContentFormat as ContentFormat
+from edgevirt.model.eci import Declared, Part, TreePart
 from edgevirt.model.ids import ContentTreeId, DatastoreId, Digest
 
 
@@ -105,11 +105,11 @@ class ContentTreeStatus(Noun, frozen=True, kw_only=True):
     """Of the root disk, when it is one file."""
     format: ContentFormat = ContentFormat.UNKNOWN
     """What it turned out to be: of the root disk, or CONTAINER. UNKNOWN: a machine without one."""
-    pieces: tuple[tuple[int, str], ...] = ()
-    """(offset, path) of a raw root disk that is made of several files."""
-    boot: Boot | None = None
-    disks: tuple[Attached, ...] = ()
-    wants: Wants = Wants()
+    disk_size: int = 0
+    """Bytes of the root disk, as far as that is known."""
+    parts: tuple[TreePart, ...] = ()
+    """Of an Edge Container Image that is a machine, in the manifest's order."""
+    declared: Declared = Declared()
     layers: tuple[str, ...] = ()
     """Unpacked layer directories, lowest first, for format CONTAINER."""
     image: ImageConfig | None = None
@@ -236,6 +236,8 @@ class BlobStatus(Noun, frozen=True, kw_only=True):
     children: tuple[BlobChild, ...] = ()
     declared: Declared | None = None
     """Of a MANIFEST."""
+    asked: tuple[str, ...] = ()
+    """What this answers: the files that the claim sought, the keys that it gave."""
     found: tuple[str, ...] = ()
     """Of a LAYER: those of the files sought that are in it."""
     labels: tuple[tuple[str, str], ...] = ()

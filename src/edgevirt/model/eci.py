@@ -73,6 +73,14 @@ class Declared(Noun, frozen=True, kw_only=True):
     wants: Wants = Wants()
 
 
+class TreePart(Noun, frozen=True, kw_only=True):
+    """A part, settled: where its blob is. `path`: of the verified file, once it is there."""
+
+    part: Part
+    digest: Digest
+    path: str = ""
+
+
 class Boot(Noun, frozen=True, kw_only=True):
     """What a machine starts without a firmware's help. Paths of verified files, for reading."""
 

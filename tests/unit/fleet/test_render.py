@@ -377,3 +377,22 @@ def test_properties_and_names_are_told() -> None:
     ]
     assert (made.device_name, made.project_name) == ("till-1", "shop")
     assert made.controllercert_confighash == "certs"
+
+
+def test_who_must_sign_is_the_image_s_word_or_its_datastores() -> None:
+    def signers(*, image: tuple[str, ...], store: tuple[str, ...]) -> tuple[str, ...]:
+        change = msgspec.structs.replace
+        images = {
+            name: change(one, spec=change(one.spec, signing_keys=image))
+            for name, one in OBJECTS.images.items()
+        }
+        stores = {
+            name: change(one, spec=change(one.spec, signing_keys=store))
+            for name, one in OBJECTS.datastores.items()
+        }
+        objects = replace(OBJECTS, images=images, datastores=stores)
+        return rendered(objects).content_trees[0].signers
+
+    assert signers(image=(), store=()) == ()
+    assert signers(image=(), store=("b", "a\n")) == ("a\n", "b\n")
+    assert signers(image=("c",), store=("a",)) == ("c\n",)

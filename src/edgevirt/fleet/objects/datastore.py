@@ -10,6 +10,7 @@ from cryptography import x509
 from edgevirt.fleet.objects.base import ApiObject, ApiStruct, Condition, LocalRef
 from edgevirt.fleet.objects.columns import AGE, NAME, Column
 from edgevirt.fleet.objects.problems import Problem, invalid, required, unsupported
+from edgevirt.wire import cosign
 
 SCHEMES = {"OCIRegistry": ("docker", "oci"), "HTTP": ("http",), "HTTPS": ("https",)}
 """Scheme of the URL for each type that is served."""
@@ -29,6 +30,9 @@ class DatastoreSpec(ApiStruct, frozen=True, kw_only=True):
     """A Secret with `username` and `password`."""
     ca_certificates: tuple[str, ...] = ()
     """PEM certificates to trust for this datastore, besides the node's own."""
+    signing_keys: tuple[str, ...] = ()
+    """Public keys (PEM, ECDSA with P-256). All that nodes fetch from an OCIRegistry with keys must
+    be signed with one of them, as `edgevirt eci sign` and cosign sign."""
 
 
 class DatastoreStatus(ApiStruct, frozen=True, kw_only=True):
@@ -65,6 +69,25 @@ def validate(datastore: Datastore) -> Iterator[Problem]:
             x509.load_pem_x509_certificates(pem.encode())
         except ValueError:
             yield invalid(f"spec.caCertificates[{index}]", pem[:40], "must be certificates in PEM")
+    yield from check_signing_keys(spec.signing_keys)
+    if spec.signing_keys and spec.type in {"HTTP", "HTTPS"}:
+        why = "must not be there: signatures lie in an OCIRegistry, beside their images"
+        yield invalid("spec.signingKeys", spec.type, why)
+
+
+def check_signing_keys(keys: tuple[str, ...]) -> Iterator[Problem]:
+    """Of a Datastore or an Image."""
+    if len(keys) > cosign.MAX_KEYS:
+        yield invalid("spec.signingKeys", str(len(keys)), f"must be {cosign.MAX_KEYS} at most")
+    for index, pem in enumerate(keys):
+        field = f"spec.signingKeys[{index}]"
+        if "PRIVATE" in pem:
+            yield invalid(field, "<hidden>", "must be a public key, and this is a private one")
+            continue
+        try:
+            cosign.parse_key(pem)
+        except cosign.BadKey as error:
+            yield invalid(field, pem[:40], f"must be a public key in PEM: {error}")
 
 
 def _check_url(spec: DatastoreSpec) -> Iterator[Problem]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from edgevirt.fleet.objects.base import ApiObject, ApiStruct, Condition, LocalRef
 from edgevirt.fleet.objects.columns import AGE, NAME, Column
+from edgevirt.fleet.objects.datastore import check_signing_keys
 from edgevirt.fleet.objects.problems import Problem, duplicate, invalid, required, unsupported
 from edgevirt.model.quantity import Quantity, whole
 
@@ -28,13 +29,17 @@ class ImageSpec(ApiStruct, frozen=True, kw_only=True):
     reference: str = ""
     """For a registry `repository[:tag][@sha256:digest]`; else the path of the file."""
     format: str = CONTAINER
-    """`Container`, or the format of a disk: `Raw`, `Qcow`, `Qcow2`, `VHD`, `VMDK`, `OVA`, `VHDX`,
+    """`Container` for all that is an OCI artifact in a registry, machines as well: what it is it
+    says itself. Else the format of a disk: `Raw`, `Qcow`, `Qcow2`, `VHD`, `VMDK`, `OVA`, `VHDX`,
     `ISO`."""
     sha256: str = ""
     """SHA-256 of the file (for a container: of its manifest or index), in hex. A container without
     it is resolved by its tag on the node."""
     max_size: Quantity = 0
     """Refuse to download more than this, such as `200Mi`; 0: no bound."""
+    signing_keys: tuple[str, ...] = ()
+    """Public keys (PEM, ECDSA with P-256), one of which must have signed it, instead of those of
+    its Datastores."""
 
 
 class ImageStatus(ApiStruct, frozen=True, kw_only=True):
@@ -76,6 +81,7 @@ def validate(image: Image) -> Iterator[Problem]:
     yield from check_reference("spec.reference", spec.reference, spec.format)
     yield from _check_digest(spec)
     yield from check_size("spec.maxSize", spec.max_size, least=0)
+    yield from check_signing_keys(spec.signing_keys)
 
 
 def check_reference(field: str, reference: str, format: str) -> Iterator[Problem]:

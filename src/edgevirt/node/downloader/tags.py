@@ -35,7 +35,7 @@ class TagReconciler:
         if spec is None:
             return None
         before = inputs.get(TAG_ANSWER, key)
-        if before is not None and before.url != spec.url:
+        if before is not None and (before.url, before.attempt) != (spec.url, spec.attempt):
             before = None
         if before is not None and before.digest is not None:
             return before
@@ -43,12 +43,13 @@ class TagReconciler:
         for datastore in spec.datastores:
             try:
                 async with self._sources.use(datastore, inputs) as source:
-                    return TagAnswer(url=spec.url, digest=await source.resolve(spec.url))
+                    digest = await source.resolve(spec.url)
+                    return TagAnswer(url=spec.url, attempt=spec.attempt, digest=digest)
             except CannotFetch as failure:
                 failures.append(str(failure))
         why = "; ".join(failures) or f"cannot fetch {spec.url}: no datastore is named"
         trouble = before.trouble if before is not None else None
         seconds = delay((trouble.attempts if trouble else 0) + 1, inputs, self._jitter)
         trouble = worsen(trouble, why, inputs.now, seconds)
-        await report(TagAnswer(url=spec.url, trouble=trouble))
+        await report(TagAnswer(url=spec.url, attempt=spec.attempt, trouble=trouble))
         raise Retry(why, after=seconds)

@@ -170,5 +170,9 @@ class _Work:
 
     def status(self, state: SwState, **fields: Any) -> BlobStatus:
         return BlobStatus(
-            digest=self.claim.digest, state=state, attempt=self.claim.attempt, **fields
+            digest=self.claim.digest,
+            state=state,
+            attempt=self.claim.attempt,
+            asked=self.claim.seek or self.claim.keys,
+            **fields,
         )

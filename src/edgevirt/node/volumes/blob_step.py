@@ -8,7 +8,7 @@ from edgevirt.model.base import SwState, Trouble
 from edgevirt.model.content import BlobStatus
 from edgevirt.model.kinds import BLOB_CLAIM, BLOB_DOWNLOAD, BLOB_REQUEST, BLOB_STATUS
 from edgevirt.node.properties import number
-from edgevirt.node.volumes.trees import Want
+from edgevirt.node.volumes.walks import Want
 from edgevirt.runtime import Inputs
 
 _IN_STORE = frozenset({SwState.VERIFIED, SwState.LOADING, SwState.LOADED})

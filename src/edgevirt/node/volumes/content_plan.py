@@ -38,8 +38,11 @@ from edgevirt.model.kinds import (
 )
 from edgevirt.node.properties import number
 from edgevirt.node.volumes.blob_step import Blob, judge
+from edgevirt.node.volumes.signatures import question as ask_for_signatures
+from edgevirt.node.volumes.signatures import question_key
 from edgevirt.node.volumes.tree_status import tree_status
-from edgevirt.node.volumes.trees import Walk, Want, walk
+from edgevirt.node.volumes.trees import walk
+from edgevirt.node.volumes.walks import Walk, Want
 from edgevirt.runtime import Again, Inputs, Kind, Output
 
 GRACE = 30.0
@@ -62,7 +65,8 @@ class ContentPlanner:
 
     def plan(self, inputs: Inputs) -> Iterator[Output | Again]:
         claims = inputs.all(BLOB_CLAIM)
-        resolved = {tag: claim.digest for claim in claims.values() for tag in claim.tags}
+        by_age = sorted(claims.values(), key=lambda claim: claim.unused_since is None)
+        resolved = {tag: claim.digest for claim in by_age for tag in claim.tags}
         table = _Table(claims, inputs)
         system = inputs.get(BASE_OS, "node")
         for tree in sorted(inputs.all(CONTENT_TREE).values(), key=lambda tree: tree.id):
@@ -72,6 +76,10 @@ class ContentPlanner:
             if found.by_tag and (tree.id, tree.url) not in resolved:
                 question = TagRequest(datastores=tree.datastores, url=tree.url)
                 yield Output(TAG_REQUEST, tree.id, question)
+            if found.asks and (found.unsigned or (tree.id, found.asks) not in resolved):
+                asked, left = ask_for_signatures(found, inputs)
+                yield Output(TAG_REQUEST, question_key(found), asked)
+                yield Again(left)
             table.add(found)
             status = tree_status(found, table.blobs, inputs)
             yield Output(CONTENT_TREE_STATUS, tree.id, status)
@@ -120,9 +128,9 @@ class _Table:
             self.requests.setdefault(want.digest, _request(found.tree, want, blob.request))
         if blob.claim is not None:
             claim = self.claims.get(want.digest)
-            tags = claim.tags if claim is not None else ()
-            if want.digest == found.digest and found.by_tag:
-                tags = tuple(sorted({*tags, (found.tree.id, found.tree.url)}))
+            tags = set(claim.tags) if claim is not None else set()
+            if want.tag:
+                tags.add((found.tree.id, want.tag))
             before = self._before.get(want.digest)
             self.claims[want.digest] = BlobClaim(
                 digest=want.digest,
@@ -130,8 +138,15 @@ class _Table:
                 attempt=blob.claim,
                 media_type=want.media_type,
                 diff_id=want.diff_id or (before.diff_id if before is not None else None),
-                tags=tags,
+                seek=_union(want.seek, claim.seek if claim else ()),
+                signatures=_union(want.signatures, claim.signatures if claim else ()),
+                keys=_union(want.keys, claim.keys if claim else ()),
+                tags=tuple(sorted(tags)),
             )
+
+
+def _union(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted({*one, *other}))
 
 
 def _conflicts(one: Want, other: Want) -> bool:
@@ -161,6 +176,7 @@ def _keep_unused(
         for volume in inputs.all(VOLUME_STATUS).values()
         for layer in volume.layers
     }
+    used |= {blob for volume in inputs.all(VOLUME_STATUS).values() for blob in volume.blobs}
     grace = max(GRACE, float(number(inputs, "timer.defer.content.delete")))
     for digest, claim in before.items():
         if digest in wanted:

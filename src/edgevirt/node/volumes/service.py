@@ -15,7 +15,7 @@ async def run(context: Context) -> None:
     paths = context.paths
     files = VolumeFiles(paths.volumes)
     await asyncio.to_thread(files.begin)
-    volumes = VolumeReconciler(files, paths.persist, paths.layers)
+    volumes = VolumeReconciler(files, paths.persist, paths.blobs, paths.layers)
     await engine.run(context.store, context.clock, [ContentPlanner(), volumes])
 
 

@@ -2,83 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-
-from edgevirt.model.base import SwState
-from edgevirt.model.content import (
-    BlobChild,
-    BlobRole,
-    BlobStatus,
-    ContentFormat,
-    ContentTree,
-    ImageConfig,
-)
-from edgevirt.model.ids import ContentTreeId, Digest
-from edgevirt.model.kinds import BLOB_CLAIM, BLOB_DOWNLOAD, BLOB_STATUS, TAG_ANSWER
+from edgevirt.model.content import BlobChild, BlobRole, BlobStatus, ContentFormat, ContentTree
+from edgevirt.model.ids import Digest
+from edgevirt.model.kinds import BLOB_CLAIM, BLOB_DOWNLOAD, TAG_ANSWER
+from edgevirt.node.volumes.machines import add_labelled, add_parts
+from edgevirt.node.volumes.signatures import is_proven
+from edgevirt.node.volumes.walks import Resolved, Walk, Want, loaded
 from edgevirt.runtime import Inputs
-from edgevirt.wire import oci
+from edgevirt.wire import eci, oci
 
 MAX_DEPTH = 3
 """Index, manifest, config or layer."""
 MAX_BLOBS = 2000
 
 
-@dataclass(frozen=True)
-class Want:
-    """A blob that a tree needs, and what for."""
-
-    digest: Digest
-    role: BlobRole
-    size: int = 0
-    """0: unknown."""
-    max_size: int = 0
-    media_type: str = ""
-    diff_id: Digest | None = None
-    claimable: bool = True
-    """False: how to prepare it isn't known yet; it is fetched meanwhile."""
-
-
-@dataclass
-class Walk:
-    """What is known of a tree now."""
-
-    tree: ContentTree
-    digest: Digest | None = None
-    """Of the root."""
-    wants: list[Want] = field(default_factory=list)
-    layers: list[Digest] = field(default_factory=list)
-    """Lowest first; a layer may come twice."""
-    file: Digest | None = None
-    """Of a tree that is one file."""
-    image: ImageConfig | None = None
-    whole: bool = False
-    """Every blob is known."""
-    trouble: str | None = None
-    """Why the tree can't be had, whatever is tried."""
-
-    @property
-    def by_tag(self) -> bool:
-        """The digest was asked for, not given."""
-        return not self.tree.sha256 and not oci.is_digest(self.tree.url.rpartition("@")[2])
-
-    def fail(self, why: str) -> None:
-        self.trouble = f"cannot load {self.tree.url}: {why}"
-
-
-Resolved = Mapping[tuple[ContentTreeId, str], Digest]
-"""Tags (of a content tree, at a url) whose digest is remembered."""
-
-
 def walk(tree: ContentTree, resolved: Resolved, inputs: Inputs) -> Walk:
-    """Follows the tree from its root through what the verifier has read so far."""
+    """Follows the tree from its root through what the verifier has read so far. Of a tree that
+    must be signed nothing is fetched before a signature is proven.
+    """
     found = Walk(tree, _root_digest(tree, resolved, inputs))
-    if found.digest is None:
+    if found.digest is None or not is_proven(found, resolved, inputs):
         return found
+    tag = tree.url if found.by_tag else ""
     if tree.format == ContentFormat.CONTAINER or _is_manifest(found.digest, inputs):
-        _walk_manifest(found, found.digest, inputs)
+        _walk_manifest(found, found.digest, tag, inputs)
     else:
-        found.wants.append(Want(found.digest, BlobRole.FILE, max_size=tree.max_size))
+        found.want(Want(found.digest, BlobRole.FILE, max_size=tree.max_size, tag=tag))
         found.file = found.digest
         found.whole = True
     total = sum(want.size for want in found.wants)
@@ -111,17 +60,17 @@ def _is_manifest(digest: Digest, inputs: Inputs) -> bool:
     return download is not None and download.media_type in oci.MANIFESTS
 
 
-def _walk_manifest(found: Walk, root: Digest, inputs: Inputs) -> None:
+def _walk_manifest(found: Walk, root: Digest, tag: str, inputs: Inputs) -> None:
     bound = min(found.tree.max_size or oci.MAX_DOCUMENT, oci.MAX_DOCUMENT)
-    want = Want(root, BlobRole.MANIFEST, max_size=bound)
+    want = Want(root, BlobRole.MANIFEST, max_size=bound, tag=tag)
     for _ in range(MAX_DEPTH):
-        found.wants.append(want)
-        status = _loaded(want.digest, inputs)
+        found.want(want)
+        status = loaded(want.digest, inputs)
         if status is None:
             return
         below = [child for child in status.children if child.role == BlobRole.MANIFEST]
         if not below:
-            _add_children(found, status.children, inputs)
+            _add_children(found, status, inputs)
             return
         child = below[0]
         if child.size > bound:
@@ -131,21 +80,42 @@ def _walk_manifest(found: Walk, root: Digest, inputs: Inputs) -> None:
     found.fail("its indexes are nested too deeply")
 
 
-def _add_children(found: Walk, children: tuple[BlobChild, ...], inputs: Inputs) -> None:
-    layers = [child for child in children if child.role == BlobRole.LAYER]
-    configs = [child for child in children if child.role == BlobRole.CONFIG]
-    if found.tree.format != ContentFormat.CONTAINER:
-        _add_disk(found, layers, inputs)
+def _add_children(found: Walk, manifest: BlobStatus, inputs: Inputs) -> None:
+    if any(child.part is not None for child in manifest.children):
+        add_parts(found, manifest, inputs)
         return
-    if not configs or not layers:
+    if manifest.declared is not None:
+        found.declared = manifest.declared
+    layers = [child for child in manifest.children if child.role == BlobRole.LAYER]
+    configs = [child for child in manifest.children if child.role == BlobRole.CONFIG]
+    container = found.tree.format == ContentFormat.CONTAINER
+    if container and (not configs or not layers):
         found.fail("it is no image of a container: no config, or no layers")
         return
-    config = configs[0]
+    config = configs[0] if configs else None
+    if config is None or not (container or _may_hold_files(config, layers)):
+        _add_disk(found, layers)
+        return
     if config.size > oci.MAX_DOCUMENT:
         found.fail(f"an image config of {config.size} bytes")
         return
-    found.wants.append(Want(config.digest, BlobRole.CONFIG, config.size))
-    read = _loaded(config.digest, inputs)
+    found.want(Want(config.digest, BlobRole.CONFIG, config.size))
+    read = loaded(config.digest, inputs)
+    if read is not None and read.labels:
+        add_labelled(found, layers, read.labels, inputs)
+    elif container:
+        _add_layers(found, layers, read)
+    elif read is not None:
+        _add_disk(found, layers)
+
+
+def _may_hold_files(config: BlobChild, layers: list[BlobChild]) -> bool:
+    """Whether a disk may be a file in a layer, as labels in the config would tell."""
+    packed = any(layer.media_type in eci.TARS for layer in layers)
+    return packed and config.media_type in oci.CONFIGS
+
+
+def _add_layers(found: Walk, layers: list[BlobChild], read: BlobStatus | None) -> None:
     diff_ids: tuple[Digest | None, ...] = (None,) * len(layers)
     if read is not None:
         if len(read.diff_ids) != len(layers):
@@ -160,8 +130,8 @@ def _add_children(found: Walk, children: tuple[BlobChild, ...], inputs: Inputs) 
         if known.setdefault(layer.digest, diff_id) != diff_id:
             found.fail("one layer is said to hold two contents")
             return
-    for layer in {layer.digest: layer for layer in layers}.values():
-        found.wants.append(
+    for layer in layers:
+        found.want(
             Want(
                 layer.digest,
                 BlobRole.LAYER,
@@ -173,17 +143,12 @@ def _add_children(found: Walk, children: tuple[BlobChild, ...], inputs: Inputs) 
         )
 
 
-def _add_disk(found: Walk, layers: list[BlobChild], inputs: Inputs) -> None:
-    """A disk in a registry is the one layer of its manifest."""
+def _add_disk(found: Walk, layers: list[BlobChild]) -> None:
+    """A disk in a registry that says nothing of itself is the one layer of its manifest."""
     if len(layers) != 1:
         found.fail(f"a disk image is one layer, not {len(layers)}")
         return
     disk = layers[0]
-    found.wants.append(Want(disk.digest, BlobRole.FILE, disk.size, media_type=disk.media_type))
+    found.want(Want(disk.digest, BlobRole.FILE, disk.size, media_type=disk.media_type))
     found.file = disk.digest
     found.whole = True
-
-
-def _loaded(digest: Digest, inputs: Inputs) -> BlobStatus | None:
-    status = inputs.get(BLOB_STATUS, digest)
-    return status if status is not None and status.state == SwState.LOADED else None

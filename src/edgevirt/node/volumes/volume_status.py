@@ -17,6 +17,7 @@ from edgevirt.host.disk import DiskError, room
 from edgevirt.host.volume import VolumeFiles, VolumeRecord
 from edgevirt.model.base import SwState, Trouble
 from edgevirt.model.content import ContentFormat, ContentTreeStatus
+from edgevirt.model.eci import Attached, Boot, PartKind, TreePart
 from edgevirt.model.ids import Digest, VolumeId
 from edgevirt.model.kinds import (
     AGENT_STATUS,
@@ -35,11 +36,15 @@ from edgevirt.node.volumes.content_plan import config_is_known
 from edgevirt.node.volumes.space import Promise, remaining
 from edgevirt.runtime import Inputs, Kind, Refuse, Report, Retry
 from edgevirt.wire import oci
+from edgevirt.wire.errors import BadDocument
 
 GRACE = 10.0
 """Seconds that a volume stays after the config stopped naming it."""
 RETRY = 10.0
 """Seconds after which a volume that had no room, or failed, is tried again."""
+
+_KEPT = frozenset({PartKind.KERNEL, PartKind.INITRD, PartKind.DISK})
+"""Parts that a volume leaves where they are, in the content store."""
 
 _KEY = re.compile(r"[0-9a-f-]{1,64}#\d{1,10}")
 
@@ -58,8 +63,9 @@ class VolumeReconciler:
     )
     recheck: float | None = None
 
-    def __init__(self, files: VolumeFiles, persist: Path, layers: Path) -> None:
+    def __init__(self, files: VolumeFiles, persist: Path, blobs: Path, layers: Path) -> None:
         self._files = files
+        self._blobs = blobs
         self._persist = persist
         self._layers = layers
         self._promised: dict[str, int] = {}
@@ -102,13 +108,15 @@ class VolumeReconciler:
         if tree.state != SwState.LOADED:
             return telling.status(tree.state, progress=tree.progress, trouble=tree.trouble)
         size = telling.spec.max_size
-        if tree.path:
-            size = max(size, tree.size)
+        if tree.path or tree.parts:
+            size = max(size, tree.disk_size or tree.size)
         record = VolumeRecord(
-            format=wanted.format,
+            format=tree.format if tree.parts else wanted.format,
             size=size,
             layers=tuple(Digest(f"sha256:{Path(layer).name}") for layer in tree.layers),
             image=tree.image,
+            parts=tuple(one for one in tree.parts if one.part.kind in _KEPT),
+            declared=tree.declared,
         )
         return await self._make(telling, record, tree)
 
@@ -123,15 +131,28 @@ class VolumeReconciler:
         try:
             if tree is None:
                 await self._files.make_blank(key, record)
-            elif record.format == ContentFormat.CONTAINER:
-                top = Path(tree.layers[-1]) if tree.layers else None
-                await asyncio.to_thread(self._files.make_overlay, key, record, top)
             else:
-                await self._files.make_copy(key, record, Path(tree.path))
+                await self._make_from(key, record, tree)
+        except BadDocument as bad:
+            self._promised.pop(key, None)
+            await telling.fail(str(bad))
         except DiskError as failure:
             self._promised.pop(key, None)
             await telling.retry(SwState.CREATING_VOLUME, f"{failure}")
         return self._made(key, telling.spec, record, inputs)
+
+    async def _make_from(self, key: str, record: VolumeRecord, tree: ContentTreeStatus) -> None:
+        pieces = [one for one in tree.parts if one.part.kind == PartKind.PIECE]
+        if record.format == ContentFormat.CONTAINER:
+            top = Path(tree.layers[-1]) if tree.layers else None
+            await asyncio.to_thread(self._files.make_overlay, key, record, top)
+        elif pieces:
+            placed = [(one.part.offset, Path(one.path)) for one in pieces]
+            await asyncio.to_thread(self._files.make_pieces, key, record, placed)
+        elif tree.path:
+            await self._files.make_copy(key, record, Path(tree.path))
+        else:
+            await asyncio.to_thread(self._files.make_nothing, key, record)
 
     async def _promise(
         self, telling: _Telling, needed: int, tree: ContentTreeStatus | None
@@ -155,7 +176,8 @@ class VolumeReconciler:
     ) -> VolumeStatus:
         """What an app may use, as soon as the layers below it are there."""
         self._promised.setdefault(key, record.size)
-        statuses = [inputs.get(BLOB_STATUS, layer) for layer in record.layers]
+        parts = tuple(one.digest for one in record.parts)
+        statuses = [inputs.get(BLOB_STATUS, blob) for blob in (*record.layers, *parts)]
         there = all(blob is not None and blob.state == SwState.LOADED for blob in statuses)
         troubles = [blob.trouble for blob in statuses if blob is not None and blob.trouble]
         state = SwState.CREATED_VOLUME if there else SwState.LOADING
@@ -169,7 +191,15 @@ class VolumeReconciler:
             since=before.since if before is not None and same else inputs.now,
             name=spec.name if spec is not None else before.name if before is not None else "",
             format=record.format,
-            path=str(self._files.path(key)),
+            path="" if record.format == ContentFormat.UNKNOWN else str(self._files.path(key)),
+            boot=self._boot(record),
+            disks=tuple(
+                Attached(path=self._place(one), format=one.part.format, digest=one.digest)
+                for one in record.parts
+                if one.part.kind == PartKind.DISK
+            ),
+            wants=record.declared.wants,
+            blobs=tuple(sorted(set(parts))),
             layers=tuple(str(self._layers / oci.hex_of(layer)) for layer in record.layers),
             image=record.image,
             progress=100,
@@ -178,6 +208,23 @@ class VolumeReconciler:
             readonly=spec.readonly if spec is not None else False,
             trouble=troubles[0] if troubles else None,
         )
+
+    def _boot(self, record: VolumeRecord) -> Boot | None:
+        places = {one.part.kind: self._place(one) for one in record.parts}
+        if PartKind.KERNEL not in places:
+            return None
+        return Boot(
+            kernel=places[PartKind.KERNEL],
+            initrd=places.get(PartKind.INITRD, ""),
+            cmdline=record.declared.cmdline,
+        )
+
+    def _place(self, one: TreePart) -> str:
+        """Where a part is now: the node's directory may be another than when it was recorded."""
+        name = oci.hex_of(one.digest)
+        if not one.part.file:
+            return str(self._blobs / name)
+        return f"{self._layers / name}{one.part.file}"
 
     # -- letting go --
 

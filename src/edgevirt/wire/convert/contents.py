@@ -23,6 +23,7 @@ from edgevirt.wire.convert.rest import (
     reference,
     unpack,
 )
+from edgevirt.wire.convert.signers import fill_signers, signers, take_signers
 from edgevirt.wire.messages import common, config
 
 _CIPHER_FIELDS: Final = ("cipherContextId", "initialValue", "cipherData", "clearTextSha256")
@@ -135,6 +136,7 @@ def content_tree(message: config.ContentTree) -> ContentTree:
         *("uuid", "dsId", "ds_ids_list", "URL", "iformat", "sha256"),
         *("maxSizeBytes", "displayName", "generation_count"),
     )
+    take_signers(rest)
     return ContentTree(
         id=ContentTreeId(identity(message.uuid, what)),
         datastores=tuple(DatastoreId(reference(store)) for store in stores),
@@ -144,6 +146,7 @@ def content_tree(message: config.ContentTree) -> ContentTree:
         max_size=message.maxSizeBytes,
         name=message.displayName,
         generation=message.generation_count,
+        signers=signers(message),
         rest=pack(rest),
     )
 
@@ -160,6 +163,7 @@ def content_tree_message(noun: ContentTree) -> config.ContentTree:
     message.maxSizeBytes = noun.max_size
     message.displayName = noun.name
     message.generation_count = noun.generation
+    fill_signers(message, noun.signers)
     return message
 
 

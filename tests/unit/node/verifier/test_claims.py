@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from msgspec import structs
 
 from edgevirt.host.content import ContentStore
@@ -22,7 +23,7 @@ from edgevirt.node.verifier.claims import LOOK_AGAIN, ClaimReconciler
 from edgevirt.runtime import Event, Put, VirtualClock
 from edgevirt.runtime import engine as runtime_engine
 from edgevirt.runtime.memory import MemoryStore
-from edgevirt.wire import oci
+from edgevirt.wire import cosign, oci
 
 pytestmark = pytest.mark.root
 
@@ -273,3 +274,81 @@ async def test_a_layer_that_is_lost_between_two_starts_is_told_to_be(world: Worl
     (world.where / "downloads" / oci.hex_of(digest)).unlink()
     async with world.running():
         await world.reached(digest, SwState.INITIAL)
+
+
+# -- Edge Container Images, and signatures --------------------------------------------------------
+
+
+async def test_an_artifact_tells_its_parts_and_its_config_which_machine_it_is_for(
+    world: World,
+) -> None:
+    machine, other = (
+        world.download(f'{{"architecture": "{name}", "os": "darwin"}}'.encode())
+        for name in ("amd64", "arm64")
+    )
+    manifest = world.download(Path("tests/golden/eci/artifacts.json").read_bytes())
+    async with world.running():
+        for digest, role in (
+            (machine, BlobRole.MACHINE),
+            (other, BlobRole.MACHINE),
+            (manifest, BlobRole.MANIFEST),
+        ):
+            await world.claim(digest, role)
+        await world.reached(machine, SwState.LOADED)
+        refused = await world.reached(other, SwState.FAILED)
+        read = await world.reached(manifest, SwState.LOADED)
+    assert "for linux/arm64: this machine is linux/amd64" in str(refused.trouble)
+    kinds = [child.part.kind for child in read.children if child.part is not None]
+    assert kinds == ["kernel", "initrd", "disk-root", "disk-additional", "disk-additional"]
+
+
+async def test_files_that_are_sought_in_a_layer_are_found_but_not_through_links(
+    world: World,
+) -> None:
+    root = world.where / "root"
+    (root / "boot").mkdir(parents=True)
+    (root / "boot/kernel").write_text("k")
+    (root / "link").symlink_to("/etc/passwd")
+    (root / "sideways").symlink_to("boot")
+    layer = pack_layer(root, world.where / "layer")
+    digest = world.download(layer.path.read_bytes())
+    seek = ("/boot", "/boot/kernel", "/link", "/none", "/sideways/kernel")
+    async with world.running():
+        await world.claim(digest, BlobRole.LAYER, seek=seek)
+        loaded = await world.reached(digest, SwState.LOADED)
+    assert (loaded.asked, loaded.found) == (seek, ("/boot/kernel",))
+
+
+async def test_what_was_signed_is_proven_by_the_keys_that_made_the_signatures(
+    world: World,
+) -> None:
+    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(3)]
+    pems = tuple(cosign.public_pem(key) for key in keys)
+    image = Digest("sha256:" + "a" * 64)
+    payload = cosign.make_payload("registry.local/app", image)
+    signatures = tuple(cosign.sign(payload, key) for key in keys[:2])
+    digest = world.download(payload)
+    async with world.running():
+        await world.claim(digest, BlobRole.PAYLOAD, signatures=signatures[:1], keys=pems[1:])
+        assert (await world.reached(digest, SwState.LOADED)).signers == ()
+        await world.claim(digest, BlobRole.PAYLOAD, signatures=signatures, keys=pems)
+        proven = await world.until(digest, lambda blob: blob is not None and bool(blob.signers))
+    assert proven is not None
+    assert (proven.signed, proven.signers, proven.asked) == (image, pems[:2], pems)
+
+
+@pytest.mark.parametrize(
+    ("payload", "keys", "why"),
+    [
+        (b"{}", (), "cannot use a signature"),
+        (cosign.make_payload("x", Digest("sha256:" + "a" * 64)), ("data:x",), "cannot use a key"),
+    ],
+)
+async def test_what_proves_nothing_says_why(
+    world: World, payload: bytes, keys: tuple[str, ...], why: str
+) -> None:
+    digest = world.download(payload)
+    async with world.running():
+        await world.claim(digest, BlobRole.PAYLOAD, signatures=("c2ln",), keys=keys)
+        refused = await world.reached(digest, SwState.FAILED)
+    assert why in str(refused.trouble)

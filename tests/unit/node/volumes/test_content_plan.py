@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import pytest
 from msgspec import structs
 
@@ -15,14 +12,11 @@ from edgevirt.model.content import (
     BlobDownload,
     BlobRequest,
     BlobRole,
-    BlobStatus,
     ContentFormat,
-    ContentTree,
     ContentTreeStatus,
-    ImageConfig,
     TagAnswer,
 )
-from edgevirt.model.ids import ContentTreeId, DatastoreId, Digest, VolumeId
+from edgevirt.model.ids import DatastoreId, Digest, VolumeId
 from edgevirt.model.kinds import (
     AGENT_STATUS,
     BLOB_CLAIM,
@@ -30,111 +24,29 @@ from edgevirt.model.kinds import (
     BLOB_REQUEST,
     BLOB_STATUS,
     CONTENT_TREE,
-    CONTENT_TREE_STATUS,
     PROPERTY,
     TAG_ANSWER,
     TAG_REQUEST,
     VOLUME_STATUS,
 )
-from edgevirt.model.node import AgentState, AgentStatus, Property
+from edgevirt.model.node import Property
 from edgevirt.model.volume import VolumeStatus
-from edgevirt.node.volumes.content_plan import GRACE, ContentPlanner
-from edgevirt.runtime import Kind
-from edgevirt.runtime.engine import Plan, plan_once
+from edgevirt.node.volumes.content_plan import GRACE
 from edgevirt.wire import oci
-
-INDEX, MANIFEST, CONFIG, BASE, TOP = (
-    Digest("sha256:" + letter * 64) for letter in ("1", "2", "c", "a", "b")
+from tests.content_plan import (
+    BASE,
+    CONFIG,
+    IMAGE,
+    INDEX,
+    MANIFEST,
+    ONLINE,
+    TOP,
+    TREE,
+    World,
+    by_digest,
+    child,
+    tree,
 )
-IMAGE = ImageConfig(cmd=("/run",))
-TREE = ContentTreeId("t1")
-ONLINE = AgentStatus(state=AgentState.ONLINE, since=0, config_from="controller")
-
-
-def tree(key: str = TREE, **fields: Any) -> ContentTree:
-    given: dict[str, Any] = {
-        "datastores": (DatastoreId("d1"), DatastoreId("d2")),
-        "url": "apps/hello:1",
-        "format": ContentFormat.CONTAINER,
-        **fields,
-    }
-    return ContentTree(id=ContentTreeId(key), **given)
-
-
-def child(digest: Digest, role: BlobRole, size: int = 100) -> BlobChild:
-    return BlobChild(digest=digest, role=role, size=size, media_type="")
-
-
-class World:
-    """The planner's inputs; what it yields becomes its outputs of the time before."""
-
-    def __init__(self, *trees: ContentTree) -> None:
-        self.values: dict[Kind[Any], dict[str, Any]] = {
-            CONTENT_TREE: {tree.id: tree for tree in trees},
-            AGENT_STATUS: {"node": ONLINE},
-            **{
-                kind: {}
-                for kind in (TAG_ANSWER, BLOB_DOWNLOAD, BLOB_STATUS, VOLUME_STATUS, PROPERTY)
-            },
-        }
-        self.now = 1000.0
-
-    def plan(self) -> Plan:
-        plan = plan_once(ContentPlanner(), self.values, now=self.now)
-        for kind in ContentPlanner.owns:
-            self.values[kind] = dict(plan.all(kind))
-        return plan
-
-    def downloaded(self, digest: Digest, attempt: int = 0, **fields: Any) -> None:
-        self.values[BLOB_DOWNLOAD][digest] = BlobDownload(
-            digest=digest,
-            state=SwState.DOWNLOADED,
-            attempt=attempt,
-            **{"received": 100, "size": 100, **fields},
-        )
-
-    def receiving(self, digest: Digest, received: int, trouble: Trouble | None = None) -> None:
-        self.values[BLOB_DOWNLOAD][digest] = BlobDownload(
-            digest=digest,
-            state=SwState.DOWNLOADING,
-            received=received,
-            size=100,
-            trouble=trouble,
-        )
-
-    def status(self, digest: Digest, state: SwState = SwState.LOADED, **fields: Any) -> None:
-        self.values[BLOB_STATUS][digest] = BlobStatus(
-            digest=digest,
-            state=state,
-            **{"size": 100, "path": f"/p/{oci.hex_of(digest)}", **fields},
-        )
-
-    def load_image(self) -> None:
-        """Everything of an image by index is there."""
-        self.status(INDEX, children=(child(MANIFEST, BlobRole.MANIFEST),))
-        self.load_manifest()
-
-    def load_manifest(self) -> None:
-        layers = (child(BASE, BlobRole.LAYER, 300), child(TOP, BlobRole.LAYER, 500))
-        self.status(MANIFEST, children=(child(CONFIG, BlobRole.CONFIG), *layers))
-        self.status(CONFIG, image=IMAGE, diff_ids=(Digest("sha256:d1"), Digest("sha256:d2")))
-        self.status(BASE)
-        self.status(TOP)
-
-    def tree(self, key: str = TREE) -> ContentTreeStatus:
-        status: ContentTreeStatus = self.values[CONTENT_TREE_STATUS][key]
-        return status
-
-    def requests(self) -> Mapping[str, BlobRequest]:
-        return self.values[BLOB_REQUEST]
-
-    def claims(self) -> Mapping[str, BlobClaim]:
-        return self.values[BLOB_CLAIM]
-
-
-def by_digest(**fields: Any) -> ContentTree:
-    return tree(sha256=oci.hex_of(MANIFEST).upper(), **fields)
-
 
 # -- from a tag to a loaded tree --
 
@@ -245,6 +157,7 @@ def test_a_tree_is_loaded_when_every_blob_is_and_then_nothing_is_requested() -> 
         digest=INDEX,
         progress=100,
         size=1100,
+        format=ContentFormat.CONTAINER,
         blobs=(INDEX, MANIFEST, CONFIG, BASE, TOP),
         layers=(f"/p/{'a' * 64}", f"/p/{'b' * 64}"),
         image=IMAGE,

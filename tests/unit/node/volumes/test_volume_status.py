@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -23,6 +24,7 @@ from edgevirt.model.content import (
     ContentTreeStatus,
     ImageConfig,
 )
+from edgevirt.model.eci import Boot, Declared, Part, PartKind, TreePart, Wants
 from edgevirt.model.ids import AppId, ContentTreeId, DatastoreId, Digest, VolumeId
 from edgevirt.model.kinds import (
     AGENT_STATUS,
@@ -67,7 +69,7 @@ class World:
         await self.config(known)
         files = VolumeFiles(self.directory)
         files.begin()
-        volumes = VolumeReconciler(files, self.persist, self.layers)
+        volumes = VolumeReconciler(files, self.persist, self.persist / "blobs", self.layers)
         serving = asyncio.create_task(runtime_engine.run(self.store, self.clock, [volumes]))
         try:
             yield
@@ -377,3 +379,105 @@ async def test_a_name_that_is_no_volume_s_touches_nothing(world: World) -> None:
         await world.clock.advance(RETRY)
         assert not (world.persist / "evil#0").exists()
         assert await world.store.get(VOLUME_STATUS, evil) is None
+
+
+# -- Edge Container Images ------------------------------------------------------------------------
+
+
+async def stored(world: World, letter: str, content: bytes) -> Digest:
+    """A proven blob."""
+    digest = Digest("sha256:" + letter * 64)
+    blobs = world.persist / "blobs"
+    blobs.mkdir(exist_ok=True)
+    (blobs / (letter * 64)).write_bytes(content)
+    await world.store.put(
+        BLOB_STATUS, digest, BlobStatus(digest=digest, state=SwState.LOADED, size=len(content))
+    )
+    return digest
+
+
+def placed(world: World, digest: Digest, kind: PartKind, **fields: Any) -> TreePart:
+    path = world.persist / "blobs" / digest.removeprefix("sha256:")
+    return TreePart(part=Part(kind=kind, **fields), digest=digest, path=str(path))
+
+
+async def test_a_machine_of_a_kernel_and_disks_is_a_volume_that_names_them(world: World) -> None:
+    kernel, initrd, extra = [
+        await stored(world, letter, letter.encode() * 5) for letter in ("b", "c", "d")
+    ]
+    parts = (
+        placed(world, kernel, PartKind.KERNEL),
+        placed(world, initrd, PartKind.INITRD),
+        placed(world, extra, PartKind.DISK, format=ContentFormat.ISO),
+    )
+    wants = Wants(cpus=2, memory=MIB)
+    async with world.running():
+        await world.load(
+            parts=parts,
+            layers=(),
+            image=None,
+            declared=Declared(cmdline="console=ttyS0", wants=wants),
+        )
+        await world.want()
+        made = await world.made()
+    blobs = world.persist / "blobs"
+    assert made.boot == Boot(
+        kernel=str(blobs / ("b" * 64)), initrd=str(blobs / ("c" * 64)), cmdline="console=ttyS0"
+    )
+    assert [(disk.path, disk.format) for disk in made.disks] == [
+        (str(blobs / ("d" * 64)), ContentFormat.ISO)
+    ]
+    assert (made.format, made.path, made.layers) == (ContentFormat.UNKNOWN, "", ())
+    assert made.wants == wants
+    assert made.blobs == (kernel, initrd, extra)
+
+
+async def test_a_disk_of_pieces_is_put_together_and_is_as_big_as_it_says(world: World) -> None:
+    one, two = [await stored(world, letter, letter.encode() * 4096) for letter in ("b", "c")]
+    parts = tuple(
+        placed(world, digest, PartKind.PIECE, format=ContentFormat.RAW, offset=offset)
+        for digest, offset in ((one, 0), (two, MIB), (one, 2 * MIB))
+    )
+    async with world.running():
+        await world.load(
+            parts=parts, layers=(), image=None, format=ContentFormat.RAW, disk_size=4 * MIB
+        )
+        await world.want()
+        made = await world.made()
+    disk = Path(made.path).read_bytes()
+    assert len(disk) == 4 * MIB
+    assert disk[:4096] == disk[2 * MIB : 2 * MIB + 4096] == b"b" * 4096
+    assert disk[MIB : MIB + 4096] == b"c" * 4096
+    assert disk.count(0) == 4 * MIB - 3 * 4096
+    assert Path(made.path).stat().st_mode & 0o777 == 0o600
+    assert (made.format, made.blobs, made.boot) == (ContentFormat.RAW, (), None)
+
+
+async def test_a_disk_that_is_not_what_it_is_called_is_refused_for_good(world: World) -> None:
+    backed = struct.pack(">4sIQ", b"QFI\xfb", 3, 112).ljust(200, b"\0") + b"/etc/shadow"
+    disk = await stored(world, "b", backed)
+    part = placed(world, disk, PartKind.ROOT, format=ContentFormat.QCOW2)
+    async with world.running():
+        await world.load(
+            parts=(part,), path=part.path, layers=(), image=None, format=ContentFormat.QCOW2
+        )
+        await world.want()
+        failed = await world.reached(SwState.FAILED)
+    assert "a qcow disk that lies on another file" in str(failed.trouble)
+
+
+async def test_a_machine_outlives_restarts_and_waits_for_its_kernel(world: World) -> None:
+    kernel = await stored(world, "b", b"kernel")
+    part = placed(world, kernel, PartKind.KERNEL)
+    async with world.running():
+        await world.load(parts=(part,), layers=(), image=None)
+        await world.want()
+        made = await world.made()
+    await world.store.delete(CONTENT_TREE_STATUS, TREE)
+    await world.store.delete(VOLUME_STATUS, KEY)
+    gone = BlobStatus(digest=kernel, state=SwState.VERIFYING)
+    await world.store.put(BLOB_STATUS, kernel, gone)
+    async with world.running():
+        assert (await world.reached(SwState.LOADING)).boot == made.boot
+        await stored(world, "b", b"kernel")
+        assert (await world.made()).boot == made.boot
