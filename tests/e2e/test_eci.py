@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +17,9 @@ from pathlib import Path
 import pytest
 
 from edgevirt.wire import cosign
+from tests.content_world import make_root
 from tests.docker_registry import PASSWORD, USER, DockerRegistry, docker_registry
+from tests.loopback import free_port
 
 pytestmark = pytest.mark.e2e
 MI = 1 << 20
@@ -225,3 +230,100 @@ def test_a_signature_of_another_image_proves_nothing(workshop: Workshop) -> None
     workshop.skopeo("copy", *insecure, f"docker://{source}", f"docker://{target}")
     said = workshop.refused("verify", workshop.name("apps/evil:1"), "--key", "good.pub")
     assert "none of its 1 signatures is by a given key" in said
+
+
+# -- running --------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def running(workshop: Workshop, *words: str) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgevirt", "eci", "run", *words],
+        cwd=workshop.where,
+        env={**os.environ, "DOCKER_CONFIG": str(workshop.where)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.communicate(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            raise
+
+
+def fetched(url: str) -> str:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=2) as answer:
+                return str(answer.read().decode())
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
+@pytest.mark.root
+def test_a_container_runs_and_is_reached_and_leaves_nothing(workshop: Workshop) -> None:
+    root = make_root(workshop.where / "root")
+    (root / "bin/httpd").symlink_to("busybox")
+    (root / "www").mkdir()
+    (root / "www/index.html").write_text("hello from within")
+    entrypoint = "/bin/httpd -f -p 80 -h /www"
+    workshop.eci("build", "root", "-o", "out", "--entrypoint", entrypoint)
+    workshop.eci("push", "out", workshop.name("apps/web:1"))
+    port = free_port()
+    before = set(os.listdir("/var/tmp"))
+    with running(workshop, workshop.name("apps/web:1"), "-p", f"{port}:80") as process:
+        assert fetched(f"http://127.0.0.1:{port}/") == "hello from within"
+        process.terminate()
+        process.wait(timeout=30)
+    assert "eci-run-" not in Path("/proc/self/mounts").read_text()
+    assert not [name for name in set(os.listdir("/var/tmp")) - before if "eci-run" in name]
+
+
+@pytest.mark.root
+def test_a_container_s_words_and_exit_status_are_the_command_s(workshop: Workshop) -> None:
+    make_root(workshop.where / "root")
+    (workshop.where / "eci.yaml").write_text(
+        "files: [root]\nentrypoint: [/bin/sh, -c]\n"
+        'command: ["echo $GREETING; cat /sys/class/net/*/operstate | wc -l; exit 3"]\n'
+    )
+    code, said, _ = workshop.run("run", "eci.yaml", "-e", "GREETING=hello you")
+    assert (code, said.split("\n")) == (3, ["hello you", "1"])  # its own loopback, and no more
+
+
+def test_a_machine_boots_from_its_disk_and_its_console_is_the_terminal(workshop: Workshop) -> None:
+    """A sector that writes to the serial port and ends the machine; the rest of the disk is far."""
+    (workshop.where / "boot.img").write_bytes(speaking_sector(b"hello from the disk\n"))
+    (workshop.where / "far.img").write_bytes(b"x" * 512)
+    (workshop.where / "eci.yaml").write_text(
+        "root: {pieces: [{file: boot.img}, {file: far.img, offset: 1Mi}], size: 4Mi}\n"
+        "hardware: {memory: 64Mi, virtualization: Legacy}\n"
+    )
+    workshop.eci("build", ".", "-o", "out")
+    with running(workshop, "out") as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        said = ""
+        while "hello from the disk" not in said:
+            said += process.stdout.read(1)
+            assert len(said) < 100_000
+        process.stdin.write("\x01x")  # Ctrl-A X
+        process.stdin.flush()
+        assert process.wait(timeout=30) == 0
+
+
+def speaking_sector(text: bytes) -> bytes:
+    """A boot sector (16 bits) that sends `text` to COM1 and halts."""
+    # mov si, text; mov dx, 0x3f8; lodsb; test al, al; jz halt; out dx, al; jmp; halt: hlt; jmp
+    code = bytes.fromhex("31c08ed8be207cbaf803ac84c0740aeeebf8") + b"\x90" * 10
+    code = code[:18] + b"\x90" * 6 + bytes.fromhex("f4ebfd")
+    return (code.ljust(0x20, b"\x90") + text + b"\0").ljust(510, b"\0") + b"\x55\xaa"

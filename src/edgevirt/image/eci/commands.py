@@ -14,6 +14,8 @@ import click
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
 
+    from edgevirt.image.eci.layout import Layout
+
 T = TypeVar("T")
 
 _DIRECTORY = click.Path(path_type=Path, file_okay=False)
@@ -213,6 +215,94 @@ def verify(reference: str, keys: tuple[Path, ...], ca: Path | None) -> None:
         click.echo(_run(work()))
 
 
+@eci.command(short_help="Run an image on this machine.")
+@click.argument("image")
+@click.option("--memory", metavar="SIZE", help="Such as 512Mi; default: what the image wants.")
+@click.option("--cpus", type=click.IntRange(1, 256), help="Default: what the image wants.")
+@click.option(
+    "-p",
+    "--forward",
+    "forwards",
+    multiple=True,
+    metavar="PORT:PORT",
+    help="A TCP port of this machine's loopback, and where it leads to. May be repeated.",
+)
+@click.option(
+    "-e",
+    "--env",
+    "environment",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Of a container. May be repeated.",
+)
+@CA
+def run(
+    image: str,
+    memory: str | None,
+    cpus: int | None,
+    forwards: tuple[str, ...],
+    environment: tuple[str, ...],
+    ca: Path | None,
+) -> None:
+    """Run an IMAGE without any fleet: an OCI layout, what `build` takes, or a reference.
+
+    A machine runs in QEMU (Ctrl-A X ends it), a container in runc (Ctrl-C ends it; needs root).
+    Nothing that it writes is kept.
+    """
+    import tempfile
+
+    from edgevirt.image.eci import parts as reading
+    from edgevirt.image.eci import run as running
+    from edgevirt.image.machine import accelerator
+    from edgevirt.model.quantity import whole
+    from edgevirt.wire import oci
+
+    try:
+        size = whole(memory) if memory else 0
+    except ValueError as error:
+        raise click.BadParameter(f"--memory {error}") from error
+    wish = running.Wish(size, cpus or 0, dict(map(_ports, forwards)), environment)
+    with _told(), tempfile.TemporaryDirectory(prefix="eci-run-", dir="/var/tmp") as name:
+        scratch = Path(name)
+        layout = _run(_found(image, scratch, _pems(ca)))
+        found = reading.read(layout, scratch, oci.machine())
+        if isinstance(found, reading.ContainerParts):
+            code = running.run_container(found, wish, scratch)
+        else:
+            code = running.run_machine(found, wish, scratch, accelerator())
+    sys.exit(code)
+
+
+async def _found(image: str, scratch: Path, ca_pem: tuple[str, ...]) -> Layout:
+    """The layout of what is to be run: made, or fetched, if need be."""
+    from edgevirt.image.eci import build as building
+    from edgevirt.image.eci import registry
+    from edgevirt.image.eci import spec as specs
+    from edgevirt.image.eci.layout import Layout
+
+    layout = Layout(Path(image))
+    if layout.exists():
+        return layout
+    made = Layout(scratch / "layout")
+    if layout.directory.exists():
+        spec, base = specs.load(layout.directory)
+        building.build(spec, base, made)
+        return made
+    remote = registry.parse_remote(image)
+    with _progress() as told:
+        async with registry.source_of(remote, ca_pem) as source:
+            await registry.pull(source, remote, made, _platform(None), told)
+    return made
+
+
+def _ports(text: str) -> tuple[int, int]:
+    outer, colon, inner = text.partition(":")
+    for port in (outer, inner):
+        if not colon or not port.isdecimal() or not 0 < int(port) <= 0xFFFF:
+            raise click.BadParameter(f"--forward {text!r} is not PORT:PORT")
+    return int(outer), int(inner)
+
+
 # -- what the verbs share -------------------------------------------------------------------------
 
 
@@ -243,6 +333,7 @@ def _told() -> Iterator[None]:
     from edgevirt.host.partial import DiskFull
     from edgevirt.image.eci.layout import LayoutError
     from edgevirt.image.eci.logins import LoginError
+    from edgevirt.image.eci.run import CannotRun
     from edgevirt.image.eci.signing import NotSigned
     from edgevirt.image.eci.spec import SpecError
     from edgevirt.image.oci import CannotPush
@@ -251,7 +342,7 @@ def _told() -> Iterator[None]:
 
     known = (
         *(CannotFetch, CannotPush, DiskFull, LayoutError, LoginError, NotSigned, SpecError),
-        *(BadKey, BadDocument),
+        *(BadKey, BadDocument, CannotRun),
     )
     try:
         yield
