@@ -1,7 +1,7 @@
 """Starts a host-mode node of the content services alone, each with its row's rights.
 
-In the place of the agent, trust and apps stand stand-ins: the agent wants one image on a volume
-and one blank volume, and writes what it is told of them to `checkpoint/seen.json`.
+In the place of the agent, trust and apps stand stand-ins: the agent wants one signed image on a
+volume and one blank volume, and writes what it is told of them to `checkpoint/seen.json`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,11 @@ async def be_agent(context: Context) -> None:
         id=STORE, type=DatastoreType.CONTAINER_REGISTRY, fqdn=f"docker://registry.local:{PORT}"
     )
     image = ContentTree(
-        id=TREE, datastores=(STORE,), url="apps/hello:1", format=ContentFormat.CONTAINER
+        id=TREE,
+        datastores=(STORE,),
+        url="apps/hello:1",
+        format=ContentFormat.CONTAINER,
+        signers=tuple(json.loads(sys.argv[1])["signers"]),
     )
     root = Volume(id=ROOT, origin=VolumeOrigin.DOWNLOAD, content_tree=TREE)
     data = Volume(id=DATA, origin=VolumeOrigin.BLANK, max_size=16 << 20)

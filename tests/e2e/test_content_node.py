@@ -14,10 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
+from edgevirt.image.eci.registry import parse_remote, source_of
+from edgevirt.image.eci.signing import sign
 from edgevirt.image.oci import Pusher
 from edgevirt.model.base import SwState
 from edgevirt.node.services import row_of
+from edgevirt.wire.cosign import public_pem
 from tests.content_world import make_busybox_image
 from tests.docker_registry import docker_registry
 
@@ -38,18 +42,23 @@ async def state(tmp_path: Path) -> Path:
     with docker_registry(tmp_path / "registry") as registry:
         pusher = Pusher(registry.host)
         await pusher.push(make_busybox_image(tmp_path / "image"), "apps/hello:1")
+        remote = parse_remote(f"{registry.host}/apps/hello:1")
+        key = ec.generate_private_key(ec.SECP256R1())
+        async with source_of(remote) as source:
+            await sign(source, pusher, remote, key)
         await pusher.close()
         port = int(registry.host.rpartition(":")[2])
-        with running(tmp_path, port):
+        with running(tmp_path, port, public_pem(key)):
             wait_until(lambda: made(tmp_path / "state"), lambda: told(tmp_path / "state"))
     return tmp_path / "state"
 
 
-def running(where: Path, registry: int) -> RunningNode:
+def running(where: Path, registry: int, signer: str) -> RunningNode:
     wanted = {
         "state": str(where / "state"),
         "config": str(where / "config"),
         "registry": registry,
+        "signers": [signer],
     }
     return RunningNode([sys.executable, str(RUNNER), json.dumps(wanted)])
 
@@ -104,7 +113,7 @@ def tree_of(directory: Path) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def test_an_image_and_a_blank_disk_are_made_with_the_rights_of_the_rows(state: Path) -> None:
-    persist = state / "persist"
+    persist = state / "persist/vault/data"
     (base, top) = (Path(path) for path in seen(state)["VolumeStatus"][ROOT]["layers"])
     layers = persist / "layers"
     found = dict(tree_of(layers / base.name))
@@ -120,9 +129,10 @@ def test_an_image_and_a_blank_disk_are_made_with_the_rights_of_the_rows(state: P
 
 
 def test_a_blob_is_the_verifiers_and_was_never_written_twice(state: Path) -> None:
-    blobs = [path for path in (state / "persist/blobs").iterdir() if len(path.name) == 64]
-    assert len(blobs) == 4
-    downloads = state / "persist/downloads"
+    vault = state / "persist/vault/data"
+    blobs = [path for path in (vault / "blobs").iterdir() if len(path.name) == 64]
+    assert len(blobs) == 6  # the image's four, and its signature's two
+    downloads = vault / "downloads"
     for blob in blobs:
         assert blob.stat().st_uid == row_of("verifier").uid
         assert blob.stat().st_mode & 0o777 == 0o444
