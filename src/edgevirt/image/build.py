@@ -191,7 +191,7 @@ def _hashes(packages: tuple[Package, ...]) -> list[str]:
 
 def _code(*modules: str) -> Inputs:
     names = {*modules, "programs", "recipe"}
-    return {"code": [hash_files(HERE / f"{name}.py") for name in sorted(names)]}
+    return {"builder": [hash_files(HERE / f"{name}.py") for name in sorted(names)]}
 
 
 def _short(inputs: Inputs) -> str:
