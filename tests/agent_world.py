@@ -280,7 +280,7 @@ class AgentWorld:
 @contextlib.asynccontextmanager
 async def agent_world(where: Path, *, other_root: bool = False) -> AsyncIterator[AgentWorld]:
     """`other_root`: the node was given a root that the controller's certificates don't lead to."""
-    paths = Paths(where / "config", where / "persist", where / "run")
+    paths = Paths(where / "config", where / "persist", where / "run", where / "tpm")
     for directory in (paths.config, paths.keys, paths.checkpoint, paths.vaults):
         directory.mkdir(parents=True)
     clock = VirtualClock(START)

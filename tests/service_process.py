@@ -17,7 +17,7 @@ from typing import Any
 from edgevirt.node.paths import Paths
 from edgevirt.node.service import Context, Settings
 from edgevirt.node.services import ROWS, load, row_of
-from edgevirt.node.supervisor.directories import prepare
+from edgevirt.node.supervisor.directories import prepare, prepare_vault
 from edgevirt.runtime import Kind, RealClock, engine
 from edgevirt.runtime.socket import SocketStore
 
@@ -25,7 +25,7 @@ UID_NAMES = {row.uid: row.name for row in ROWS}
 
 
 def paths_of(state: Path) -> Paths:
-    return Paths(config=state / "config", persist=state / "persist", run=state / "run")
+    return Paths(state / "config", state / "persist", state / "run", tpm=state / "no tpm")
 
 
 class Services:
@@ -37,6 +37,7 @@ class Services:
         self._cgroup = cgroup
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         prepare(self.paths, [load(row_of(name)) for name in names], Settings())
+        prepare_vault(self.paths)
 
     def start(self, name: str) -> int:
         command = [sys.executable, __file__, name, str(self._state), self._cgroup]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgevirt.host.fakes.vault import FakeVault
-from edgevirt.host.vault import EncryptedDirectory, Lock, Unsupported, Vault, VaultError
+from edgevirt.host.vault import EncryptedDirectory, Lock, Unsupported, Vault, VaultError, mark_new
 
 KEY, OTHER = b"k" * 32, b"o" * 32
 Open = Callable[[], Vault]
@@ -66,7 +66,7 @@ def opened(home: Path, request: pytest.FixtureRequest) -> Open:
 
 def test_a_new_vault_is_empty_and_not_encrypted(opened: Open) -> None:
     vault = opened()
-    assert (vault.state(), vault.is_empty(), vault.holds_files()) == (Lock.PLAIN, True, False)
+    assert (vault.state(), vault.is_empty(), vault.was_used()) == (Lock.PLAIN, True, False)
 
 
 def test_what_was_written_is_there_after_the_key_came_back(opened: Open, home: Path) -> None:
@@ -83,16 +83,23 @@ def test_what_was_written_is_there_after_the_key_came_back(opened: Open, home: P
     assert (home / "sub" / "secret").read_text() == "geheim"
 
 
-def test_a_locked_vault_still_tells_whether_it_holds_files(opened: Open, home: Path) -> None:
+def new_place(path: Path) -> None:
+    """As the supervisor makes a directory for a service; only that service may look into it."""
+    path.mkdir(mode=0o700)
+    mark_new(path)
+
+
+def test_a_locked_vault_still_tells_whether_it_was_ever_used(opened: Open, home: Path) -> None:
     vault = opened()
     vault.encrypt(KEY)
-    (home / "sub").mkdir()
+    new_place(home / "sub")
     vault.lock()
-    assert (vault.is_empty(), vault.holds_files()) == (False, False)
+    assert (vault.is_empty(), vault.was_used()) == (False, False)
     vault.unlock(KEY)
     (home / "sub" / "file").write_text("x")
+    (home / "sub" / "file").unlink()
     vault.lock()
-    assert vault.holds_files()
+    assert vault.was_used()
 
 
 def test_another_key_opens_nothing(opened: Open) -> None:
@@ -124,12 +131,12 @@ def test_a_key_of_another_size_is_refused(opened: Open) -> None:
         opened().encrypt(b"short")
 
 
-def test_only_what_holds_no_files_is_set_aside_and_nothing_of_it_is_removed(
+def test_only_what_was_never_used_is_set_aside_and_nothing_of_it_is_removed(
     opened: Open, home: Path
 ) -> None:
     vault = opened()
     vault.encrypt(KEY)
-    (home / "sub").mkdir()
+    new_place(home / "sub")
     vault.lock()
     vault.set_aside()
     assert (vault.state(), vault.is_empty()) == (Lock.PLAIN, True)
@@ -137,7 +144,7 @@ def test_only_what_holds_no_files_is_set_aside_and_nothing_of_it_is_removed(
     vault.encrypt(OTHER)
     (home / "file").write_text("dear")
     vault.lock()
-    with pytest.raises(VaultError, match="holds files"):
+    with pytest.raises(VaultError, match="it was used"):
         vault.set_aside()
     assert vault.unlock(OTHER)
     assert (home / "file").read_text() == "dear"

@@ -1,6 +1,7 @@
 """Starts a host-mode node, for tests that have to look at it from outside, or kill it.
 
-`modules`: by name, the services to run, and another module than a service's own.
+`modules`: by name, the services to run, and another module than a service's own. `forwards`: ports
+of this machine's loopback that it reaches as `controller.test`. `tpm`: a socket of swtpm's.
 """
 
 from __future__ import annotations
@@ -22,10 +23,13 @@ if __name__ == "__main__":
     node = HostNode(
         state=Path(wanted["state"]),
         config=Path(wanted["config"]),
+        serial=wanted.get("serial", ""),
         hosts={"controller.test": ""},
+        forwards={port: port for port in wanted.get("forwards", ())},
         limits=Limits(hang=wanted["hang"], first=0.1, grace=5.0),
         beat=0.2,
         stop_seconds=5.0,
         rows=tuple(rows),
+        tpm=Path(wanted["tpm"]) if "tpm" in wanted else None,
     )
     sys.exit(run_host_node(node))

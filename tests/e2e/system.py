@@ -332,7 +332,7 @@ class System:
 
     def kept(self, what: str) -> set[str]:
         """Names of the files or directories that the node keeps of `blobs`, `layers`, …"""
-        names = os.listdir(self.state / "persist" / what)
+        names = os.listdir(self.state / "persist/vault/data" / what)
         return {name.partition(".")[0] for name in names} - {""}
 
     # -- when it fails, and when it ends --

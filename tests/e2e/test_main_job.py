@@ -70,7 +70,7 @@ class Example:
         return next(pid for child in children_of(self.process.pid) if (pid := first_process(child)))
 
     def persisted(self, name: str) -> list[str]:
-        return os.listdir(self.state / "node/persist" / name)
+        return os.listdir(self.state / "node/persist/vault/data" / name)
 
 
 @contextlib.contextmanager

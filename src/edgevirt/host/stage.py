@@ -18,6 +18,8 @@ _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_REMOUNT = 1, 2, 4, 32
 _MS_BIND, _MS_REC = 0x1000, 0x4000
 
 HOME: Final = Path("/run/edgevirt")
+TPM: Final = "tpm"
+"""In HOME: the socket of a TPM, where the node has one."""
 """Where the node's trees are, short enough for the address of a socket."""
 _EMPTIED: Final = (Path("/run"), Path("/tmp"))  # noqa: S108 - this one is the node's own
 _RUN_SIZE: Final = "256m"
@@ -25,14 +27,18 @@ _RUN_SIZE: Final = "256m"
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def set_stage(persist: Path, programs: Sequence[Path]) -> None:
-    """Empties /run and /tmp, binds `persist` to HOME/persist, and makes the rest read-only.
+def set_stage(persist: Path, programs: Sequence[Path], tpm: Path | None = None) -> None:
+    """Empties /run and /tmp, binds `persist` to HOME/persist (and `tpm` to HOME/tpm), and makes
+    the rest read-only.
 
     `programs` stay where they are, and become reachable for every user: an interpreter may live
     in somebody's home.
     """
     with ExitStack() as opened:
         kept = {path: _open(path, opened) for path in [persist, *programs]}
+        if tpm is not None:
+            kept[tpm] = os.open(tpm, os.O_PATH | os.O_CLOEXEC)
+            opened.callback(os.close, kept[tpm])
         hidden = [path for path in programs if not _reachable(path)]
         for directory in _EMPTIED:
             mode = "1777" if directory.name == "tmp" else "0755"
@@ -44,6 +50,9 @@ def set_stage(persist: Path, programs: Sequence[Path]) -> None:
         # what images bring is data: no service gets a device or another user out of it
         flags = _MS_BIND | _MS_REMOUNT | _MS_NOSUID | _MS_NODEV
         mount(None, HOME / "persist", None, flags, None)
+        if tpm is not None:
+            (HOME / TPM).touch()
+            bind(Path(f"/proc/self/fd/{kept[tpm]}"), HOME / TPM)
         for path in hidden:
             _expose(path, kept[path])
     mount(None, Path("/"), None, _MS_BIND | _MS_REMOUNT | _MS_RDONLY, None)

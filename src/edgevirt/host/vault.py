@@ -50,8 +50,10 @@ class Vault(Protocol):
         """Whether nothing is in it, be it locked or not."""
         ...
 
-    def holds_files(self) -> bool:
-        """Whether anything but directories is in it, be it locked or not."""
+    def was_used(self) -> bool:
+        """Whether anything was ever put into it, be it locked or not: anything but directories
+        that were marked as new and never written to.
+        """
         ...
 
     def encrypt(self, key: bytes) -> None:
@@ -67,8 +69,30 @@ class Vault(Protocol):
         ...
 
     def set_aside(self) -> None:
-        """For one that holds no files: an empty plain one takes its place; nothing is removed."""
+        """For one that was never used: an empty plain one takes its place; nothing is removed."""
         ...
+
+
+_NEVER: Final = 0
+"""Seconds since 1970: no machine's clock shows that when somebody writes."""
+
+
+def mark_new(directory: Path) -> None:
+    """For a directory just made in the vault: the first change of what is in it takes this away.
+
+    So one can see that it was never used, without the key and without the right to look into it.
+    """
+    os.utime(directory, (_NEVER, _NEVER))
+
+
+def any_used(vault: Path) -> bool:
+    """Whether there is anything but directories that are as `mark_new` left them."""
+    with os.scandir(vault) as found:
+        return any(
+            not entry.is_dir(follow_symlinks=False)
+            or entry.stat(follow_symlinks=False).st_mtime_ns != _NEVER
+            for entry in found
+        )
 
 
 # -- the kernel's interface: linux/fscrypt.h -----------------------------------------------------
@@ -110,12 +134,9 @@ class EncryptedDirectory:
         with self._failing("look into"), os.scandir(self._path) as found:
             return next(iter(found), None) is None
 
-    def holds_files(self) -> bool:
-        def fail(error: OSError) -> None:
-            raise error
-
+    def was_used(self) -> bool:
         with self._failing("look into"):
-            return any(files for _, _, files in os.walk(self._path, onerror=fail))
+            return any_used(self._path)
 
     def encrypt(self, key: bytes) -> None:
         if self._policy() is not None or not self.is_empty():
@@ -148,8 +169,8 @@ class EncryptedDirectory:
             raise VaultError("cannot lock the vault: files in it are in use")
 
     def set_aside(self) -> None:
-        if self.holds_files():
-            raise VaultError("cannot set the vault aside: it holds files")
+        if self.was_used():
+            raise VaultError("cannot set the vault aside: it was used")
         with self._failing("set aside"):
             number = 1
             while (aside := self._path.with_name(f"{self._path.name}.{number}")).exists():

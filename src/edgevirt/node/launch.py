@@ -36,7 +36,8 @@ from edgevirt.host.namespace import (
     setns,
     unshare,
 )
-from edgevirt.host.stage import HOME, name_hosts, running_programs, set_stage
+from edgevirt.host.stage import HOME, TPM, name_hosts, running_programs, set_stage
+from edgevirt.host.tpm.measure import measure_config
 from edgevirt.node.given import write_config
 from edgevirt.node.init import be_init
 from edgevirt.node.paths import Paths
@@ -70,6 +71,7 @@ class HostNode:
     masquerade    whether it may go out through this machine.
     stop_seconds  that apps get to end by themselves.
     rows          the services to run.
+    tpm           a TPM 2.0 of its own, as a socket (swtpm's); this machine's is never used.
     """
 
     state: Path
@@ -85,6 +87,7 @@ class HostNode:
     beat: float = 5.0
     stop_seconds: float = 30.0
     rows: tuple[Row, ...] = ROWS
+    tpm: Path | None = None
 
     @property
     def group(self) -> str:
@@ -222,8 +225,11 @@ def _be_node(node: HostNode, host: str) -> int:
     isolate_mounts()
     mount_proc()
     mount_sys()
-    set_stage(node.state / "persist", running_programs())
-    paths = Paths(config=HOME / "config", persist=HOME / "persist", run=HOME / "run")
+    set_stage(node.state / "persist", running_programs(), node.tpm)
+    paths = Paths(
+        config=HOME / "config", persist=HOME / "persist", run=HOME / "run", tpm=HOME / TPM
+    )
+    measure_config(config, paths.measured, paths.firmware_log, paths.tpm, HOME)
     write_config(config, paths.config)
     names = {name: address or host for name, address in node.hosts.items()}
     name_hosts({node.hostname: "127.0.1.1", **names}, node.nameservers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from edgevirt.host.vault import KEY_SIZE, Lock, Unsupported, VaultError
+from edgevirt.host.vault import KEY_SIZE, Lock, Unsupported, VaultError, any_used
 
 
 class FakeVault:
@@ -29,8 +29,8 @@ class FakeVault:
     def is_empty(self) -> bool:
         return not any(self._content.iterdir())
 
-    def holds_files(self) -> bool:
-        return any(path.is_file() for path in self._content.rglob("*"))
+    def was_used(self) -> bool:
+        return any_used(self._content)
 
     def encrypt(self, key: bytes) -> None:
         named = _name(key)
@@ -56,8 +56,8 @@ class FakeVault:
             self._path.mkdir()
 
     def set_aside(self) -> None:
-        if self.holds_files():
-            raise VaultError("cannot set the vault aside: it holds files")
+        if self.was_used():
+            raise VaultError("cannot set the vault aside: it was used")
         number = 1
         while (aside := self._path.with_name(f"{self._path.name}.{number}")).exists():
             number += 1

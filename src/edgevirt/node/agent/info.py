@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from edgevirt import __version__
 from edgevirt.host import machine
@@ -19,6 +19,7 @@ from edgevirt.model.network import AppNetworkStatus, NetworkInstanceStatus
 from edgevirt.model.node import Property
 from edgevirt.model.ports import PortConfigList
 from edgevirt.model.volume import VolumeStatus
+from edgevirt.node.agent.attest_steps import Step
 from edgevirt.node.agent.outbox import Outbox
 from edgevirt.node.agent.outcome import Delivery, Failure, in_words
 from edgevirt.node.agent.properties import RULES
@@ -34,16 +35,30 @@ _log = logging.getLogger(__name__)
 UNREACHABLE = 60.0
 """Seconds without a try after no answer at all."""
 DEVICE = "device"
-_OF_THE_NODE = (
+_OF_THE_NODE: tuple[Kind[Any], ...] = (
     kinds.PORT_CONFIG_LIST,
     kinds.DEVICE_NETWORK_STATUS,
     kinds.BASE_OS_STATUS,
     kinds.SLOT,
     kinds.NODE_REBOOT,
+    kinds.VAULT_STATUS,
+    kinds.SECURITY_MODULE,
 )
 """Besides the properties: what device info tells of."""
 CALM = 0.2
 """Seconds between two looks at the outbox, so that a burst of changes is one message."""
+
+
+_ATTESTATION: Final = {
+    Step.CERTIFICATES: info.ATTESTATION_STATE_NONCE_WAIT,
+    Step.NONCE: info.ATTESTATION_STATE_NONCE_WAIT,
+    Step.QUOTE: info.ATTESTATION_STATE_TPM_QUOTE_WAIT,
+    Step.ATTEST: info.ATTESTATION_STATE_ATTEST_WAIT,
+    Step.OWN_KEY: info.ATTESTATION_STATE_TPM_ESCROW_WAIT,
+    Step.ESCROW: info.ATTESTATION_STATE_ATTEST_ESCROW_WAIT,
+    Step.COMPLETE: info.ATTESTATION_STATE_COMPLETE,
+    Step.RESTART: info.ATTESTATION_STATE_RESTART_WAIT,
+}
 
 
 class News:
@@ -67,7 +82,7 @@ class News:
 
     async def run(self) -> None:
         """Never returns."""
-        followed = (
+        followed: tuple[Kind[Any], ...] = (
             kinds.APP_INSTANCE_STATUS,
             kinds.NETWORK_INSTANCE_STATUS,
             kinds.VOLUME_STATUS,
@@ -210,11 +225,10 @@ class News:
             reboot_counter=facts.reboot_counter or 0,
             shutdown_counter=facts.shutdown_counter or 0,
             root_hash=root_hash(context),
-            attestation=(
-                info.ATTESTATION_STATE_COMPLETE
-                if line.attested
-                else info.ATTESTATION_STATE_NONCE_WAIT
-            ),
+            attestation=_ATTESTATION[line.attestation],
+            attestation_error=line.attest_trouble,
+            module=self._tables[kinds.SECURITY_MODULE.name].get("node"),
+            vault=self._tables[kinds.VAULT_STATUS.name].get("vault"),
         )
 
     def _state(self) -> info.ZDeviceState:

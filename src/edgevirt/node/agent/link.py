@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgevirt.model import kinds
-from edgevirt.model.node import Identity, SigningKey, SignRequest
+from edgevirt.model.node import Identity, Signature, SigningKey, SignRequest
 from edgevirt.node.agent.outcome import ACCEPTED, Failure, Untrusted, Unverified, in_words
 from edgevirt.node.service import Context
 from edgevirt.runtime import Put
@@ -65,7 +65,7 @@ class Link:
         self._identity = identity
         self.server = context.paths.server.read_text().strip()
         self._http = _client(self.server, _roots(context.paths.root_certificate, context))
-        self._waiting: dict[str, asyncio.Future[bytes]] = {}
+        self._waiting: dict[str, asyncio.Future[Signature]] = {}
         self.trusted: ControllerCerts | None = None
         self.counts = Counts()
         self.timeout = 120.0
@@ -76,7 +76,7 @@ class Link:
             if isinstance(event, Put):
                 waiting = self._waiting.pop(event.resource.key, None)
                 if waiting is not None and not waiting.done():
-                    waiting.set_result(event.resource.value.rs)
+                    waiting.set_result(event.resource.value)
 
     def trust(self, published: bytes, at: float) -> ControllerCerts:
         """Accepts a list of the controller's certificates, or raises Failure."""
@@ -133,7 +133,7 @@ class Link:
 
     async def _sign(self, digest: bytes, key: SigningKey) -> bytes:
         name = uuid.uuid4().hex
-        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Signature] = asyncio.get_running_loop().create_future()
         self._waiting[name] = answer
         store = self._context.store
         try:
@@ -145,9 +145,9 @@ class Link:
         finally:
             self._waiting.pop(name, None)
             await store.delete(kinds.SIGN_REQUEST, name)
-        if not signature:
-            raise Failure(f"cannot sign: the trust service has no {key.value} key")
-        return signature
+        if not signature.rs:
+            raise Failure(f"cannot sign: {signature.why}")
+        return signature.rs
 
     # -- transport --
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import Any
 
 from edgevirt.model import kinds
 from edgevirt.model.node import AgentState, Identity
-from edgevirt.node.agent import attestation, config, metrics, onboarding
+from edgevirt.node.agent import config, metrics, onboarding
+from edgevirt.node.agent.attestation import Attestation
 from edgevirt.node.agent.checkpoint import Checkpoint
 from edgevirt.node.agent.info import News
 from edgevirt.node.agent.link import Link
@@ -15,7 +17,7 @@ from edgevirt.node.agent.resolve import Resolve
 from edgevirt.node.agent.state import Line
 from edgevirt.node.agent.uploads import Uploads
 from edgevirt.node.service import Context, Service
-from edgevirt.runtime import Put, engine, release
+from edgevirt.runtime import Kind, Put, engine, release
 
 
 async def run(context: Context) -> None:
@@ -35,7 +37,7 @@ async def run(context: Context) -> None:
         for task in (
             config.poll(line),
             config.watch_certificates(line),
-            attestation.attest_always(line),
+            Attestation(line).run(),
             News(line).run(),
             Uploads(line).run(),
             metrics.report_metrics(line),
@@ -50,13 +52,17 @@ async def _take_over(line: Line) -> None:
     The config is not: until there is one, nobody may take its absence for a wish to delete.
     """
     store = line.context.store
-    for key in await store.list(kinds.SIGN_REQUEST):
-        await store.delete(kinds.SIGN_REQUEST, key)
+    questions: tuple[Kind[Any], ...] = (kinds.SIGN_REQUEST, kinds.QUOTE_REQUEST)
+    for kind in questions:
+        for key in await store.list(kind):
+            await store.delete(kind, key)
     await line.tell(AgentState.STARTING)
     by_hand = (
         kinds.AGENT_STATUS,
         kinds.CONTROLLER_CERTIFICATES,
         kinds.SIGN_REQUEST,
+        kinds.QUOTE_REQUEST,
+        kinds.CONTROLLER_VAULT_KEY,
         kinds.LOG_UPLOAD,
     )
     await release(store, by_hand)
@@ -74,6 +80,10 @@ SERVICE = Service(
     reads=(
         kinds.IDENTITY,
         kinds.SIGNATURE,
+        kinds.QUOTE,
+        kinds.ESCROW_KEY,
+        kinds.VAULT_STATUS,
+        kinds.SECURITY_MODULE,
         kinds.APP_INSTANCE_STATUS,
         kinds.APP_NETWORK_STATUS,
         kinds.NETWORK_INSTANCE_STATUS,
@@ -96,6 +106,8 @@ SERVICE = Service(
         *Resolve.owns,
         kinds.CONTROLLER_CERTIFICATES,
         kinds.SIGN_REQUEST,
+        kinds.QUOTE_REQUEST,
+        kinds.CONTROLLER_VAULT_KEY,
         kinds.AGENT_STATUS,
         kinds.LOG_UPLOAD,
     ),

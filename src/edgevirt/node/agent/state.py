@@ -22,6 +22,7 @@ from edgevirt.model.node import (
     Operation,
     Property,
 )
+from edgevirt.node.agent.attest_steps import Step
 from edgevirt.node.agent.checkpoint import Checkpoint
 from edgevirt.node.agent.link import Link
 from edgevirt.node.agent.outcome import Failure, fault_of
@@ -67,6 +68,9 @@ class Line:
     integrity_token: bytes = b""
     attested: bool = False
     refused: bool = False
+    attestation: Step = Step.CERTIFICATES
+    attest_trouble: str = ""
+    """Why the last try failed; empty: it did not."""
     config_hash: str = ""
     config_from: str = ""
     received_config: float = 0.0

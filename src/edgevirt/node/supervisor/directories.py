@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from edgevirt.host.vault import mark_new
 from edgevirt.node.paths import Paths
 from edgevirt.node.service import Service, Settings
 from edgevirt.node.services import ROWS, row_of
@@ -100,7 +101,11 @@ def prepare_vault(paths: Paths) -> None:
 def _make_places(paths: Paths, *, vault: bool) -> None:
     for place in PLACES:
         if place.vault is vault:
-            _make(getattr(paths, place.path), _uid(place.owner), _uid(place.group), place.mode)
+            path = getattr(paths, place.path)
+            new = vault and not path.exists()
+            _make(path, _uid(place.owner), _uid(place.group), place.mode)
+            if new:
+                mark_new(path)
 
 
 def _uid(service: str) -> int:

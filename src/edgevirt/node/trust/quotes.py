@@ -26,8 +26,8 @@ EXPLAINED: Final = range(15)
 """What the event log should explain; 15 is for others."""
 _TOLD: Final = range(24)
 _NONCE_MIN, _NONCE_MAX = 12, 32
-LOG_MAX: Final = 512 << 10
-"""Bytes of a compressed event log; a longer one is not sent."""
+LOG_MAX: Final = 128 << 10
+"""Bytes of a compressed event log; a longer one is not sent: controllers bound the request."""
 
 
 class Quotes:

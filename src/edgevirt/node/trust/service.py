@@ -45,8 +45,8 @@ class Held:
 
 
 async def run(context: Context) -> None:
-    worker = Worker()
-    held = await _insist(context, worker)
+    held = await _insist(context)
+    worker = Worker(module=held.module is not None)
     paths, serial = context.paths, context.settings.serial
     signing = {SigningKey.DEVICE: held.keys.device, **_onboarding(paths)}
     await context.store.put(kinds.IDENTITY, "node", _identity(held.keys, paths, serial))
@@ -69,8 +69,9 @@ async def run(context: Context) -> None:
         group.create_task(VaultReport(context, keeper, worker).run())
 
 
-async def _insist(context: Context, worker: Worker) -> Held:
+async def _insist(context: Context) -> Held:
     """A TPM that fails is tried again: without it the node would become another one."""
+    worker = Worker(module=context.paths.tpm.exists())
     trouble = None
     while True:
         now = context.clock.now()

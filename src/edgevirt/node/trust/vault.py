@@ -186,7 +186,7 @@ class Keeper:
                 trouble = "the controller's copy is of another key"
             except (EscrowError, VaultError) as error:
                 trouble = str(error)
-        if not word.blobs and self._keys.is_new and not self._vault.holds_files():
+        if not word.blobs and self._keys.is_new and not self._vault.was_used():
             self._vault.set_aside()
             return self._make(self._module, UnlockMethod.RECREATED)
         return replace(
@@ -207,7 +207,7 @@ class Keeper:
 
     def _opened(self, secret: bytes) -> None:
         self._secret = secret
-        if self._vault.holds_files():
+        if self._vault.was_used():
             self._keys.mark_used()
 
     def _wrapping_key(self) -> BlockKey:

@@ -11,10 +11,14 @@ T = TypeVar("T")
 
 
 class Worker:
-    """One thread: a module does one thing at a time anyway."""
+    """One thread: a module does one thing at a time anyway. Without a `module` there is nothing
+    to wait for, and work is done on the spot.
+    """
 
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="module")
+    def __init__(self, *, module: bool) -> None:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="module") if module else None
 
     async def run(self, work: Callable[[], T]) -> T:
+        if self._pool is None:
+            return work()
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)

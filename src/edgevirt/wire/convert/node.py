@@ -10,8 +10,10 @@ from edgevirt.model.baseos import BaseOsStatus, Slot
 from edgevirt.model.machine import Boot, BootReason, Inventory
 from edgevirt.model.node import Property
 from edgevirt.model.ports import DeviceNetworkStatus, PortConfigList
+from edgevirt.model.trust import SecurityModule, VaultStatus
 from edgevirt.wire.convert.port_report import fill_ports
 from edgevirt.wire.convert.reports import stamp
+from edgevirt.wire.convert.security import describe_module, fill_module, fill_vault
 from edgevirt.wire.convert.software import software
 from edgevirt.wire.messages import info
 
@@ -47,6 +49,8 @@ class NodeReport:
     """SHA-256 of the root certificate's file."""
     attestation: info.AttestationState = info.ATTESTATION_STATE_UNSPECIFIED
     attestation_error: str = ""
+    module: SecurityModule | None = None
+    vault: VaultStatus | None = None
     device_name: str = ""
     project_name: str = ""
 
@@ -90,6 +94,8 @@ def hardware(report: NodeReport) -> info.ZInfoMsg:
     hwinfo.inventory.total_storage_bytes = inventory.storage
     hwinfo.inventory.bios.vendor = inventory.bios_vendor
     hwinfo.inventory.bios.version = inventory.bios_version
+    if report.module is not None:
+        describe_module(hwinfo.inventory.tpm, report.module)
     for port in report.network.ports if report.network is not None else ():
         hwinfo.inventory.network_devices.add(
             ifname=port.ifname, mac_address=port.mac, type=info.NETWORK_DEVICE_TYPE_ETHERNET
@@ -139,14 +145,8 @@ def _fill_boot(dinfo: info.ZInfoDevice, report: NodeReport) -> None:
 
 
 def _fill_security(dinfo: info.ZInfoDevice, report: NodeReport) -> None:
-    """Keys are kept in software: there is no security module to speak of."""
-    dinfo.HSMStatus = info.NOTFOUND
-    dinfo.HSMInfo = "keys in software"
-    vault = dinfo.dataSecAtRestInfo.vaultList.add(
-        name="Application Data Store", status=info.DATASEC_AT_REST_DISABLED
-    )
-    vault.pcrStatus = info.PCR_DISABLED
-    dinfo.dataSecAtRestInfo.status = info.DATASEC_AT_REST_DISABLED
+    fill_module(dinfo, report.module)
+    fill_vault(dinfo.dataSecAtRestInfo, report.vault)
     dinfo.sec_info.sha_root_ca = report.root_hash
     dinfo.attestation_info.state = report.attestation
     if report.attestation_error:

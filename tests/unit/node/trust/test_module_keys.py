@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from edgevirt.host.tpm.failures import TpmMissing
+from edgevirt.host.tpm.failures import TpmError
 from edgevirt.host.tpm.module import open_tpm
 from edgevirt.host.tpm.protocol import KeyRole, SecurityModule
 from edgevirt.node.paths import Paths
@@ -125,6 +125,6 @@ def test_a_tpm_that_does_not_answer_is_no_reason_for_a_software_key(
 ) -> None:
     tpm.stop()
     tpm.socket.touch()
-    with pytest.raises(TpmMissing):
+    with pytest.raises(TpmError):
         load(paths, "serial-1", NOW)
     assert not (paths.keys / "device.key.pem").exists()

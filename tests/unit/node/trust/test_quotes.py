@@ -42,7 +42,7 @@ def module(tpm: Swtpm, tmp_path: Path) -> Iterator[Tpm]:
 
 
 async def asked(module: Tpm | None, where: Path, nonce: bytes = NONCE) -> Quote:
-    quotes = Quotes(module, where / "measured", where / "firmware", Worker())
+    quotes = Quotes(module, where / "measured", where / "firmware", Worker(module=True))
     inputs = View({kinds.QUOTE.name: {}}, now=0.0, monotonic=0.0)
     found = await quotes.reconcile("1", QuoteRequest(nonce=nonce), inputs, _no_report)
     assert found is not None

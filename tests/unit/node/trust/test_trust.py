@@ -90,7 +90,7 @@ def test_certificates_are_valid_on_a_machine_whose_clock_never_ran(tmp_path: Pat
 
 
 def signed_by(keys: Keys) -> Signatures:
-    return Signatures({SigningKey.DEVICE: keys.device}, Worker())
+    return Signatures({SigningKey.DEVICE: keys.device}, Worker(module=True))
 
 
 async def answer(
