@@ -37,9 +37,9 @@ class Answers(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def server(authority: Authority) -> Iterator[int]:
-    """Its port on this machine's loopback."""
-    with ThreadingHTTPServer(("127.0.0.1", free_port()), Answers) as listening:
+def server(authority: Authority, address: str = "127.0.0.1") -> Iterator[int]:
+    """Its port at the address."""
+    with ThreadingHTTPServer((address, free_port()), Answers) as listening:
         listening.socket = authority.context().wrap_socket(
             listening.socket, server_side=True, do_handshake_on_connect=False
         )
