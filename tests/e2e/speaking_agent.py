@@ -68,9 +68,9 @@ async def _tell(context: Context, source: PortSource, index: int) -> None:
         reached = status.state is PortConfigState.SUCCESS and not status.testing
         if reached and (status.source, status.index) == (source, index):
             break
-    async for event in context.store.watch(kinds.PORT_CONFIG_LIST):
-        if isinstance(event, Put) and event.resource.value.current == index:
-            outcome = Outcome(status, event.resource.value)
+    async for listed in context.store.watch(kinds.PORT_CONFIG_LIST):
+        if isinstance(listed, Put) and listed.resource.value.current == index:
+            outcome = Outcome(status, listed.resource.value)
             print(MARK + msgspec.json.encode(outcome).decode(), flush=True)
             return
 

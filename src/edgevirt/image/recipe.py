@@ -86,7 +86,8 @@ _ROOT_PACKAGES: Final = (
     "mount",
     "util-linux",       # blkid, wdctl, fstrim
     "kmod",             # modules
-    "busybox-static",   # the initial file system
+    "busybox-static",   # the initial file system, and the ports' DHCP client
+    "mtools",           # sticks that somebody plugs in
     "ca-certificates",  # datastores and registries on the Internet
     "libseccomp2",      # system call filters
 )  # fmt: skip

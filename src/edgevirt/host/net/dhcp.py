@@ -64,6 +64,8 @@ class DhcpClient:
             await asyncio.sleep(_AGAIN)
 
     async def _run_once(self) -> str:
+        if not os.access(_SCRIPT, os.X_OK):
+            return f"its script {_SCRIPT} is no program"
         process = await asyncio.create_subprocess_exec(
             *(*_COMMAND, "-i", self._interface, "-s", str(_SCRIPT), "-p", str(self._pid_file)),
             stdin=asyncio.subprocess.DEVNULL,
