@@ -87,6 +87,8 @@ class DhcpClient:
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
+                # its script may hold the pipe: we wait for its end, not for that of the pipe
+                process._transport.close()  # type: ignore[attr-defined]
                 await process.wait()
 
     async def _hear(self, record: bytes) -> None:
