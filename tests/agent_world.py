@@ -86,6 +86,8 @@ class Controller:
     asked: list[Asked] = field(default_factory=list)
     answers: dict[str, deque[int]] = field(default_factory=dict)
     tamper: bool = False
+    mute: tuple[str, ...] = ()
+    """Ends of paths that get no answer at all."""
     device: bytes = b""
     connections: set[asyncio.Task[Any]] = field(default_factory=set)
 
@@ -138,6 +140,8 @@ class Controller:
                 path = head.split(" ", 2)[1]
                 _, mark, length = head.partition("content-length:")
                 body = await reader.readexactly(int(length.split()[0]) if mark else 0)
+                if path.endswith(self.mute):
+                    await asyncio.Event().wait()
                 status, answer = self._handle(path, body)
                 writer.write(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n" % (status, len(answer)))
                 writer.write(answer)

@@ -94,6 +94,22 @@ def test_after_all_that_a_change_still_arrives(system: System) -> None:
     assert system.run(MAIN, "tail -n 1 /data/ends") == "stopped"
 
 
+@pytest.mark.parametrize("role", ["signing", "encryption", "tls"])
+def test_changes_arrive_under_certificates_that_were_rotated_meanwhile(
+    system: System, role: str
+) -> None:
+    starts = system.starts(MAIN)
+    counter = system.fleet.get("AppInstance", "main")["spec"].get("restartCounter", 0)
+    rotations = system.fleet.log().count("certificates were rotated")
+    system.fleet.rotate(role)
+    eventually(
+        "the fleet has the new ones",
+        lambda: system.fleet.log().count("certificates were rotated") > rotations,
+    )
+    system.fleet.patch("AppInstance", "main", {"restartCounter": counter + 1})
+    eventually("it was restarted", lambda: system.starts(MAIN) == starts + 1)
+
+
 def test_no_service_ended_but_those_that_were_killed(system: System) -> None:
     log = eventually(
         "the node's log is there", lambda: system.edgevirt("logs", f"node/{NODE}", "--tail", "5000")

@@ -275,7 +275,8 @@ class Fleet:
         doors = access.Doors(tokens, self.ring.keys.operators.certificate, self.clock)
         app = create_app(self.store, doors, self.clock, self.sealer, extra=extra)
         host, port = self.settings.operators
-        tls = serving.Tls(self.ring.tls_file, self.ring.operators_file)
+        tls = serving.tls_context(serving.Tls(self.ring.tls_file, self.ring.operators_file))
+        self.ring.on_change(lambda _keys: tls.load_cert_chain(self.ring.tls_file))
         await serving.serve(app, tls=tls, host=host, port=port, started=started)
 
     async def _feed_nodes(self) -> None:

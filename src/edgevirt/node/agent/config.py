@@ -217,6 +217,8 @@ async def _publish(line: Line, wanted: DeviceConfig) -> None:
     before, line.properties = line.properties, resolve(wanted.properties, line.properties)
     if number(before, METRICS_TIMER) != number(line.properties, METRICS_TIMER):
         line.metrics_bell.ring()
+    line.link.send_seconds = float(number(line.properties, "timer.send.timeout"))
+    line.link.dial_seconds = float(number(line.properties, "timer.dial.timeout"))
     await line.context.store.put(kinds.DEVICE_CONFIG, "node", wanted)
     await release(line.context.store, [kinds.DEVICE_CONFIG])
     _heed_counters(line, wanted)

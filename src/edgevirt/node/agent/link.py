@@ -58,7 +58,8 @@ class Counts:
 
 
 class Link:
-    """`trusted` is None until the controller's certificates were accepted."""
+    """`trusted` is None until the controller's certificates were accepted. `send_seconds`: for one
+    exchange as a whole; `dial_seconds`: for the connection alone."""
 
     def __init__(self, context: Context, identity: Identity) -> None:
         self._context = context
@@ -68,7 +69,8 @@ class Link:
         self._waiting: dict[str, asyncio.Future[Signature]] = {}
         self.trusted: ControllerCerts | None = None
         self.counts = Counts()
-        self.timeout = 120.0
+        self.send_seconds = 120.0
+        self.dial_seconds = 10.0
 
     async def follow_signatures(self) -> None:
         """Never returns: hands the trust service's answers to those who wait."""
@@ -173,12 +175,12 @@ class Link:
         if content_type:
             headers["Content-Type"] = content_type
         try:
-            async with asyncio.timeout(self.timeout):
+            async with asyncio.timeout(self.send_seconds):
                 async with self._stream(method, path, body, headers) as response:
                     return Reply(response.status_code, await _bounded(response))
         except TimeoutError:
             raise Failure(
-                f"cannot reach {self.server}: no whole answer in {self.timeout:.0f} s"
+                f"cannot reach {self.server}: no whole answer in {self.send_seconds:.0f} s"
             ) from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             why = str(error) or type(error).__name__
@@ -188,8 +190,14 @@ class Link:
     async def _stream(
         self, method: str, path: str, body: bytes, headers: Mapping[str, str]
     ) -> AsyncIterator[httpx.Response]:
+        import httpx
+
         async with self._http.stream(
-            method, BASE + path, content=body or None, headers=dict(headers)
+            method,
+            BASE + path,
+            content=body or None,
+            headers=dict(headers),
+            timeout=httpx.Timeout(self.send_seconds, connect=self.dial_seconds),
         ) as response:
             yield response
 
@@ -249,7 +257,6 @@ def _client(server: str, tls: ssl.SSLContext) -> httpx.AsyncClient:
     return httpx.AsyncClient(
         base_url=f"https://{server}",
         verify=tls,
-        timeout=httpx.Timeout(120.0, connect=10.0),
         limits=httpx.Limits(max_connections=4, keepalive_expiry=300.0),
         trust_env=False,
         follow_redirects=False,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import socket
 from collections import deque
 from collections.abc import AsyncIterator
 from itertools import pairwise
@@ -13,7 +16,11 @@ from edgevirt.model import kinds
 from edgevirt.model.app import AppInstanceStatus
 from edgevirt.model.base import SwState
 from edgevirt.model.ids import AppId
-from edgevirt.model.node import AgentState, LogBundle, LogUpload
+from edgevirt.model.node import AgentState, Identity, LogBundle, LogUpload
+from edgevirt.node.agent.link import Link
+from edgevirt.node.agent.outcome import Failure
+from edgevirt.node.service import Context, Settings
+from edgevirt.runtime import RealClock
 from edgevirt.wire.messages import attest, config, info
 from tests.agent_world import NODE, AgentWorld, agent_world
 
@@ -94,6 +101,42 @@ async def test_the_interval_of_a_config_holds_from_the_next_question_on(world: A
         before = len(world.controller.times("/config"))
         await world.pass_time(15)
         assert len(world.controller.times("/config")) >= before + 2
+
+
+async def test_a_controller_that_does_not_answer_is_given_up_after_the_send_timeout(
+    world: AgentWorld,
+) -> None:
+    world.controller.config.configItems.add(key="timer.send.timeout", value="1")
+    async with world.run():
+        await online(world)
+        world.controller.mute = ("/config",)
+
+        def given_up() -> bool:
+            status = world.status
+            return status is not None and "no whole answer in 1 s" in str(status.trouble)
+
+        await world.until("it is told", given_up, patience=36_000)
+
+
+async def test_a_connection_that_does_not_come_about_is_given_up_after_the_dial_timeout(
+    world: AgentWorld,
+) -> None:
+    with contextlib.ExitStack() as full:
+        listener = full.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        port = listener.getsockname()[1]
+        for _ in range(3):  # the kernel takes one more than the backlog, then drops what comes
+            waiting = full.enter_context(socket.socket())
+            waiting.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                waiting.connect(("127.0.0.1", port))
+        world.paths.server.write_text(f"127.0.0.1:{port}\n")
+        context = Context("agent", world.store, RealClock(), world.paths, Settings())
+        link = Link(context, Identity(device_cert="", ecdh_cert=""))
+        link.dial_seconds = 0.5
+        with pytest.raises(Failure, match="cannot reach"):
+            async with asyncio.timeout(60):
+                await link.fetch_certificates()
+        await link.close()
 
 
 async def test_a_shorter_interval_of_metrics_does_not_wait_for_the_longer_one(
