@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
-from edgevirt.host import machine
+from edgevirt.host import ecc, machine
+from edgevirt.host.ecc import MemoryController
 from edgevirt.model import kinds
 from edgevirt.node.agent.config import METRICS_TIMER
 from edgevirt.node.agent.outcome import ACCEPTED, Failure, in_words
@@ -73,11 +74,28 @@ async def _values(line: Line, kind: Kind[T]) -> Mapping[str, T]:
     return {key: item.value for key, item in (await line.context.store.list(kind)).items()}
 
 
+def health_message(
+    node: str, now: float, controllers: Iterable[MemoryController]
+) -> health.ZHardwareHealth:
+    """Errors of memory. Disks' wear would take SMART, which nothing here reads yet."""
+    message = health.ZHardwareHealth(dev_id=node, at_time_stamp=stamp(now))
+    for controller in controllers:
+        told = message.mr.memory_controllers.add(
+            controller_name=controller.errors.name,
+            ce_count=controller.errors.corrected,
+            ue_count=controller.errors.uncorrected,
+        )
+        for rank in controller.ranks:
+            told.ranks.add(rank_name=rank.name, ce_count=rank.corrected, ue_count=rank.uncorrected)
+    return message
+
+
 async def report_health(line: Line) -> None:
     """Never returns: at start and every 12 hours; sooner again when it was not accepted."""
     while True:
-        now = stamp(line.context.clock.now())
-        message = health.ZHardwareHealth(dev_id=line.node or "", at_time_stamp=now)
+        message = health_message(
+            line.node or "", line.context.clock.now(), ecc.memory_controllers()
+        )
         try:
             path = f"/id/{line.node}/hardwarehealth"
             reply = await line.link.post(path, message.SerializeToString())
