@@ -110,7 +110,7 @@ class Controller:
     def tls_pair(self) -> bytes:
         key = new_key()
         issuer = Issuer(self.root, self.root_key)
-        made = certificates.make_server(["localhost"], key.public_key(), issuer, VALIDITY)
+        made = certificates.make_server(["127.0.0.1"], key.public_key(), issuer, VALIDITY)
         return private_pem(key) + certificates.to_pem(made)
 
     def want(self, version: str, **changes: Any) -> None:
@@ -297,7 +297,7 @@ async def agent_world(where: Path, *, other_root: bool = False) -> AsyncIterator
     port: int = server.sockets[0].getsockname()[1]
     root = Controller(clock).root if other_root else controller.root
     paths.root_certificate.write_bytes(certificates.to_pem(root))
-    paths.server.write_text(f"localhost:{port}\n")
+    paths.server.write_text(f"127.0.0.1:{port}\n")
     onboarding = new_key()
     made = certificates.make_onboarding("onboarding", onboarding, VALIDITY)
     paths.onboarding_certificate.write_bytes(certificates.to_pem(made))
