@@ -106,7 +106,7 @@ lint: setup
 check: lint
 	$(PYTEST) tests/unit -m 'not root and not slow'
 
-test: check $(KUBECTL)
+test: check $(KUBECTL) image
 	$(PYTEST) tests/unit -m 'root or slow'
 	$(PYTEST) tests/conformance
 	$(PYTEST) tests/e2e

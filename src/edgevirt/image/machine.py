@@ -6,6 +6,7 @@ which is some ten times slower.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import enum
 import functools
@@ -20,8 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from qemu.qmp import ConnectError, QMPError
-from qemu.qmp.legacy import QEMUMonitorProtocol
+from qemu.qmp import ConnectError, QMPClient, QMPError
 
 _OVMF: Final = Path("/usr/share/OVMF")
 _READY: Final = 15.0
@@ -96,7 +96,8 @@ class Machine:
         self.spec = spec
         self._processes: list[subprocess.Popen[bytes]] = []
         self._sockets: tempfile.TemporaryDirectory[str] | None = None
-        self._monitor: QEMUMonitorProtocol | None = None
+        self._loop: asyncio.Runner | None = None
+        self._monitor = QMPClient()
 
     def start(self) -> None:
         """Powers it on. Raises MachineError."""
@@ -114,7 +115,8 @@ class Machine:
                 self._run(tpm_command(spec, sockets / "tpm"), "tpm.log")
                 self._wait(lambda: (sockets / "tpm").exists())
             self._run(qemu_command(spec, sockets, accelerator()), "qemu.log")
-            self._monitor = self._connect(sockets / "qmp")
+            self._loop = asyncio.Runner()
+            self._connect(self._loop, sockets / "qmp")
         except BaseException:
             self.cut_power()
             raise
@@ -131,22 +133,16 @@ class Machine:
                 )
             )
 
-    def _connect(self, socket: Path) -> QEMUMonitorProtocol:
-        monitor = QEMUMonitorProtocol(str(socket))
-        monitor.settimeout(_READY)
+    def _connect(self, loop: asyncio.Runner, socket: Path) -> None:
+        self._monitor = QMPClient()
 
         def connected() -> bool:
             with contextlib.suppress(ConnectError):
-                monitor.connect()
+                loop.run(self._monitor.connect(str(socket)))
                 return True
             return False
 
-        try:
-            self._wait(connected)
-        except BaseException:
-            monitor.close()
-            raise
-        return monitor
+        self._wait(connected)
 
     def _wait(self, ready: Callable[[], bool]) -> None:
         """For the program that was started last."""
@@ -195,12 +191,13 @@ class Machine:
 
     def ask(self, command: str, **arguments: object) -> Any:
         """A QMP command. Raises MachineError."""
-        if self._monitor is None:
+        if self._loop is None:
             raise MachineError(f"cannot {command}: the machine does not run")
+        asked = self._monitor.execute(command, arguments)
         try:
-            return self._monitor.cmd(command, **arguments)
-        except QMPError as error:
-            raise MachineError(f"cannot {command}: {error}") from error
+            return self._loop.run(asyncio.wait_for(asked, _READY))
+        except (QMPError, TimeoutError) as error:
+            raise MachineError(f"cannot {command}: {error!r}") from error
 
     def screen(self, path: Path) -> None:
         """A picture (PNG) of what it shows."""
@@ -215,10 +212,11 @@ class Machine:
 
     def _forget(self) -> None:
         """Closes what belongs to this start; the TPM ends with its machine."""
-        if self._monitor is not None:
-            with contextlib.suppress(QMPError, OSError):
-                self._monitor.close()
-            self._monitor = None
+        if self._loop is not None:
+            with contextlib.suppress(QMPError, OSError, EOFError):
+                self._loop.run(self._monitor.disconnect())
+            self._loop.close()
+            self._loop = None
         for process in self._processes:
             process.terminate()
             process.wait()

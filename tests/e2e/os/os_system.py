@@ -131,8 +131,8 @@ def _is_plain(name: str) -> bool:
 @contextlib.contextmanager
 def os_system(directory: Path, **options: Any) -> Iterator[OsSystem]:
     """Not powered yet. `options`: of the MachineSpec."""
+    (directory / "controller").mkdir(parents=True)
     fleet = NamedFleet(directory / "controller")
-    (directory / "controller").mkdir(parents=True, exist_ok=True)
     fleet.start()
     try:
         with docker_registry(directory / "registry") as registry:

@@ -35,7 +35,8 @@ class Workshop:
     def __init__(self, directory: Path, scratch: Path) -> None:
         self.directory = directory
         self._tree = scratch / "tree"
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(parents=True)
+        scratch.mkdir(parents=True)
         _run("unsquashfs", "-q", "-n", "-d", self._tree, IMAGES / artifact("root")["name"])
         self._release: dict[str, Any] = json.loads((self._tree / RELEASE).read_text())
 
