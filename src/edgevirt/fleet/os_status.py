@@ -61,6 +61,8 @@ def fill(
     status: NodeOSStatus | None, wanted: Wanted | None, device: info.ZInfoDevice, now: float
 ) -> NodeOSStatus | None:
     """After the node told of `device`; None: it told of no software, and none is wanted."""
+    if not device.swList and status is not None:
+        return status  # it has just started, and does not know yet
     slots = tuple(_slots(device))[:MAX_SLOTS]
     if not slots and wanted is None:
         return None

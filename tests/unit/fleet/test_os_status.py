@@ -186,3 +186,8 @@ def test_words_of_a_node_are_bounded() -> None:
     status = fill(message)
     assert len(status.phase) <= 500
     assert len(status.slots) <= os_status.MAX_SLOTS
+
+
+def test_a_node_that_has_just_started_does_not_lose_the_step_that_it_was_at() -> None:
+    before = NodeOSStatus(version=NEW, step=os_status.REBOOTING, since=timestamp(1.0))
+    assert os_status.fill(before, Wanted(NEW), info.ZInfoDevice(), 2.0) is before

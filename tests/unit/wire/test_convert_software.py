@@ -68,3 +68,7 @@ def test_a_version_that_failed_says_why_while_another_is_on_its_way() -> None:
 def test_where_nothing_is_known_of_slots_the_program_tells_its_version() -> None:
     (running,) = software([], None, "0.1.0")
     assert (running.shortVersion, running.partitionLabel) == ("0.1.0", "IMGA")
+
+
+def test_a_trial_that_knows_nothing_of_its_slots_yet_does_not_pass_for_an_active_one() -> None:
+    assert software([], None, "") == []

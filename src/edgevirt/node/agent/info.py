@@ -208,6 +208,7 @@ class News:
             inventory=machine.inventory(context.paths.checkpoint, line.identity.serial),
             boot=self._boot(),
             version=context.settings.version or __version__,
+            slot=context.settings.slot,
             state=self._state(),
             port_configs=self._tables[kinds.PORT_CONFIG_LIST.name].get("node", PortConfigList()),
             network=self._tables[kinds.DEVICE_NETWORK_STATUS.name].get("node"),

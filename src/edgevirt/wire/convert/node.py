@@ -30,6 +30,8 @@ class NodeReport:
     inventory: Inventory
     boot: Boot
     version: str
+    slot: str = ""
+    """Label of the one that the node runs from; empty: in host mode."""
     state: info.ZDeviceState = info.ZDEVICE_STATE_ONLINE
     slots: tuple[Slot, ...] = ()
     base_os: BaseOsStatus | None = None
@@ -59,7 +61,9 @@ def device(report: NodeReport) -> info.ZInfoMsg:
     message = info.ZInfoMsg(ztype=info.ZiDevice)
     dinfo = message.dinfo
     _fill_machine(dinfo, report.inventory)
-    dinfo.swList.extend(software(report.slots, report.base_os, report.version))
+    dinfo.swList.extend(
+        software(report.slots, report.base_os, "" if report.slot else report.version)
+    )
     _fill_boot(dinfo, report)
     fill_ports(dinfo.systemAdapter, report.port_configs, report.network)
     _fill_security(dinfo, report)

@@ -17,7 +17,9 @@ _FETCHED: Final = frozenset({SwState.LOADED})
 def software(
     slots: Iterable[Slot], status: BaseOsStatus | None, version: str
 ) -> list[info.ZInfoDevSW]:
-    """The running one first. `version`: of the program, where nothing is known of slots."""
+    """The running one first. `version`: of a program that runs in no slot; empty: it runs in one,
+    and while nothing is known of slots nothing is told.
+    """
     known = sorted(slots, key=lambda slot: not slot.current)
     told = [_slot(slot, status) for slot in known]
     if status is not None and _is_on_its_way(known, status):
@@ -27,7 +29,7 @@ def software(
             trouble = error_info(status.trouble, info.ENTITY_BASE_OS, status.version)
             coming.swErr.CopyFrom(trouble)
         told.append(coming)
-    if told:
+    if told or not version:
         return told
     return [
         info.ZInfoDevSW(
