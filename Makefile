@@ -4,6 +4,7 @@
 #   make run ONCE=1     the same, checks the answer, stops
 #   make run HOST=1     the same with a node in host mode: on this machine's own kernel
 #   make test           sets up what it needs, then every check and test, the slow ones last
+#   make test-updates   a node in a machine is sent good and bad versions, and its plug is pulled
 #   make check          format, lint, types, import contracts, fast tests: before each commit
 #   make docs           the pages of docs/reference, anew from the code
 #   make image          the node's operating system: build/image; VARIANT=kvm|xen ARCH=amd64|arm64
@@ -109,7 +110,10 @@ check: lint
 test: check $(KUBECTL) image
 	$(PYTEST) tests/unit -m 'root or slow'
 	$(PYTEST) tests/conformance
-	$(PYTEST) tests/e2e
+	$(PYTEST) tests/e2e -m 'not slow'
+
+test-updates: setup image
+	$(PYTEST) tests/e2e/os/test_updates.py
 
 bench: setup
 	@$(BIN)/python -m bench
@@ -120,4 +124,4 @@ docs: setup
 clean:
 	rm -rf $(BUILD) src/edgevirt/wire/gen
 
-.PHONY: help setup run image format lint check test bench docs clean
+.PHONY: help setup run image format lint check test test-updates bench docs clean
