@@ -193,9 +193,11 @@ def test_what_another_app_on_the_node_has_is_refused(system: System) -> None:
     assert "spec.app" in str(refused)
 
 
-def test_what_is_used_is_not_deleted(system: System) -> None:
+def test_what_is_used_outlives_its_deletion_and_the_app_runs_on(system: System) -> None:
     for kind, name in (("App", "main"), ("Image", "probe"), ("NetworkInstance", "apps")):
-        with pytest.raises(Refused) as refused:
-            system.fleet.delete(kind, name)
-        assert refused.value.code == 409
-        assert "main" in str(refused.value)
+        system.fleet.delete(kind, name)
+        kept = system.fleet.get(kind, name)["metadata"]
+        assert kept["deletionTimestamp"]
+        assert "edgevirt.io/in-use" in kept["finalizers"]
+    assert system.starts(MAIN) == 1
+    assert system.app_state("main") == "RUNNING"
