@@ -92,6 +92,13 @@ async def kept(store: Store) -> set[str]:
     return set(await store.list(KEPT))
 
 
+async def until_kept(store: Store, key: str) -> None:
+    """Said by the store itself: a value is on disk a moment before it is listed."""
+    async with asyncio.timeout(PATIENCE):
+        while key not in await kept(store):
+            await asyncio.sleep(0.001)
+
+
 async def test_a_service_that_starts_before_its_config_deletes_nothing(tmp_path: Path) -> None:
     copier, remover = Copier(), Remover()
     async with config_store(tmp_path) as config:
@@ -121,7 +128,7 @@ async def test_a_config_that_restarts_changes_nothing(tmp_path: Path) -> None:
         async with config_store(tmp_path) as config:
             await config.put(THING, "new", Thing(21))
             await until(lambda: "new" in remover.made)
-            await until(lambda: (tmp_path / "persist/Kept/new").exists())
+            await until_kept(store, "new")
         assert all(len(plan) >= 20 for plan in copier.plans[plans:])
         assert remover.removed == ["on the machine"]
         assert len(await kept(store)) == 21
