@@ -31,6 +31,7 @@ from edgevirt.model.app import (
     VolumeRef,
 )
 from edgevirt.model.base import SwState
+from edgevirt.model.baseos import BaseOsStatus, UpdateStep
 from edgevirt.model.content import ContentFormat, ImageConfig
 from edgevirt.model.ids import AppId, NetworkInstanceId, VolumeId
 from edgevirt.model.kinds import (
@@ -39,6 +40,7 @@ from edgevirt.model.kinds import (
     APP_NETWORK,
     APP_NETWORK_STATUS,
     APP_SECRET,
+    BASE_OS_STATUS,
     DOMAIN_METRIC,
     DOMAIN_STATUS,
     NETWORK_INSTANCE_STATUS,
@@ -72,6 +74,7 @@ OWNS: tuple[Kind[Any], ...] = (
     VOLUME_STATUS,
     NETWORK_INSTANCE_STATUS,
     APP_NETWORK_STATUS,
+    BASE_OS_STATUS,
 )
 READS: tuple[Kind[Any], ...] = (APP_INSTANCE_STATUS, APP_NETWORK, DOMAIN_STATUS, DOMAIN_METRIC)
 
@@ -88,6 +91,8 @@ class Node:
 
     async def open(self) -> None:
         await self.store.open()
+        idle = BaseOsStatus(step=UpdateStep.IDLE, since=0.0)
+        await self.store.put(BASE_OS_STATUS, "node", idle)
         self.services.start("apps")
         self.services.start("domains")
 
