@@ -201,8 +201,9 @@ def wait_for_answer(job: Job, client: Client, node: Node) -> tuple[str, str]:
 def _address(client: Client) -> str:
     """What the node told of itself."""
     node = client.get(client.type_of("EdgeNode"), "default", NAME)
-    addresses = node.get("status", {}).get("addresses") or [{"address": "0.0.0.0"}]  # noqa: S104
-    return str(addresses[0]["address"]).partition("/")[0]
+    told = node.get("status", {}).get("addresses") or []
+    found = (str(port["address"]) for port in told if port.get("address"))
+    return next(found, "0.0.0.0").partition("/")[0]  # noqa: S104
 
 
 # -- the whole -------------------------------------------------------------------------------------

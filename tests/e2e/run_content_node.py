@@ -40,6 +40,7 @@ AGENT_KINDS = (
     kinds.VOLUME,
     kinds.PROPERTY,
     kinds.AGENT_STATUS,
+    kinds.BASE_OS,
 )
 SEEN: tuple[Kind[Any], ...] = (kinds.CONTENT_TREE_STATUS, kinds.VOLUME_STATUS)
 REAL = ("downloader", "verifier", "volumes", "supervisor")
