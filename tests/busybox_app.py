@@ -17,9 +17,10 @@ from edgevirt.host import mounts
 from edgevirt.host.bundle import Bundle
 from edgevirt.host.cgroup import Cgroup
 from edgevirt.host.container import ContainerHypervisor
-from edgevirt.host.hypervisor import DomainInfo
+from edgevirt.host.hypervisor import DomainInfo, Exit
 from edgevirt.host.monitor import Runtime
 from edgevirt.model.app import Domain, DomainVolume
+from edgevirt.model.base import SwState
 from edgevirt.model.content import ContentFormat, ImageConfig
 from edgevirt.model.ids import AppId
 from edgevirt.runtime import RealClock
@@ -64,6 +65,10 @@ def make_layer(layer: Path) -> Path:
 
 class ContainerWorld:
     """Real containers below `directory`. Close it, whatever happened."""
+
+    tells_codes = True
+    killed = (SwState.HALTED, Exit(137))
+    overhead_kib = 0
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory

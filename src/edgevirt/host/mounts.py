@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-_MS_NODEV = 4
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_REMOUNT, _MS_BIND = 1, 2, 4, 32, 4096
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
 _MAX_LAYERS = 200
 """What fits into the one page that mount(2) takes."""
@@ -66,6 +66,12 @@ def image(target: Path, file: Path, *, readonly: bool) -> None:
     if done.returncode != 0:
         said = " ".join(done.stderr.split())
         raise MountError(f"cannot mount {file} as ext4: {said}")
+
+
+def file(target: Path, source: Path) -> None:
+    """Shows the file `source` at `target` as well, read-only."""
+    _mount(str(source), target, "", _MS_BIND, "")
+    _mount("", target, "", _MS_BIND | _MS_REMOUNT | _MS_RDONLY | _MS_NOSUID | _MS_NODEV, "")
 
 
 def below(directory: Path) -> list[Path]:
