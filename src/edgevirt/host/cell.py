@@ -1,10 +1,15 @@
-"""Starts one program with next to no rights, in place of an OCI runtime: for conmon to call.
+"""Starts one program with next to no rights.
 
     python -S -m edgevirt.host.cell create --bundle DIRECTORY --pid-file FILE ID
+    python -S -m edgevirt.host.cell run CELL
 
-The bundle's `cell.json` (a Cell) says what to run and which files, taps and sockets it finds open.
-The program has a user of its own without any capability, no network, no way to gain rights, and
-(where the kernel has Landlock) no file but those that it needs to run. It can use what is open.
+`create` is for conmon to call, as an OCI runtime. The bundle's `cell.json` (a Cell) says what to
+run and which files, taps and sockets it finds open. The program has a user of its own without any
+capability, no network, no way to gain rights, and (where the kernel has Landlock) no file but those
+that it needs to run. It can use what is open.
+
+`run` becomes the program, for tools that look at what somebody else made: its user stays the
+caller's, and its argument says the rest.
 
 Only the standard library is used: the start of a guest waits for this.
 """
@@ -31,11 +36,19 @@ from edgevirt.host.landlock import FileRights, restrict_files
 
 _ANSWER_SECONDS: Final = 60.0
 _CLONE_NEWNET: Final = 0x4000_0000
-_PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38
+_PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT, _AMBIENT_CLEAR = 24, 38, 47, 4
+_CAPABILITY_VERSION_3: Final = 0x2008_0522
 _TUNSETIFF: Final = 0x4004_54CA
 _TAP, _NO_PACKET_INFO, _VIRTIO_HEADER = 0x0002, 0x1000, 0x4000
 _DEVICES: Final = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
 _SYSTEM: Final = ("/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache", "/proc", "/sys")
+
+PROGRAM_IN_CELL: Final = (sys.executable, "-S", "-m", "edgevirt.host.cell")
+"""Whoever calls it gives it this environment too."""
+ENVIRONMENT: Final = {
+    "PYTHONPATH": str(Path(__file__).parents[2]),
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -60,11 +73,12 @@ class Cell:
     `sockets`: listening ones, of the kind unix; the first is a QEMU monitor's: the program counts
     as started when it answers there. `taps`: descriptor and interface. `output`: the descriptor
     that is standard output once more (QEMU takes none below 3). `netns`: empty for one of its own.
-    `reads`, `devices`: paths that it may open itself, besides programs and libraries.
+    `reads`, `writes`: paths that it may open itself, besides programs and libraries. `memory`: of
+    its address space, `written`: of each file that it writes, in bytes; 0: no bound.
     """
 
     command: tuple[str, ...]
-    uid: int
+    uid: int = -1
     groups: tuple[str, ...] = ()
     files: tuple[OpenFile, ...] = ()
     taps: tuple[tuple[int, str], ...] = ()
@@ -72,7 +86,9 @@ class Cell:
     output: int = 0
     netns: str = ""
     reads: tuple[str, ...] = ()
-    devices: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    memory: int = 0
+    written: int = 0
 
     def encode(self) -> bytes:
         return json.dumps(asdict(self)).encode()
@@ -103,6 +119,12 @@ def create(bundle: Path, pid_file: Path) -> None:
         os.waitpid(pid, 0)
         raise CellError(f"cannot start {Path(cell.command[0]).name}: {failure}") from failure
     pid_file.write_text(str(pid))
+
+
+def run(cell: Cell) -> NoReturn:
+    """Becomes the program. Raises CellError, OSError."""
+    _drop_rights(cell)
+    _execute(cell)
 
 
 def _listen(path: str, uid: int) -> socket.socket:
@@ -141,11 +163,8 @@ def _be_program(cell: Cell, listening: list[tuple[int, socket.socket]]) -> NoRet
             kept.append((cell.output, os.dup(1)))
         _number(kept)
         _enter_network(cell.netns)
-        os.chdir("/")
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core holds the guest's secrets
         _drop_rights(cell)
-        environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}
-        os.execve(cell.command[0], list(cell.command), environment)  # noqa: S606
+        _execute(cell)
     except BaseException as failure:  # noqa: BLE001 - whatever it was, this process must end here
         sys.stderr.write(f"{failure}\n")
         sys.stderr.flush()
@@ -184,18 +203,33 @@ def _enter_network(netns: str) -> None:
     os.close(opened)
 
 
+def _execute(cell: Cell) -> NoReturn:
+    environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}
+    os.execve(cell.command[0], list(cell.command), environment)  # noqa: S606
+
+
 def _drop_rights(cell: Cell) -> None:
+    os.chdir("/")
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core holds the guest's secrets
+    for kind, bound in ((resource.RLIMIT_AS, cell.memory), (resource.RLIMIT_FSIZE, cell.written)):
+        if bound:
+            resource.setrlimit(kind, (bound, bound))
     for number in range(64):
         _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
-    os.setgroups([])
-    os.setresgid(cell.uid, cell.uid, cell.uid)
-    os.setresuid(cell.uid, cell.uid, cell.uid)  # takes all capabilities away
+    if cell.uid >= 0:
+        os.setgroups([])
+        os.setresgid(cell.uid, cell.uid, cell.uid)
+        os.setresuid(cell.uid, cell.uid, cell.uid)
+    _checked(_libc.prctl(_PR_CAP_AMBIENT, _AMBIENT_CLEAR, 0, 0, 0), "give up capabilities")
+    nothing = struct.pack("<6I", *6 * (0,))
+    header = struct.pack("<Ii", _CAPABILITY_VERSION_3, 0)
+    _checked(_libc.capset(header, nothing), "give up capabilities")
     os.umask(0o077)
     _checked(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "give up gaining rights")
     rights = FileRights(
         read=tuple(map(Path, (*cell.reads, *_DEVICES))),
         execute=tuple(map(Path, _SYSTEM)),
-        write=tuple(map(Path, ("/dev/null", *cell.devices))),
+        write=tuple(map(Path, ("/dev/null", *cell.writes))),
     )
     restrict_files(rights)
 
@@ -207,9 +241,11 @@ def _checked(result: int, what: str) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """conmon's words: `create --bundle B --pid-file P ID`."""
+    """conmon's words: `create --bundle B --pid-file P ID`; or `run CELL`."""
     given = dict(itertools.pairwise(arguments))
     try:
+        if "run" in given:
+            run(decode(given["run"].encode()))
         create(Path(given["--bundle"]), Path(given["--pid-file"]))
     except (CellError, OSError, KeyError, ValueError) as failure:
         sys.stderr.write(f"{failure}\n")

@@ -7,15 +7,13 @@ crashed, a guest that panicked) is the machine's: BROKEN.
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 from typing import Final
 
-import edgevirt
 from edgevirt.host import qemu
 from edgevirt.host.acceleration import PROGRAM, accelerator
 from edgevirt.host.bundle import Bundle
-from edgevirt.host.cell import Cell, OpenFile
+from edgevirt.host.cell import ENVIRONMENT, PROGRAM_IN_CELL, Cell, OpenFile
 from edgevirt.host.confine import limit_memory
 from edgevirt.host.hypervisor import Exit, HypervisorError, UnfitError
 from edgevirt.host.monitor import Conmon
@@ -58,12 +56,7 @@ class KvmHypervisor(MonitoredHypervisor):
     ) -> None:
         super().__init__(directory, consoles, apps=apps, monitors=monitors, clock=clock)
         self._firmware = firmware
-        source = Path(edgevirt.__file__).parents[1]
-        self._conmon = Conmon(
-            (sys.executable, "-S", "-m", "edgevirt.host.cell"),
-            what="virtual machine",
-            environment={"PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1"},
-        )
+        self._conmon = Conmon(PROGRAM_IN_CELL, what="virtual machine", environment=ENVIRONMENT)
 
     def _build(self, bundle: Bundle, domain: Domain, user_data: bytes) -> None:
         program = shutil.which(PROGRAM)
@@ -97,7 +90,7 @@ class KvmHypervisor(MonitoredHypervisor):
             output=qemu.CONSOLE_LOG,
             netns=domain.netns,
             reads=(str(bundle.lent),),
-            devices=("/dev/kvm",),
+            writes=("/dev/kvm",),
         )
         bundle.write("cell.json", cell.encode(), mode=0o600)
 

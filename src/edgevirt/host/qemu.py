@@ -77,6 +77,9 @@ def check(domain: Domain) -> None:
     """Raises UnfitError."""
     if not domain.volumes and not domain.kernel:
         raise UnfitError("cannot run: no volume and no kernel to start from")
+    for what, path in (("kernel", domain.kernel), ("RAM disk", domain.ramdisk)):
+        if path and not path.startswith("/"):
+            raise UnfitError(f"cannot run: its {what} {path!r} is none of its volumes")
     if domain.kernel_arguments and not domain.kernel:
         raise UnfitError("cannot run: arguments for a kernel, but no kernel")
     for volume in domain.volumes:

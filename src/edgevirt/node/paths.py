@@ -174,6 +174,16 @@ class Paths:
         return self.run / "domains"
 
     @property
+    def machines(self) -> Path:
+        """The domains service's own: as `domains`, of virtual machines."""
+        return self.run / "machines"
+
+    @property
+    def firmware(self) -> Path:
+        """The domains service's own: `<app id>.fd`, what an app's UEFI firmware keeps."""
+        return self.persist / "firmware"
+
+    @property
     def networks(self) -> Path:
         """The networks service's own: dnsmasq's files by bridge."""
         return self.run / "networks"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from edgevirt.model.app import AppInstance, HostCapacity, VolumeRef
+from edgevirt.model.app import AppInstance, HostCapacity, VolumeRef, overhead_kib
 from edgevirt.model.base import SwState, Trouble
 from edgevirt.model.baseos import BaseOsStatus
 from edgevirt.model.ids import NetworkInstanceId
@@ -84,7 +84,7 @@ def check_mode(app: AppInstance, capacity: HostCapacity | None, now: float) -> W
 
 def check_memory(app: AppInstance, available: int, now: float) -> Wait | None:
     """`available`: bytes."""
-    need = app.resources.memory_kib * 1024
+    need = (app.resources.memory_kib + overhead_kib(app.resources)) * 1024
     if need <= available:
         return None
     why = f"App instance needs {need} bytes but only have {max(0, available)}"

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from edgevirt.host.disk import DiskError, room
+from edgevirt.host.disk_convert import virtual_size
+from edgevirt.host.disk_image import BadDiskImage, read_disk_image
 from edgevirt.host.volume import VolumeFiles, VolumeRecord
 from edgevirt.model.base import SwState, Trouble
 from edgevirt.model.content import ContentFormat, ContentTreeStatus
@@ -45,6 +47,9 @@ RETRY = 10.0
 
 _KEPT = frozenset({PartKind.KERNEL, PartKind.INITRD, PartKind.DISK})
 """Parts that a volume leaves where they are, in the content store."""
+
+_AS_THEY_ARE = frozenset({ContentFormat.RAW, ContentFormat.ISO})
+"""Formats whose content is the disk, so that nothing in them can name a file."""
 
 _KEY = re.compile(r"[0-9a-f-]{1,64}#\d{1,10}")
 
@@ -107,22 +112,46 @@ class VolumeReconciler:
             return telling.status(SwState.INITIAL)
         if tree.state != SwState.LOADED:
             return telling.status(tree.state, progress=tree.progress, trouble=tree.trouble)
-        size = telling.spec.max_size
-        if tree.path or tree.parts:
-            size = max(size, tree.disk_size or tree.size)
+        size, format = telling.spec.max_size, wanted.format
+        if tree.parts:
+            size, format = max(size, tree.disk_size or tree.size), tree.format
+        elif tree.path:
+            size = max(size, await self._disk_size(telling, tree, format))
+            format = format if format in _AS_THEY_ARE else ContentFormat.QCOW2
         record = VolumeRecord(
-            format=tree.format if tree.parts else wanted.format,
+            format=format,
             size=size,
             layers=tuple(Digest(f"sha256:{Path(layer).name}") for layer in tree.layers),
             image=tree.image,
             parts=tuple(one for one in tree.parts if one.part.kind in _KEPT),
             declared=tree.declared,
         )
-        return await self._make(telling, record, tree)
+        return await self._make(telling, record, tree, wanted.format)
+
+    async def _disk_size(
+        self, telling: _Telling, tree: ContentTreeStatus, format: ContentFormat
+    ) -> int:
+        """Bytes of the disk in the tree's one file, as an app will see it."""
+        path = Path(tree.path)
+        try:
+            facts = await asyncio.to_thread(read_disk_image, path, format)
+            if format in _AS_THEY_ARE:
+                return facts.virtual_size
+            return max(facts.virtual_size, await virtual_size(path, format))
+        except BadDiskImage as failure:
+            await telling.fail(f"its disk image is refused: {failure}")
+        except (DiskError, OSError) as failure:
+            await telling.retry(SwState.LOADED, f"{failure}")
+        raise AssertionError("unreachable: both raise")
 
     async def _make(
-        self, telling: _Telling, record: VolumeRecord, tree: ContentTreeStatus | None
+        self,
+        telling: _Telling,
+        record: VolumeRecord,
+        tree: ContentTreeStatus | None,
+        format: ContentFormat = ContentFormat.UNKNOWN,
     ) -> VolumeStatus:
+        """`format`: of the tree's one file, if it has no parts."""
         key, inputs = telling.key, telling.inputs
         if tree is None and record.size <= 0:
             await telling.fail("a blank volume needs a size")
@@ -132,16 +161,22 @@ class VolumeReconciler:
             if tree is None:
                 await self._files.make_blank(key, record)
             else:
-                await self._make_from(key, record, tree)
+                await self._make_from(key, record, tree, format)
         except BadDocument as bad:
             self._promised.pop(key, None)
             await telling.fail(str(bad))
+        except BadDiskImage as bad:
+            self._promised.pop(key, None)
+            await telling.fail(f"its disk image is refused: {bad}")
         except DiskError as failure:
             self._promised.pop(key, None)
             await telling.retry(SwState.CREATING_VOLUME, f"{failure}")
         return self._made(key, telling.spec, record, inputs)
 
-    async def _make_from(self, key: str, record: VolumeRecord, tree: ContentTreeStatus) -> None:
+    async def _make_from(
+        self, key: str, record: VolumeRecord, tree: ContentTreeStatus, format: ContentFormat
+    ) -> None:
+        """`format`: of the tree's one file, if it has no parts."""
         pieces = [one for one in tree.parts if one.part.kind == PartKind.PIECE]
         if record.format == ContentFormat.CONTAINER:
             top = Path(tree.layers[-1]) if tree.layers else None
@@ -149,6 +184,8 @@ class VolumeReconciler:
         elif pieces:
             placed = [(one.part.offset, Path(one.path)) for one in pieces]
             await asyncio.to_thread(self._files.make_pieces, key, record, placed)
+        elif tree.path and not tree.parts and format not in _AS_THEY_ARE:
+            await self._files.make_converted(key, record, Path(tree.path), format)
         elif tree.path:
             await self._files.make_copy(key, record, Path(tree.path))
         else:
