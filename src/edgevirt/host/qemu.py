@@ -200,8 +200,8 @@ def _drives(machine: Machine) -> Iterator[str]:
         name, boot = f"disk{index}", _boot_order(machine, index)
         yield from ("-drive", _backend(index, volume, name))
         if volume.mount_dir == FLOPPY:
-            controller = "isa-fdc,id=floppies"
-            yield from ("-device", controller, "-device", f"floppy,drive={name},bus=floppies.0")
+            yield from ("-device", f"isa-fdc,id=floppies{_floppy_boot_order(machine, index)}")
+            yield from ("-device", f"floppy,drive={name},bus=floppies.0")
         elif _is_cdrom(volume):
             yield from ("-device", f"ide-cd,drive={name}{boot}")
         else:
@@ -217,8 +217,10 @@ def _legacy_drives(machine: Machine) -> Iterator[str]:
         name, boot = f"disk{index}", _boot_order(machine, index)
         yield from ("-drive", _backend(index, volume, name))
         if volume.mount_dir == FLOPPY:
-            yield from ("-device", "isa-fdc,id=floppies")
-            yield from ("-device", f"floppy,drive={name},bus=floppies.0{boot}")
+            # the board has a controller of its own
+            if not machine.kernel:
+                yield from ("-global", f"isa-fdc.bootindexA={index}")
+            yield from ("-device", f"floppy,drive={name}")
             continue
         kind = "ide-cd" if _is_cdrom(volume) else "ide-hd"
         where = f"bus=ide.{place // 2},unit={place % 2}"
@@ -232,6 +234,10 @@ def _legacy_drives(machine: Machine) -> Iterator[str]:
 def _boot_order(machine: Machine, index: int) -> str:
     """The first volume boots first; a kernel takes their place."""
     return "" if machine.kernel else f",bootindex={index}"
+
+
+def _floppy_boot_order(machine: Machine, index: int) -> str:
+    return "" if machine.kernel else f",bootindexA={index}"
 
 
 def _backend(index: int, volume: DomainVolume, name: str) -> str:

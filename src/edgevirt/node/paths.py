@@ -144,6 +144,11 @@ class Paths:
         return self.vault / "volumes"
 
     @property
+    def firmware_log(self) -> Path:
+        """What the firmware and the boot loader measured, in the TCG's form; root's."""
+        return self.run.parent / "firmware-log"
+
+    @property
     def console_logs(self) -> Path:
         """`<app id>.log`: an app's console, in conmon's k8s-file format."""
         return self.vault / "consoles"
@@ -153,11 +158,6 @@ class Paths:
     def measured(self) -> Path:
         """What was measured since the boot loader: lines `register sha256 text`; root's."""
         return self.run.parent / "measured"
-
-    @property
-    def firmware_log(self) -> Path:
-        """What the firmware and the boot loader measured, in the TCG's form; root's."""
-        return self.run.parent / "firmware-log"
 
     @property
     def sockets(self) -> Path:

@@ -43,6 +43,7 @@ PLACES: Final = (
     Place("layers", "verifier", "verifier", 0o700, vault=True),
     Place("volumes", "volumes", "volumes", 0o700, vault=True),
     Place("console_logs", _ROOT, "logs", 0o750, vault=True),
+    Place("firmware", mode=0o700, vault=True),
     Place("newlog", "logs", "logs", 0o750),
     Place("run"),
     # each service makes its sockets here; nobody removes another's, nobody lists them
@@ -55,10 +56,8 @@ PLACES: Final = (
     Place("console", "console", "console", 0o755),
     Place("domains", mode=0o700),
     Place("machines"),  # each machine's user finds in it what is lent to it
-    Place("firmware", mode=0o700),
     Place("service_logs", "logs", "logs", 0o700),
 )
-
 
 _SEEN_IN_ETC: Final = ("hosts", "resolv.conf")
 """Made by who started the node; the ports service writes them from then on."""
