@@ -67,9 +67,9 @@ OPEN_DEVICES: Final = (Path("/dev/net/tun"), Path("/dev/kvm"))
 
 def prepare(paths: Paths, services: Iterable[Service], settings: Settings) -> None:
     """Makes them, or puts right what they have become. Idempotent; only root can."""
-    for device in OPEN_DEVICES:
+    for opened in OPEN_DEVICES:
         with suppress(OSError):  # it is not there, or not ours: the service that needs it says so
-            device.chmod(0o666)
+            opened.chmod(0o666)
     _make_places(paths, vault=False)
     if paths.tpm.exists():
         uid = _uid("trust")
