@@ -215,7 +215,7 @@ def validate(app: App) -> Iterator[Problem]:
         yield required("spec.image", "the name of an Image")
     if app.virtualization not in VIRTUALIZATIONS:
         yield unsupported("spec.virtualization", spec.virtualization, VIRTUALIZATIONS)
-    else:
+    elif spec.type in TYPES:
         yield from _check_type(app)
     if not 0 <= spec.start_delay_seconds <= 86400:
         yield invalid("spec.startDelaySeconds", spec.start_delay_seconds, "must be 0 to 86400")
@@ -224,7 +224,7 @@ def validate(app: App) -> Iterator[Problem]:
             yield invalid(f"spec.command[{index}]", word, "must be one line")
     yield from _check_env(spec.env)
     yield from _check_resources(spec.resources)
-    yield from _check_volumes(spec.volumes, container=spec.type == CONTAINER)
+    yield from _check_volumes(spec.volumes, container=spec.type not in (VM, UNIKERNEL))
     yield from _check_interfaces(spec.interfaces)
 
 
