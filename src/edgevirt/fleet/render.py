@@ -397,7 +397,7 @@ def _app(instance: AppInstance, app: App, objects: Objects) -> app_model.AppInst
             resources,
             kernel=volume_id(instance, ROOT),
             ramdisk=volume_id(instance, RAMDISK) if spec.ramdisk else "",
-            kernel_arguments=shlex.join(spec.command),
+            kernel_arguments=" ".join(spec.command),  # no shell reads it
         )
     user_data = _user_data(instance, app)
     staged = [(i.name, i.network_instance, i.ip, i.mac) for i in spec.interfaces]

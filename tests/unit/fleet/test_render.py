@@ -440,7 +440,7 @@ def test_a_unikernel_is_its_kernel_its_ramdisk_and_its_command_line() -> None:
     found = rendered(objects).apps[0]
     kernel, ramdisk = found.volumes
     assert (found.resources.kernel, found.resources.ramdisk) == (kernel.volume, ramdisk.volume)
-    assert found.resources.kernel_arguments == "run 'a b'"
+    assert found.resources.kernel_arguments == "run a b"
     assert found.user_data == ""
 
 
