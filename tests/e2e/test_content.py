@@ -222,14 +222,14 @@ async def test_blobs_that_images_share_are_kept_once_and_until_the_last_one_goes
         await world.store.delete(CONTENT_TREE, two)
         await world.gone(BLOB_STATUS, shared)
         assert await world.claims() == set()
-        await world.until_true(lambda: left_in(world.paths.persist) == set(), hurry=5.0)
+        await world.until_true(lambda: left_in(world.paths.vault) == set(), hurry=5.0)
 
 
-def left_in(persist: Path) -> set[str]:
+def left_in(vault: Path) -> set[str]:
     """Names of what blobs, layers and volumes are still on the disk."""
     return {
         f"{directory.name}/{path.name}"
-        for directory in persist.iterdir()
+        for directory in vault.iterdir()
         for path in directory.iterdir()
         if path.name != ".session"
     }
