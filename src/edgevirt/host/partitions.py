@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from edgevirt.host.gpt import New, Table, TableError, plan_missing, read_table
+from edgevirt.host.table import read_table
 from edgevirt.model.disk import SECTOR, Label, partition
+from edgevirt.model.gpt import New, Table, TableError, plan_missing
 
 _BLOCK: Final = Path("/sys/class/block")
 _NUMBERS: Final = Path("/sys/dev/block")

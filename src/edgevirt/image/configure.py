@@ -6,13 +6,13 @@ import os
 from pathlib import Path
 from typing import Final
 
+from edgevirt.host.table import read_table
 from edgevirt.image.disk import add_files
 from edgevirt.image.errors import ImageError
 from edgevirt.image.programs import Tools
-from edgevirt.image.table import find, read_entries
 from edgevirt.model.disk import Label
+from edgevirt.model.gpt import TableError
 
-_HEAD: Final = 1 << 16
 _FILE_MAX: Final = 1 << 20
 
 
@@ -23,7 +23,7 @@ class ConfigureError(ImageError):
 def configure(disk: Path, config: Path, tools: Tools) -> tuple[str, ...]:
     """Files in `config`, folders included, replace those of the same name. Returns their names.
 
-    Raises ConfigureError, TableError, ProgramError.
+    Raises ConfigureError, ProgramError.
     """
     files: dict[str, bytes | Path] = {}
     for path in sorted(config.rglob("*")):
@@ -34,10 +34,9 @@ def configure(disk: Path, config: Path, tools: Tools) -> tuple[str, ...]:
     if not files:
         raise ConfigureError(f"cannot configure the disk: {config} holds no file")
     try:
-        with disk.open("rb") as file:
-            entry = find(read_entries(file.read(_HEAD)), Label.CONFIG)
-    except OSError as error:
-        raise ConfigureError(f"cannot configure {disk}: {error.strerror}") from None
+        entry = read_table(disk).get(Label.CONFIG)
+    except TableError as error:
+        raise ConfigureError(f"cannot configure {disk}: {error}; is it a disk of ours?") from None
     add_files(disk, entry.start, files, tools)
     return tuple(files)
 

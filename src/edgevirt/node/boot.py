@@ -19,7 +19,6 @@ from typing import Final, NoReturn
 
 from edgevirt.host import console, early, power
 from edgevirt.host.config_partition import read_config
-from edgevirt.host.gpt import TableError
 from edgevirt.host.limits import limits_of, make_groups
 from edgevirt.host.partitions import BootDisk, DiskError, boot_disk, other_disks
 from edgevirt.host.persist import PersistError, open_nothing, open_persist
@@ -28,6 +27,7 @@ from edgevirt.host.stage import HOME, mount, name_hosts
 from edgevirt.host.tpm.failures import TpmError
 from edgevirt.host.tpm.measure import measure_config
 from edgevirt.model.disk import SLOT_ARGUMENT, Label
+from edgevirt.model.gpt import TableError
 from edgevirt.node.identity import Identity
 from edgevirt.node.init import LOST_FOR_GOOD, be_init
 from edgevirt.node.paths import Paths

@@ -14,14 +14,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgevirt.host.table import read_table
 from edgevirt.image.build import Build, esp_files, open_build
 from edgevirt.image.disk import Filling, add_files, make_disk
 from edgevirt.image.machine import Firmware, MachineSpec, machine
 from edgevirt.image.measure import Booted, expect
 from edgevirt.image.recipe import Arch, Variant
 from edgevirt.image.root import squash
-from edgevirt.image.table import Entry, find, read_entries
 from edgevirt.model.disk import ENVIRONMENT, Label
+from edgevirt.model.gpt import Entry
 
 CACHE = Path(os.environ.get("EDGEVIRT_IMAGE_CACHE", "build/image/cache"))
 PATIENCE = 180.0
@@ -48,8 +49,7 @@ class Probe:
     expected: Mapping[str, list[str]]
 
     def place(self, disk: Path, label: Label) -> Entry:
-        with disk.open("rb") as file:
-            return find(read_entries(file.read(1 << 16)), label)
+        return read_table(disk).get(label)
 
     def copy(self, path: Path) -> Path:
         shutil.copyfile(self.disk, path)

@@ -26,7 +26,8 @@ def disk(tmp_path: Path) -> Iterator[BootDisk]:
         file.truncate(128 * MIB)
     rows = ((Label.IMGA, 32), (Label.CONFIG, 4))
     arguments = ["-o"]
-    for number, (label, mebi) in enumerate(rows, 2):
+    for label, mebi in rows:
+        number = partition(label).number
         arguments += [f"-n{number}:0:+{mebi}M", f"-t{number}:{partition(label).type}"]
         arguments += [f"-c{number}:{label}"]
     subprocess.run(["sgdisk", *arguments, str(image)], check=True, capture_output=True)

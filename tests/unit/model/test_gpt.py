@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import subprocess
+import uuid
 from pathlib import Path
 
 import pytest
 
-from edgevirt.host.gpt import New, TableError, plan_missing, read_table
+from edgevirt.host.table import read_table
 from edgevirt.model.disk import MIB, SECTOR, Label, partition
+from edgevirt.model.gpt import Entry, TableError, format_table, has_old_table, plan_missing, usable
 
 IMGA = partition(Label.IMGA)
 P3 = partition(Label.P3)
@@ -78,12 +80,43 @@ def test_data_comes_before_a_second_slot_where_both_do_not_fit(tmp_path: Path) -
     assert [new.label for new in made] == [Label.P3]
 
 
-def test_a_number_that_is_taken_is_not_taken_again(tmp_path: Path) -> None:
+def test_a_slot_whose_number_is_taken_is_not_made_where_nobody_would_boot_it(
+    tmp_path: Path,
+) -> None:
     rows = [(Label.IMGA, 8), (Label.CONFIG, 2), (Label.INVENTORY, 2)]
     disk = make_disk(tmp_path / "disk", 512, *rows)
     sizes = {Label.IMGB: 8 * MIB, Label.P3: 0}
     made = plan_missing(read_table(disk), (Label.IMGB, Label.P3), sizes)
-    numbers = [new.number for new in made]
-    assert len(set(numbers)) == 2
-    assert not {1, 2, 3} & set(numbers)
-    assert isinstance(made[0], New)
+    assert [(new.label, new.number) for new in made] == [(Label.P3, 9)]
+
+
+DISK_GUID = "0a0a0a0a-1111-4222-8333-444444444444"
+
+
+def test_a_written_table_is_what_other_programs_read(tmp_path: Path) -> None:
+    size = 64 * MIB
+    rows = [
+        Entry(1, partition(Label.ESP).type, str(uuid.uuid4()), 2048, 4095, Label.ESP),
+        Entry(9, partition(Label.P3).type, str(uuid.uuid4()), 4096, usable(size)[1], Label.P3),
+    ]
+    written = format_table(size, DISK_GUID, rows, b"code")
+    disk = tmp_path / "disk"
+    with disk.open("wb") as file:
+        file.truncate(size)
+        for offset, content in (written.backup, written.table, written.protective):
+            file.seek(offset)
+            file.write(content)
+    assert read_table(disk).entries == tuple(rows)
+    done = subprocess.run(["sgdisk", "-v", str(disk)], check=True, capture_output=True, text=True)
+    assert "No problems found" in done.stdout
+    shown = subprocess.run(["sgdisk", "-p", str(disk)], check=True, capture_output=True, text=True)
+    assert DISK_GUID.upper() in shown.stdout
+
+
+def test_a_table_of_old_is_told_from_the_one_that_protects_ours() -> None:
+    protective = format_table(64 * MIB, DISK_GUID, (), b"").protective[1]
+    assert not has_old_table(protective)
+    old = bytearray(protective)
+    old[450] = 0x0C
+    assert has_old_table(bytes(old))
+    assert not has_old_table(bytes(512))
