@@ -89,8 +89,8 @@ class Corner:
 async def _domains_service(corner: Corner) -> AsyncIterator[MemoryStore]:
     store, clock = MemoryStore(), RealClock()
     exits = ExitWatch(store, clock)
-    consoles = corner.directory / "consoles"
-    reconciler = DomainReconciler([corner.hypervisor], exits, clock, consoles)
+    kept = [(corner.directory / "consoles", ".log")]
+    reconciler = DomainReconciler([corner.hypervisor], exits, clock, kept)
     task = asyncio.create_task(engine.run(store, clock, [reconciler]))
     try:
         yield store

@@ -17,9 +17,10 @@ from edgevirt.host import mounts
 from edgevirt.host.bundle import Bundle
 from edgevirt.host.cgroup import Cgroup
 from edgevirt.host.container import ContainerHypervisor
-from edgevirt.host.hypervisor import DomainInfo
+from edgevirt.host.hypervisor import DomainInfo, Exit
 from edgevirt.host.monitor import Runtime
 from edgevirt.model.app import Domain, DomainVolume
+from edgevirt.model.base import SwState
 from edgevirt.model.content import ContentFormat, ImageConfig
 from edgevirt.model.ids import AppId
 from edgevirt.runtime import RealClock
@@ -64,6 +65,10 @@ def make_layer(layer: Path) -> Path:
 
 class ContainerWorld:
     """Real containers below `directory`. Close it, whatever happened."""
+
+    tells_codes = True
+    killed = (SwState.HALTED, Exit(137))
+    overhead_kib = 0
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -150,7 +155,9 @@ class ContainerWorld:
         """What the app has printed, without conmon's stamps."""
         path = self.directory / "consoles" / f"{app}.log"
         lines = path.read_text().splitlines() if path.exists() else []
-        return "\n".join(line.split(" ", 3)[3] for line in lines)
+        pieces = (line.split(" ", 3) for line in lines)
+        said = "".join(text + "\n" * (end == "F") for _, _, end, text in pieces)
+        return said.removesuffix("\n")
 
     async def ready(self, app: AppId) -> None:
         await until(lambda: "ready" in self.console(app))

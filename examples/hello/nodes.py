@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Protocol
 
-from edgevirt.image.machine import Machine, MachineError, MachineSpec, Port, accelerator
+from edgevirt.host.acceleration import accelerator
+from edgevirt.image.machine import Machine, MachineError, MachineSpec, Port
 from examples.hello.job import Failed, Job, interrupts, out
 
 NAME, SERIAL = "hello-node", "hello-0001"

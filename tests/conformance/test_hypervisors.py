@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from edgevirt.model.content import ContentFormat, ImageConfig
 from edgevirt.model.ids import AppId
 from edgevirt.runtime import Clock, RealClock
 from tests.busybox_app import ContainerWorld
+from tests.guest_world import GuestWorld, guest_world
 
 APP = AppId("7f8e3c1a-0000-4000-8000-000000000001")
 
@@ -26,6 +28,19 @@ class World(Protocol):
 
     @property
     def clock(self) -> Clock: ...
+
+    @property
+    def tells_codes(self) -> bool:
+        """Whether a domain's own exit code is known; if not, its end by itself is 0."""
+        ...
+
+    @property
+    def killed(self) -> tuple[SwState, Exit]:
+        """What a domain is whose process was killed."""
+        ...
+
+    @property
+    def overhead_kib(self) -> int: ...
 
     def hypervisor(self) -> Hypervisor: ...
 
@@ -44,6 +59,9 @@ class World(Protocol):
 class FakeWorld:
     machine: FakeMachine = field(default_factory=FakeMachine)
     clock: RealClock = field(default_factory=RealClock)
+    tells_codes: bool = True
+    killed: tuple[SwState, Exit] = (SwState.HALTED, Exit(137))
+    overhead_kib: int = 0
 
     def hypervisor(self) -> FakeHypervisor:
         return FakeHypervisor(self.machine, self.clock)
@@ -73,16 +91,33 @@ class FakeWorld:
         self.machine.lose(info.app)
 
 
-@pytest.fixture(params=["fake", pytest.param("container", marks=pytest.mark.root)])
+@pytest.fixture(
+    params=[
+        "fake",
+        pytest.param("container", marks=pytest.mark.root),
+        pytest.param("kvm", marks=pytest.mark.root),
+    ]
+)
 async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
     if request.param == "fake":
         yield FakeWorld()
         return
-    containers = ContainerWorld(tmp_path)
-    try:
-        yield containers
-    finally:
-        await containers.close()
+    with contextlib.ExitStack() as kept:
+        real: ContainerWorld | GuestWorld
+        if request.param == "container":
+            real = ContainerWorld(tmp_path)
+        else:
+            real = kept.enter_context(guest_world())
+        try:
+            yield real
+        finally:
+            await real.close()
+
+
+def knowing_codes(world: World) -> World:
+    if not world.tells_codes:
+        pytest.skip("a virtual machine knows no exit codes of what runs in it")
+    return world
 
 
 async def launch(world: World, domain: Domain) -> DomainInfo:
@@ -117,7 +152,8 @@ async def test_end_by_itself_is_noticed_with_its_code(world: World) -> None:
     await launch(world, domain)
     info = await world.hypervisor().wait_exit(domain.app)
     assert info is not None
-    assert (info.state, info.pid, info.exit) == (SwState.HALTED, 0, Exit(3))
+    code = 3 if world.tells_codes else 0
+    assert (info.state, info.pid, info.exit) == (SwState.HALTED, 0, Exit(code))
 
 
 async def test_killed_process_is_an_end_by_signal(world: World) -> None:
@@ -125,10 +161,11 @@ async def test_killed_process_is_an_end_by_signal(world: World) -> None:
     world.crash(running)
     info = await world.hypervisor().wait_exit(running.app)
     assert info is not None
-    assert (info.state, info.exit) == (SwState.HALTED, Exit(137))
+    assert (info.state, info.exit) == world.killed
 
 
 async def test_out_of_memory_is_told_from_other_ends(world: World) -> None:
+    knowing_codes(world)
     domain = world.domain("hog", memory_kib=16_384)
     await launch(world, domain)
     info = await world.hypervisor().wait_exit(domain.app)
@@ -154,10 +191,11 @@ async def test_app_that_ignores_the_request_is_ended_after_the_graceful_time(wor
     assert world.clock.monotonic() - before >= 0.3
     info = await world.hypervisor().info(running.app)
     assert info is not None
-    assert (info.state, info.exit) == (SwState.HALTED, Exit(137))
+    assert (info.state, info.exit) == world.killed
 
 
 async def test_app_that_cannot_hear_the_request_is_not_waited_for(world: World) -> None:
+    knowing_codes(world)
     running = await launch(world, world.domain("deaf"))
     await world.ready(running.app)
     before = world.clock.monotonic()
@@ -222,6 +260,7 @@ async def test_domain_that_lost_its_monitor_is_broken_and_can_be_made_anew(world
 
 
 async def test_command_that_is_not_there_is_unfit_and_leaves_nothing(world: World) -> None:
+    knowing_codes(world)
     domain = world.domain("run")
     missing = ImageConfig(cmd=("/no/such/command",))
     with pytest.raises(UnfitError, match="cannot create"):
@@ -242,7 +281,7 @@ async def test_metrics_are_of_the_running_domain_alone(world: World) -> None:
     hypervisor = world.hypervisor()
     metric = await hypervisor.metrics(running.app)
     assert metric is not None
-    assert metric.memory_limit == 32_768 * 1024
+    assert metric.memory_limit == (32_768 + world.overhead_kib) * 1024
     assert 0 < metric.memory_bytes <= metric.memory_limit
     assert metric.cpu_ns > 0
     assert abs(metric.at - world.clock.now()) < 30.0

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from edgevirt.host.disk import room
-from edgevirt.image.oci import Image, Pusher, make_image, pack_layer
+from edgevirt.image.oci import Image, Layer, Pusher, make_image, pack_layer
 from edgevirt.model.app import VolumeUse
 from edgevirt.model.base import SwState
 from edgevirt.model.content import (
@@ -23,7 +23,7 @@ from edgevirt.model.content import (
     DatastoreType,
     ImageConfig,
 )
-from edgevirt.model.ids import AppId
+from edgevirt.model.ids import AppId, Digest
 from edgevirt.model.kinds import (
     BLOB_STATUS,
     CONTENT_TREE,
@@ -150,18 +150,55 @@ async def test_a_disk_image_over_http_becomes_a_disk(world: ContentWorld, tmp_pa
     assert (content[:300_000], len(content)) == (disk, 1 << 20)
 
 
-async def test_a_disk_image_in_a_registry_becomes_a_disk(
+async def test_a_disk_image_in_a_registry_becomes_a_disk_of_its_own(
     world: ContentWorld, registry: DockerRegistry, tmp_path: Path
 ) -> None:
-    (tmp_path / "root").mkdir()
-    (tmp_path / "root/x").write_text("disk")
-    layer = pack_layer(tmp_path / "root", tmp_path / "layer")
-    await push(registry, make_image([layer], ImageConfig()), "disks/one:1")
+    made_here = make_qcow2(tmp_path / "disk.qcow2", b"edge", size=1 << 20)
+    await push(registry, make_image([file_layer(made_here)], ImageConfig()), "disks/one:1")
     async with world.serving():
         await world.configure(registry.host, USER, PASSWORD)
-        tree = await world.want_image(1, "disks/one:1", format=ContentFormat.RAW)
-        made = await world.volume(await world.want_volume(1, tree))
-    assert Path(made.path).read_bytes() == layer.path.read_bytes()
+        tree = await world.want_image(1, "disks/one:1", format=ContentFormat.QCOW2)
+        made = await world.volume(await world.want_volume(1, tree, size=2 << 20))
+    assert made.format == ContentFormat.QCOW2
+    assert made.size == 2 << 20
+    raw = tmp_path / "disk.raw"
+    subprocess.run(["qemu-img", "convert", "-f", "qcow2", made.path, "-O", "raw", raw], check=True)
+    content = raw.read_bytes()
+    assert (content[:4], len(content)) == (b"edge", 2 << 20)
+
+
+async def test_a_disk_image_that_names_a_file_of_the_node_is_refused(
+    world: ContentWorld, registry: DockerRegistry, tmp_path: Path
+) -> None:
+    backed = tmp_path / "backed.qcow2"
+    command = ["qemu-img", "create", "-q", "-f", "qcow2", "-u", "-F", "raw", "-b", "/etc/shadow"]
+    subprocess.run([*command, backed, "1M"], check=True)
+    await push(registry, make_image([file_layer(backed)], ImageConfig()), "disks/evil:1")
+    async with world.serving():
+        await world.configure(registry.host, USER, PASSWORD)
+        tree = await world.want_image(1, "disks/evil:1", format=ContentFormat.QCOW2)
+        key = await world.want_volume(1, tree)
+        failed = await world.until(
+            VOLUME_STATUS, key, lambda volume: volume is not None and volume.trouble is not None
+        )
+    assert failed is not None
+    assert failed.trouble is not None
+    assert failed.state == SwState.FAILED
+    assert failed.trouble.why.endswith("its disk image is refused: it names a backing file")
+
+
+def file_layer(path: Path) -> Layer:
+    """A disk as the one layer of an artifact."""
+    digest = Digest(f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}")
+    return Layer(path, digest, digest, path.stat().st_size)
+
+
+def make_qcow2(path: Path, content: bytes, *, size: int) -> Path:
+    raw = path.with_suffix(".content")
+    raw.write_bytes(content)
+    os.truncate(raw, size)
+    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, path], check=True)
+    return path
 
 
 async def test_blobs_that_images_share_are_kept_once_and_until_the_last_one_goes(

@@ -69,6 +69,7 @@ def fill(
         cpus=device.ncpu,
         memory=device.memory * MEBI,
         storage=device.storage * MEBI,
+        virtualization=_virtualization(device),
         boot_time=timestamp(device.bootTime.seconds) if device.HasField("bootTime") else None,
         boots=device.restartCounter,
         boot_reason=_boot_reason(device),
@@ -149,6 +150,12 @@ def heard(status: EdgeNodeStatus, seen: float, now: float) -> EdgeNodeStatus:
     return msgspec.structs.replace(
         status, phase=ONLINE, conditions=conditions, last_seen=timestamp(seen)
     )
+
+
+def _virtualization(device: info.ZInfoDevice) -> str:
+    if not device.HasField("capabilities"):
+        return ""
+    return "Hardware" if device.capabilities.HWAssistedVirtualization else "Emulated"
 
 
 def _architecture(name: str) -> str:

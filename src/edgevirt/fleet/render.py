@@ -19,9 +19,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from edgevirt.fleet import render_ports
-from edgevirt.fleet.objects.app import App, AppAcl, AppInterface
+from edgevirt.fleet.objects.app import CONTAINER, UNIKERNEL, App, AppAcl, AppInterface
 from edgevirt.fleet.objects.app_instance import AppInstance
 from edgevirt.fleet.objects.datastore import Datastore
 from edgevirt.fleet.objects.edgenode import EdgeNode
@@ -47,6 +48,15 @@ VERSION: Final = 2
 """Of this renderer; raise it when the same objects make another config."""
 ROOT: Final = "root"
 """Name of the volume that is made from the app's image."""
+RAMDISK: Final = "/ramdisk"
+"""Of the one that is made from its initial RAM disk; no name that an App can give."""
+_DEVICES: Final = {"CDROM": "/dev/cdrom", "Floppy": "/dev/fd0"}
+"""A virtual machine mounts nothing by itself; so this is where a volume says what it is."""
+_FIRMWARES: Final = {
+    "": app_model.BootMode.UNSPECIFIED,
+    "BIOS": app_model.BootMode.LEGACY,
+    "UEFI": app_model.BootMode.UEFI,
+}
 
 _APP_VERSION: Final = "1"
 _KIB: Final = 1024
@@ -126,12 +136,13 @@ def render(objects: Objects) -> Rendered:
     """The config has neither a version nor a time yet: these are not the objects' business."""
     waiting: dict[str, str] = {}
     placed = list(_place(objects, waiting))
-    images = {app.spec.image: objects.images[app.spec.image] for _, app in placed}
+    images = {name: objects.images[name] for _, app in placed for name in app.images}
     system = _os_image(objects)
     names = _datastores_of([*images.values(), *([system] if system else [])])
     stores, lacking = _datastores(objects, names)
     for instance, app in placed:
-        if why := _unreachable(objects.images[app.spec.image], lacking):
+        whys = (_unreachable(objects.images[name], lacking) for name in app.images)
+        if why := next(filter(None, whys), ""):
             waiting[instance.metadata.name] = f"cannot fetch its image: {why}"
     encrypt = any(name in objects.credentials for name in names)
     edge_node = objects.node
@@ -208,8 +219,8 @@ def _place(objects: Objects, waiting: dict[str, str]) -> Iterator[tuple[AppInsta
         why = ""
         if app is None:
             why = f"App {instance.spec.app!r} does not exist"
-        elif app.spec.image not in objects.images:
-            why = f"Image {app.spec.image!r} does not exist"
+        elif missing := [name for name in app.images if name not in objects.images]:
+            why = f"Image {missing[0]!r} does not exist"
         else:
             lacking = {i.network_instance for i in app.spec.interfaces} - objects.networks.keys()
             if lacking:
@@ -335,14 +346,16 @@ def _signers(image: Image | OSImage, stores: Iterable[Datastore]) -> tuple[str, 
 def _volumes(instance: AppInstance, app: App, objects: Objects) -> Iterator[volume.Volume]:
     name = instance.metadata.name
     image = objects.images[app.spec.image]
-    yield volume.Volume(
-        id=volume_id(instance, ROOT),
-        origin=volume.VolumeOrigin.DOWNLOAD,
-        generation=_root_generation(instance, image),
-        content_tree=content_tree_id(image),
-        name=f"{name}-{ROOT}",
-    )
+    yield _image_volume(instance, ROOT, image)
+    if app.spec.ramdisk:
+        yield _image_volume(instance, RAMDISK, objects.images[app.spec.ramdisk])
     for wanted in app.spec.volumes:
+        if wanted.image:
+            image = objects.images[wanted.image]
+            made = _image_volume(instance, wanted.name, image)
+            readonly = wanted.device == "CDROM"
+            yield replace(made, max_size=whole(wanted.size), readonly=readonly)
+            continue
         yield volume.Volume(
             id=volume_id(instance, wanted.name),
             origin=volume.VolumeOrigin.BLANK,
@@ -350,6 +363,16 @@ def _volumes(instance: AppInstance, app: App, objects: Objects) -> Iterator[volu
             max_size=whole(wanted.size),
             name=f"{name}-{wanted.name}",
         )
+
+
+def _image_volume(instance: AppInstance, name: str, image: Image) -> volume.Volume:
+    return volume.Volume(
+        id=volume_id(instance, name),
+        origin=volume.VolumeOrigin.DOWNLOAD,
+        generation=_root_generation(instance, image),
+        content_tree=content_tree_id(image),
+        name=f"{instance.metadata.name}-{name}",
+    )
 
 
 def _root_generation(instance: AppInstance, image: Image) -> int:
@@ -361,26 +384,21 @@ def _root_generation(instance: AppInstance, image: Image) -> int:
 def _app(instance: AppInstance, app: App, objects: Objects) -> app_model.AppInstance:
     spec = app.spec
     memory = -(-app.memory_bytes // _KIB)
-    volumes = (
-        app_model.VolumeRef(
-            volume=volume_id(instance, ROOT),
-            generation=_root_generation(instance, objects.images[spec.image]),
-        ),
-        *(
-            app_model.VolumeRef(
-                volume=volume_id(instance, wanted.name),
-                generation=instance.spec.purge_counter,
-                mount_dir=wanted.mount_path,
-            )
-            for wanted in spec.volumes
-        ),
-    )
+    volumes = tuple(_volume_refs(instance, app, objects))
     resources = app_model.Resources(
         memory_kib=memory,
         max_memory_kib=memory,
         vcpus=app.cpus,
-        mode=_MODES[spec.virtualization],
+        mode=_MODES[app.virtualization],
+        boot_mode=_FIRMWARES[spec.firmware],
     )
+    if spec.type == UNIKERNEL:
+        resources = replace(
+            resources,
+            kernel=volume_id(instance, ROOT),
+            ramdisk=volume_id(instance, RAMDISK) if spec.ramdisk else "",
+            kernel_arguments=" ".join(spec.command),  # no shell reads it
+        )
     user_data = _user_data(instance, app)
     staged = [(i.name, i.network_instance, i.ip, i.mac) for i in spec.interfaces]
     return app_model.AppInstance(
@@ -399,13 +417,43 @@ def _app(instance: AppInstance, app: App, objects: Objects) -> app_model.AppInst
     )
 
 
+def _volume_refs(
+    instance: AppInstance, app: App, objects: Objects
+) -> Iterator[app_model.VolumeRef]:
+    """The root first."""
+
+    def of_image(name: str, image: str, device: str = "") -> app_model.VolumeRef:
+        return app_model.VolumeRef(
+            volume=volume_id(instance, name),
+            generation=_root_generation(instance, objects.images[image]),
+            mount_dir=_DEVICES.get(device, ""),
+        )
+
+    yield of_image(ROOT, app.spec.image)
+    if app.spec.ramdisk:
+        yield of_image(RAMDISK, app.spec.ramdisk)
+    for wanted in app.spec.volumes:
+        if wanted.image:
+            yield of_image(wanted.name, wanted.image, wanted.device)
+            continue
+        yield app_model.VolumeRef(
+            volume=volume_id(instance, wanted.name),
+            generation=instance.spec.purge_counter,
+            mount_dir=wanted.mount_path,
+        )
+
+
 def _number(*what: object) -> int:
     """Small, and most likely another one when something of `what` changes."""
     return zlib.crc32(msgspec.msgpack.encode(what)) >> 1
 
 
 def _user_data(instance: AppInstance, app: App) -> str:
-    """The environment: where the app runs, then what it asks for, which may say otherwise."""
+    """Of a container the environment: where the app runs, then what it asks for, which may say
+    otherwise. Of a virtual machine what cloud-init is told.
+    """
+    if app.spec.type != CONTAINER:
+        return base64.b64encode(app.spec.user_data.encode()).decode()
     where = {
         "EDGEVIRT_APP": instance.metadata.name,
         "EDGEVIRT_NODE": instance.spec.edge_node,

@@ -267,14 +267,15 @@ class Statuses:
             app = await self._app_of(place.instance)
             if app is None:
                 continue
-            key = object_key(place.instance.metadata.namespace, app.spec.image)
-            image = await self._store.get(kinds.IMAGE, key)
-            if image is not None and image.value.metadata.uid == told.uuid:
-                now = self._clock.now()
-                edit = partial(app_status.fill_image, told=told, now=now)
-                changed = await self._amend_app(place.key, edit)
-                if changed is not None:
-                    await self._tell_of_image(changed.value, place.instance)
+            for name in app.images:
+                key = object_key(place.instance.metadata.namespace, name)
+                image = await self._store.get(kinds.IMAGE, key)
+                if image is not None and image.value.metadata.uid == told.uuid:
+                    now = self._clock.now()
+                    edit = partial(app_status.fill_image, told=told, now=now)
+                    changed = await self._amend_app(place.key, edit)
+                    if changed is not None:
+                        await self._tell_of_image(changed.value, place.instance)
 
     async def _tell_of_image(self, instance: AppInstance, before: AppInstance) -> None:
         """An app that runs says nothing of an image that it cannot change to."""

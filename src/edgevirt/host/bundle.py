@@ -29,7 +29,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     generation: int
-    container: Process
+    process: Process
     monitor: Process
     started: float = 0.0
     """Wall clock; 0: created only."""
@@ -69,6 +69,11 @@ class Bundle:
     def exists(self) -> bool:
         return self.directory.is_dir()
 
+    def begin(self) -> None:
+        """The directories alone."""
+        for directory in (self.directory, self.exits):
+            directory.mkdir(mode=0o700, parents=True)
+
     def build(self, domain: Domain, user_data: bytes, *, cgroup: str, limit_swap: bool) -> None:
         """Mounts the volumes and writes `config.json`. Raises HypervisorError, UnfitError.
 
@@ -96,12 +101,12 @@ class Bundle:
             cgroup=cgroup,
             limit_swap=limit_swap,
             max_files=min(_MAX_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1]),
-            resolv_conf=self._write("resolv.conf", oci.resolv_conf(domain.dns).encode()),
-            hosts=self._write("hosts", oci.hosts_file(domain.hostname or domain.app).encode()),
+            resolv_conf=self.write("resolv.conf", oci.resolv_conf(domain.dns).encode()),
+            hosts=self.write("hosts", oci.hosts_file(domain.hostname or domain.app).encode()),
             volumes=volumes,
         )
         config = oci.runtime_config(domain, environment, around)
-        self._write("config.json", msgspec.json.encode(config), mode=0o600)
+        self.write("config.json", msgspec.json.encode(config), mode=0o600)
 
     def remove(self) -> None:
         """Unmounts and removes all of it, and never anything that is mounted. Idempotent."""
@@ -109,7 +114,8 @@ class Bundle:
             mounts.unmount_below(self.directory)
         except mounts.MountError as failure:
             raise HypervisorError(f"cannot remove {self.app}: {failure}") from failure
-        for directory in (self.exits, self.directory / "volumes", self._root, self.directory):
+        below = (self.exits, self.directory / "volumes", self._root)
+        for directory in (*below, self.directory):
             _remove_shallow(directory)
 
     def read_record(self) -> Record | None:
@@ -120,7 +126,7 @@ class Bundle:
             return None
 
     def write_record(self, record: Record) -> None:
-        self._write(self._record.name, msgspec.json.encode(record))
+        self.write(self._record.name, msgspec.json.encode(record))
 
     def exit_code(self) -> int | None:
         """As conmon wrote it; None: it did not (yet)."""
@@ -151,7 +157,7 @@ class Bundle:
             layers = [empty]
         mounts.overlay(target, layers, upper, work)
 
-    def _write(self, name: str, content: bytes, *, mode: int = 0o644) -> str:
+    def write(self, name: str, content: bytes, *, mode: int = 0o644) -> str:
         """Whole or not at all. Returns the path."""
         path = self.directory / name
         part = path.with_name(name + ".part")

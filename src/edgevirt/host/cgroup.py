@@ -45,6 +45,10 @@ class Cgroup:
     def unified(self) -> bool:
         return (self.root / "cgroup.controllers").exists()
 
+    def directories(self) -> tuple[Path, ...]:
+        """Its own in each hierarchy that a group made here is in."""
+        return tuple(self._accounted())
+
     def exists(self) -> bool:
         return any(directory.is_dir() for directory in self._directories())
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -16,9 +16,9 @@ from edgevirt.host.cgroup import Cgroup
 from edgevirt.host.hypervisor import HypervisorError, UnfitError
 from edgevirt.host.processes import Process, identify, output, read_line
 
-_SECONDS = 120.0
+SECONDS = 120.0
 """For one command; a machine that swaps may need many."""
-_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 
 
 class _Answer(msgspec.Struct):
@@ -29,29 +29,36 @@ class _Answer(msgspec.Struct):
 
 
 @dataclass(frozen=True)
-class Runtime:
-    """`root`: the runtime's state directory, one for all containers of a node."""
+class Conmon:
+    """How a domain's process is started and watched over.
 
-    root: Path
-    program: str = "/usr/sbin/runc"
-    monitor: str = "/usr/bin/conmon"
+    `runtime`: a program that conmon calls as an OCI runtime, with its first arguments: it makes
+    the process, writes its number down and ends. `what`: in errors.
+    """
+
+    runtime: tuple[str, ...]
+    what: str = "container"
+    program: str = "/usr/bin/conmon"
     console_bytes: int = 4 << 20
     """At which conmon starts a console's file anew."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Of the runtime, besides a path."""
 
     async def create(self, bundle: Bundle, console: Path, group: Cgroup) -> tuple[Process, Process]:
-        """Makes the container of a bundle: (its first process, its conmon).
+        """Makes the process of a bundle: (itself, its conmon).
 
         conmon goes into `group` before it forks. Raises HypervisorError, UnfitError.
         """
         with _pipe() as (answer, answer_end), _pipe() as (go_end, go):
             with bundle.monitor_errors.open("wb") as errors:
                 process = await asyncio.create_subprocess_exec(
-                    *self._monitor_command(bundle, console),
+                    *self._command(bundle, console),
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=asyncio.subprocess.DEVNULL,
                     stderr=errors,
                     env={
-                        **_ENVIRONMENT,
+                        **ENVIRONMENT,
+                        **self.environment,
                         "_OCI_SYNCPIPE": str(answer_end.fd),
                         "_OCI_STARTPIPE": str(go_end.fd),
                     },
@@ -65,36 +72,24 @@ class Runtime:
             with contextlib.suppress(BrokenPipeError):
                 os.write(go.fd, b"\0")
             try:
-                line = await read_line(answer.fd, timeout=_SECONDS)
+                line = await read_line(answer.fd, timeout=SECONDS)
             except TimeoutError as failure:
                 raise HypervisorError(
-                    f"cannot create the container: no answer in {_SECONDS:.0f} s"
+                    f"cannot create the {self.what}: no answer in {SECONDS:.0f} s"
                 ) from failure
             await process.wait()
         pid = self._created_pid(bundle, line)
-        container, monitor = identify(pid), identify(_read_pid(bundle.monitor_pid))
-        if container is None or monitor is None:
-            raise HypervisorError("cannot create the container: it ended before it was started")
-        return container, monitor
+        made, monitor = identify(pid), identify(self._read_pid(bundle.monitor_pid))
+        if made is None or monitor is None:
+            raise HypervisorError(f"cannot create the {self.what}: it ended before it was started")
+        return made, monitor
 
-    async def start(self, bundle: Bundle) -> None:
-        code, said = await self._run("start", bundle.app)
-        if code != 0:
-            raise _failure("start", said)
-
-    async def delete(self, bundle: Bundle) -> None:
-        """Ends the container if it runs, and makes the runtime forget it. Idempotent."""
-        if not (self.root / bundle.app).exists():
-            return
-        code, said = await self._run("delete", "--force", bundle.app)
-        if code != 0 and (self.root / bundle.app).exists():
-            raise _failure("delete", said)
-
-    def _monitor_command(self, bundle: Bundle, console: Path) -> list[str]:
-        command = [self.monitor, "--api-version", "1", "--full-attach", "--no-sync-log"]
+    def _command(self, bundle: Bundle, console: Path) -> list[str]:
+        command = [self.program, "--api-version", "1", "--full-attach", "--no-sync-log"]
         command += ["--cid", bundle.app, "--cuuid", bundle.app, "--bundle", str(bundle.directory)]
-        command += ["--runtime", self.program]
-        command += ["--runtime-arg", "--root", "--runtime-arg", str(self.root)]
+        command += ["--runtime", self.runtime[0]]
+        for argument in self.runtime[1:]:
+            command += ["--runtime-arg", argument]
         command += ["--conmon-pidfile", str(bundle.monitor_pid)]
         command += ["--container-pidfile", str(bundle.container_pid)]
         command += ["--exit-dir", str(bundle.exits)]
@@ -106,21 +101,59 @@ class Runtime:
             answer = msgspec.json.decode(line, type=_Answer)
         except msgspec.MsgspecError as failure:
             said = " ".join(bundle.monitor_errors.read_text(errors="replace").split())
-            raise HypervisorError(f"cannot create the container: {said or line!r}") from failure
+            raise HypervisorError(f"cannot create the {self.what}: {said or line!r}") from failure
         if answer.data <= 0:
-            raise _failure("create", answer.message)
+            raise _failure(f"create the {self.what}", answer.message)
         return answer.data
+
+    def _read_pid(self, path: Path) -> int:
+        try:
+            return int(path.read_text())
+        except (FileNotFoundError, ValueError) as failure:
+            raise HypervisorError(f"cannot create the {self.what}: no {path.name}") from failure
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """`root`: the runtime's state directory, one for all containers of a node."""
+
+    root: Path
+    program: str = "/usr/sbin/runc"
+    monitor: str = "/usr/bin/conmon"
+    console_bytes: int = 4 << 20
+
+    async def create(self, bundle: Bundle, console: Path, group: Cgroup) -> tuple[Process, Process]:
+        """As Conmon does."""
+        conmon = Conmon(
+            (self.program, "--root", str(self.root)),
+            program=self.monitor,
+            console_bytes=self.console_bytes,
+        )
+        return await conmon.create(bundle, console, group)
+
+    async def start(self, bundle: Bundle) -> None:
+        code, said = await self._run("start", bundle.app)
+        if code != 0:
+            raise _failure("start the container", said)
+
+    async def delete(self, bundle: Bundle) -> None:
+        """Ends the container if it runs, and makes the runtime forget it. Idempotent."""
+        if not (self.root / bundle.app).exists():
+            return
+        code, said = await self._run("delete", "--force", bundle.app)
+        if code != 0 and (self.root / bundle.app).exists():
+            raise _failure("delete the container", said)
 
     async def _run(self, *arguments: str) -> tuple[int, str]:
         try:
             return await output(
                 [self.program, "--root", str(self.root), *arguments],
-                timeout=_SECONDS,
-                env=_ENVIRONMENT,
+                timeout=SECONDS,
+                env=ENVIRONMENT,
             )
         except TimeoutError as failure:
             raise HypervisorError(
-                f"cannot {arguments[0]} the container: no answer in {_SECONDS:.0f} s"
+                f"cannot {arguments[0]} the container: no answer in {SECONDS:.0f} s"
             ) from failure
 
 
@@ -147,14 +180,7 @@ def _pipe() -> Iterator[tuple[_End, _End]]:
             end.close()
 
 
-def _read_pid(path: Path) -> int:
-    try:
-        return int(path.read_text())
-    except (FileNotFoundError, ValueError) as failure:
-        raise HypervisorError(f"cannot create the container: no {path.name}") from failure
-
-
-def _failure(verb: str, said: str) -> HypervisorError:
+def _failure(what: str, said: str) -> HypervisorError:
     """The runtime says of a command that isn't in the image, or isn't executable: `exec: "x"`."""
-    text = f"cannot {verb} the container: {said.strip()[-2000:]}"
+    text = f"cannot {what}: {said.strip()[-2000:]}"
     return UnfitError(text) if 'exec: \\"' in said or 'exec: "' in said else HypervisorError(text)

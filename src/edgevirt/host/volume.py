@@ -25,6 +25,7 @@ from edgevirt.host.disk import (
     sync_file_system,
     write_whole,
 )
+from edgevirt.host.disk_convert import convert
 from edgevirt.model.content import ContentFormat, ImageConfig
 from edgevirt.model.eci import Declared, TreePart
 from edgevirt.model.ids import Digest
@@ -115,6 +116,18 @@ class VolumeFiles:
             await copy_sparse(blob, staged)
             if record.format == ContentFormat.RAW and record.size > staged.stat().st_size:
                 os.truncate(staged, record.size)
+            self._commit(key, record)
+
+    async def make_converted(
+        self, key: str, record: VolumeRecord, blob: Path, format: ContentFormat
+    ) -> None:
+        """A qcow2 of its own from a blob of a format, as big as `record.size` or as that blob's
+        disk. Raises DiskError, BadDiskImage.
+        """
+        staged = self._staged(key)
+        with _saying(key):
+            await convert(blob, format, staged, record.size)
+            await asyncio.to_thread(sync_file_system, staged)
             self._commit(key, record)
 
     def make_pieces(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
-import functools
 import logging
 import shutil
 import signal
@@ -23,12 +22,11 @@ from typing import Any, Final
 
 from qemu.qmp import ConnectError, QMPClient, QMPError
 
+from edgevirt.host.acceleration import accelerator
+
 _OVMF: Final = Path("/usr/share/OVMF")
 _READY: Final = 15.0
 """Seconds that QEMU and the TPM get to open their sockets."""
-_PROBE: Final = 3.0
-_PROBE_DONE: Final = 33
-"""What QEMU ends with when its guest writes 16 to the debug exit port: twice that, and one."""
 
 
 # it calls every try to connect before QEMU listens an error
@@ -294,32 +292,3 @@ def _user_network(number: int, port: Port) -> str:
 def _value(text: object) -> str:
     """In QEMU's lists of options a comma within a value is doubled."""
     return str(text).replace(",", ",,")
-
-
-# -- what the processor can ------------------------------------------------------------------------
-
-
-@functools.cache
-def accelerator() -> str:
-    """`kvm` where it can start a guest, which a device file alone does not promise."""
-    return "kvm" if Path("/dev/kvm").exists() and _starts_guests("kvm") else "tcg,thread=multi"
-
-
-def _starts_guests(accelerator: str) -> bool:
-    """Boots a sector that does nothing but tell that it ran."""
-    # mov al, 16; out 0xf4, al; hlt; jump back
-    code = bytes([0xB0, 0x10, 0xE6, 0xF4, 0xF4, 0xEB, 0xFD])
-    with tempfile.NamedTemporaryFile(suffix=".img") as sector:
-        sector.write(code.ljust(510, b"\0") + b"\x55\xaa")
-        sector.flush()
-        command = [
-            *("qemu-system-x86_64", "-nodefaults", "-display", "none"),
-            *("-machine", "pc", "-accel", accelerator, "-m", "64"),
-            *("-device", "isa-debug-exit,iobase=0xf4,iosize=4"),
-            *("-drive", f"if=floppy,format=raw,file={sector.name}"),
-        ]
-        try:
-            done = subprocess.run(command, capture_output=True, timeout=_PROBE, check=False)
-        except subprocess.TimeoutExpired:
-            return False
-        return done.returncode == _PROBE_DONE

@@ -21,12 +21,40 @@ class VirtualizationMode(enum.IntEnum):
     LEGACY = 5
 
 
+class BootMode(enum.IntEnum):
+    """`VmBootMode` of the wire: a virtual machine's firmware. UNSPECIFIED: its mode says."""
+
+    UNSPECIFIED = 0
+    LEGACY = 1
+    UEFI = 2
+
+
 class Resources(Noun, frozen=True, kw_only=True):
     memory_kib: int
     max_memory_kib: int = 0
     vcpus: int = 1
     mode: VirtualizationMode = VirtualizationMode.PV
+    boot_mode: BootMode = BootMode.UNSPECIFIED
+    vmm_memory_kib: int = 0
+    """What a virtual machine may take besides its own memory; 0: as `overhead_kib` reckons."""
+    kernel: str = ""
+    """Id of the app's volume that is the kernel to start, instead of booting from a disk."""
+    ramdisk: str = ""
+    """Id of the volume that is the kernel's initial RAM disk."""
+    kernel_arguments: str = ""
     rest: bytes = b""
+
+
+def overhead_kib(resources: Resources) -> int:
+    """KiB that running an app takes besides its memory: EVE's formula for a virtual machine
+    (docs/MEMORY-SETTINGS.md): 370 MB, 2.5 % of its memory, 3 MB for each CPU, and 0.8 % for
+    what it maps. A container takes none.
+    """
+    if resources.mode is VirtualizationMode.NOHYPER:
+        return 0
+    if resources.vmm_memory_kib:
+        return resources.vmm_memory_kib
+    return 370 * 1024 + resources.memory_kib * 33 // 1000 + resources.vcpus * 3 * 1024
 
 
 class VolumeRef(Noun, frozen=True, kw_only=True):
@@ -98,8 +126,18 @@ class DomainVolume(Noun, frozen=True, kw_only=True):
     format: int
     """A ContentFormat."""
     mount_dir: str = ""
+    """Where a container sees it. For a virtual machine the device that it is: `/dev/fd0` a floppy
+    disk, `/dev/cdrom` a CD-ROM; all else is a disk."""
     readonly: bool = False
     layers: tuple[str, ...] = ()
+
+
+class DomainVif(Noun, frozen=True, kw_only=True):
+    """A network interface of a virtual machine: the tap on the node, and the guest's address."""
+
+    host_name: str
+    mac: str
+    mtu: int = 0
 
 
 class Domain(Noun, frozen=True, kw_only=True):
@@ -113,9 +151,17 @@ class Domain(Noun, frozen=True, kw_only=True):
     generation: int = 0
     mode: VirtualizationMode = VirtualizationMode.NOHYPER
     memory_kib: int = 0
+    overhead_kib: int = 0
     vcpus: int = 1
+    boot_mode: BootMode = BootMode.UNSPECIFIED
     volumes: tuple[DomainVolume, ...] = ()
-    """The first is the root."""
+    """The first is the root; without those that `kernel` and `ramdisk` name."""
+    kernel: str = ""
+    """Path of a kernel to start a virtual machine with; empty: it boots from a disk."""
+    ramdisk: str = ""
+    kernel_arguments: str = ""
+    vifs: tuple[DomainVif, ...] = ()
+    """Of a virtual machine; a container finds its interfaces in `netns`."""
     image: ImageConfig = ImageConfig()
     user_data: str = ""
     """In clear; a secret one comes in AppSecret and wins."""
@@ -160,6 +206,8 @@ class HostCapacity(Noun, frozen=True, kw_only=True):
     cpus: int
     modes: tuple[VirtualizationMode, ...] = ()
     """Those that a hypervisor adapter of this node serves."""
+    acceleration: str = ""
+    """Of virtual machines: `kvm`, or `tcg` where they are emulated; empty: not known yet."""
 
 
 class DomainExit(Noun, frozen=True, kw_only=True):

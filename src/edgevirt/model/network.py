@@ -114,6 +114,8 @@ class AppNetwork(Noun, frozen=True, kw_only=True):
     app_num: int
     interfaces: tuple[AppInterface, ...]
     activate: bool = True
+    taps: bool = False
+    """For a virtual machine: taps on the node, instead of interfaces in a namespace."""
 
 
 class Vif(Noun, frozen=True, kw_only=True):

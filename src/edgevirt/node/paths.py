@@ -144,6 +144,11 @@ class Paths:
         return self.vault / "volumes"
 
     @property
+    def firmware(self) -> Path:
+        """The domains service's own: `<app id>.fd`, what an app's UEFI firmware keeps."""
+        return self.vault / "firmware"
+
+    @property
     def console_logs(self) -> Path:
         """`<app id>.log`: an app's console, in conmon's k8s-file format."""
         return self.vault / "consoles"
@@ -172,6 +177,11 @@ class Paths:
     def domains(self) -> Path:
         """The domains service's own: `<app id>/` with the bundle, pid and exit files."""
         return self.run / "domains"
+
+    @property
+    def machines(self) -> Path:
+        """The domains service's own: as `domains`, of virtual machines."""
+        return self.run / "machines"
 
     @property
     def networks(self) -> Path:

@@ -11,13 +11,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from edgevirt.fleet import render
-from edgevirt.fleet.objects.app import AclLimit, AclMatch, AppAcl, AppInterface, EnvVar
+from edgevirt.fleet.objects.app import AclLimit, AclMatch, AppAcl, AppInterface, AppVolume, EnvVar
 from edgevirt.fleet.objects.base import LocalRef
 from edgevirt.fleet.objects.network_instance import DhcpRange
 from edgevirt.fleet.objects.node_os import NodeOS
 from edgevirt.fleet.objects.node_port import NodePort, NodeProxy, ProxyServer
 from edgevirt.fleet.objects.os_image import OSImage, OSImageSpec
 from edgevirt.fleet.render import Cipher, Credentials, Objects
+from edgevirt.model.app import BootMode, VirtualizationMode
 from edgevirt.model.network import AclAction, NetworkInstanceType
 from edgevirt.model.node import DeviceConfig
 from edgevirt.model.volume import VolumeOrigin
@@ -396,3 +397,54 @@ def test_who_must_sign_is_the_image_s_word_or_its_datastores() -> None:
     assert signers(image=(), store=()) == ()
     assert signers(image=(), store=("b", "a\n")) == ("a\n", "b\n")
     assert signers(image=("c",), store=("a",)) == ("c\n",)
+
+
+# -- virtual machines --------------------------------------------------------------------------
+
+
+def machine(**spec: Any) -> Objects:
+    disk = changed(IMAGE, format="Qcow2", sha256="a" * 64)
+    app = changed(APP, type="VM", **{"image": "disk", "volumes": (), "env": (), **spec})
+    return having(apps={"web": app}, images={"disk": disk, "tools": disk, "hello": disk})
+
+
+def test_a_virtual_machine_boots_from_its_disk_and_tells_cloud_init() -> None:
+    found = rendered(machine(user_data="#cloud-config", firmware="UEFI")).apps[0]
+    assert found.resources.mode is VirtualizationMode.PV
+    assert found.resources.boot_mode is BootMode.UEFI
+    assert base64.b64decode(found.user_data) == b"#cloud-config"
+    assert len(found.volumes) == 1
+
+
+def test_a_volume_of_a_virtual_machine_is_the_device_that_it_is_said_to_be() -> None:
+    volumes = (
+        AppVolume(name="a", image="tools", device="Floppy"),
+        AppVolume(name="cd", image="tools", device="CDROM"),
+        AppVolume(name="data", size="1Gi"),
+    )
+    config = rendered(machine(volumes=volumes))
+    assert [ref.mount_dir for ref in config.apps[0].volumes] == ["", "/dev/fd0", "/dev/cdrom", ""]
+    made = {volume.id: volume for volume in config.volumes}
+    floppy, cdrom, data = (made[ref.volume] for ref in config.apps[0].volumes[1:])
+    assert (floppy.origin, floppy.readonly) == (VolumeOrigin.DOWNLOAD, False)
+    assert (cdrom.origin, cdrom.readonly) == (VolumeOrigin.DOWNLOAD, True)
+    assert (data.origin, data.max_size) == (VolumeOrigin.BLANK, 1 << 30)
+
+
+def test_a_unikernel_is_its_kernel_its_ramdisk_and_its_command_line() -> None:
+    parts = {"image": "disk", "ramdisk": "tools", "volumes": (), "env": ()}
+    app = changed(APP, type="Unikernel", command=("run", "a b"), **parts)
+    objects = having(
+        apps={"web": app}, images={"disk": changed(IMAGE, format="Raw"), "tools": IMAGE}
+    )
+    found = rendered(objects).apps[0]
+    kernel, ramdisk = found.volumes
+    assert (found.resources.kernel, found.resources.ramdisk) == (kernel.volume, ramdisk.volume)
+    assert found.resources.kernel_arguments == "run a b"
+    assert found.user_data == ""
+
+
+def test_an_app_without_one_of_its_images_is_not_put_on_the_node() -> None:
+    volumes = (AppVolume(name="a", image="lost", device="Floppy"),)
+    waiting = render.render(machine(volumes=volumes)).waiting
+    assert list(waiting.values()) == ["cannot put it on the node: Image 'lost' does not exist"]

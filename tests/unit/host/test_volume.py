@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from edgevirt.host.disk import DiskError
+from edgevirt.host.disk_image import BadDiskImage
 from edgevirt.host.volume import VolumeFiles, VolumeRecord
 from edgevirt.model.content import ContentFormat, ImageConfig
 from edgevirt.model.ids import Digest
@@ -43,6 +45,19 @@ async def test_a_record_is_read_back_as_it_was_written(files: VolumeFiles) -> No
 async def test_a_copy_that_fails_leaves_no_volume(files: VolumeFiles, tmp_path: Path) -> None:
     with pytest.raises(DiskError):
         await files.make_copy(KEY, RAW, tmp_path / "missing")
+    assert files.records() == {}
+    files.begin()
+    assert list((tmp_path / "volumes").iterdir()) == []
+
+
+async def test_a_disk_that_cannot_be_converted_leaves_no_volume(
+    files: VolumeFiles, tmp_path: Path
+) -> None:
+    blob = tmp_path / "blob"
+    blob.write_bytes(b"no qcow2")
+    disk = structs.replace(RAW, format=ContentFormat.QCOW2)
+    with pytest.raises(BadDiskImage, match="qemu-img cannot convert it"):
+        await files.make_converted(KEY, disk, blob, ContentFormat.QCOW2)
     assert files.records() == {}
     files.begin()
     assert list((tmp_path / "volumes").iterdir()) == []

@@ -15,7 +15,13 @@ from edgevirt.fleet.objects.problems import Problem, duplicate, invalid, require
 from edgevirt.model.quantity import Quantity, parse, whole
 
 CONTAINER = "Container"
-LATER = ("VM", "Unikernel")
+VM = "VM"
+UNIKERNEL = "Unikernel"
+TYPES = (CONTAINER, VM, UNIKERNEL)
+DEVICES = ("Disk", "CDROM", "Floppy")
+FIRMWARES = ("", "BIOS", "UEFI")
+MOST_USER_DATA = 64 * 1024
+"""Characters: it travels in each config of the node."""
 VIRTUALIZATIONS = ("None", "PV", "HVM", "FML", "Legacy")
 PROTOCOLS = ("TCP", "UDP")
 ACL_PROTOCOLS = ("TCP", "UDP", "ICMP")
@@ -52,9 +58,13 @@ class AppVolume(ApiStruct, frozen=True, kw_only=True):
     name: str = ""
     """Its name within the app."""
     size: Quantity = "100Mi"
-    """Room for data, such as `1Gi`."""
+    """Room for data, such as `1Gi`; one made from an Image is at least as big as that."""
     mount_path: str = ""
-    """Where the app sees it: an absolute path."""
+    """Where a container sees it: an absolute path."""
+    image: str = ""
+    """The Image that it is made from; empty: it is blank."""
+    device: str = ""
+    """What it is to a virtual machine: `Disk` (also when empty), `CDROM` or `Floppy`."""
 
 
 class PortMap(ApiStruct, frozen=True, kw_only=True):
@@ -133,11 +143,18 @@ class AppSpec(ApiStruct, frozen=True, kw_only=True):
     """What to run."""
 
     type: str = CONTAINER
-    """`Container`. (`VM` and `Unikernel` are not served yet.)"""
+    """`Container`; `VM`, whose image is a disk; or `Unikernel`, whose image is a kernel."""
     image: str = ""
     """The Image to run."""
     command: tuple[str, ...] = ()
-    """The program and its arguments instead of the image's own."""
+    """The program and its arguments instead of the image's own; of a unikernel its command line."""
+    ramdisk: str = ""
+    """Of a unikernel: the Image of its initial RAM disk."""
+    user_data: str = ""
+    """Of a virtual machine: what cloud-init in it is to do, such as a text that begins with
+    `#cloud-config`. Kept in clear: no place for a password."""
+    firmware: str = ""
+    """Of a virtual machine: `BIOS` or `UEFI`; empty: as `virtualization` says."""
     env: tuple[EnvVar, ...] = ()
     """Variables of the environment, besides the image's own. `EDGEVIRT_NODE`, `EDGEVIRT_APP` and
     `EDGEVIRT_PROJECT` are there anyway: where the app runs."""
@@ -147,9 +164,10 @@ class AppSpec(ApiStruct, frozen=True, kw_only=True):
     """Places for its data."""
     interfaces: tuple[AppInterface, ...] = ()
     """Its network interfaces."""
-    virtualization: str = "None"
-    """What it is kept in: `None` (a container on the node's kernel), or a VM of its own: `PV`,
-    `HVM`, `FML`, `Legacy`."""
+    virtualization: str = ""
+    """What it is kept in: `None` (a container on the node's kernel), or a virtual machine: `PV` or
+    `HVM` (with a BIOS), `FML` (with UEFI), or `Legacy`, which has the hardware of twenty years ago
+    for systems that know no other. Empty: `None` for a container, `PV` for the others."""
     start_delay_seconds: int = 0
     """How long to wait after the node's boot."""
 
@@ -174,19 +192,31 @@ class App(ApiObject, frozen=True, kw_only=True):
         return whole(self.spec.resources.cpu)
 
     @property
+    def virtualization(self) -> str:
+        """As it applies."""
+        return self.spec.virtualization or ("None" if self.spec.type == CONTAINER else "PV")
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """Names of all Images that it is made from, its own first."""
+        more = (self.spec.ramdisk, *(volume.image for volume in self.spec.volumes))
+        return tuple(dict.fromkeys(filter(None, (self.spec.image, *more))))
+
+    @property
     def memory_bytes(self) -> int:
         return whole(self.spec.resources.memory)
 
 
 def validate(app: App) -> Iterator[Problem]:
     spec = app.spec
-    if spec.type != CONTAINER:
-        hint = f"{spec.type} is not served yet" if spec.type in LATER else ""
-        yield unsupported("spec.type", spec.type, (CONTAINER,), hint)
+    if spec.type not in TYPES:
+        yield unsupported("spec.type", spec.type, TYPES)
     if not spec.image:
         yield required("spec.image", "the name of an Image")
-    if spec.virtualization not in VIRTUALIZATIONS:
+    if app.virtualization not in VIRTUALIZATIONS:
         yield unsupported("spec.virtualization", spec.virtualization, VIRTUALIZATIONS)
+    elif spec.type in TYPES:
+        yield from _check_type(app)
     if not 0 <= spec.start_delay_seconds <= 86400:
         yield invalid("spec.startDelaySeconds", spec.start_delay_seconds, "must be 0 to 86400")
     for index, word in enumerate(spec.command):
@@ -194,8 +224,38 @@ def validate(app: App) -> Iterator[Problem]:
             yield invalid(f"spec.command[{index}]", word, "must be one line")
     yield from _check_env(spec.env)
     yield from _check_resources(spec.resources)
-    yield from _check_volumes(spec.volumes)
+    yield from _check_volumes(spec.volumes, container=spec.type not in (VM, UNIKERNEL))
     yield from _check_interfaces(spec.interfaces)
+
+
+def _check_type(app: App) -> Iterator[Problem]:
+    """What an app of its type cannot have."""
+    spec = app.spec
+    container, machine = spec.type == CONTAINER, spec.type == VM
+    if container and app.virtualization != "None":
+        why = "a container in a virtual machine is not served yet"
+        yield invalid("spec.virtualization", spec.virtualization, why)
+    if not container and app.virtualization == "None":
+        yield invalid(
+            "spec.virtualization", spec.virtualization, "a container alone can do without"
+        )
+    if machine and spec.command:
+        yield invalid("spec.command", " ".join(spec.command), "its own disk says what it runs")
+    if not container and spec.env:
+        yield invalid("spec.env", spec.env[0].name, "of a container only; see userData")
+    if spec.user_data and not machine:
+        yield invalid("spec.userData", spec.user_data[:20], "of a virtual machine only; see env")
+    if len(spec.user_data) > MOST_USER_DATA:
+        why = f"must not be longer than {MOST_USER_DATA} characters"
+        yield invalid("spec.userData", f"{len(spec.user_data)} characters", why)
+    if spec.firmware not in FIRMWARES:
+        yield unsupported("spec.firmware", spec.firmware, FIRMWARES[1:])
+    elif spec.firmware and not machine:
+        yield invalid("spec.firmware", spec.firmware, "of a virtual machine only")
+    elif spec.firmware == "UEFI" and app.virtualization == "Legacy":
+        yield invalid("spec.firmware", spec.firmware, "legacy hardware has a BIOS")
+    if spec.ramdisk and spec.type != UNIKERNEL:
+        yield invalid("spec.ramdisk", spec.ramdisk, "of a unikernel only")
 
 
 def _check_env(env: tuple[EnvVar, ...]) -> Iterator[Problem]:
@@ -225,7 +285,7 @@ def _check_resources(resources: AppResources) -> Iterator[Problem]:
     yield from check_size("spec.resources.memory", resources.memory, least=4 * 2**20)
 
 
-def _check_volumes(volumes: tuple[AppVolume, ...]) -> Iterator[Problem]:
+def _check_volumes(volumes: tuple[AppVolume, ...], *, container: bool) -> Iterator[Problem]:
     names: set[str] = set()
     mounts: set[str] = set()
     for index, volume in enumerate(volumes):
@@ -234,6 +294,13 @@ def _check_volumes(volumes: tuple[AppVolume, ...]) -> Iterator[Problem]:
         if volume.name in names:
             yield duplicate(f"{path}.name", volume.name)
         yield from check_size(f"{path}.size", volume.size, least=2**20)
+        names.add(volume.name)
+        if not container:
+            yield from _check_device(path, volume)
+            continue
+        if volume.image or volume.device:
+            field, given = ("image", volume.image) if volume.image else ("device", volume.device)
+            yield invalid(f"{path}.{field}", given, "of a virtual machine only")
         mount = volume.mount_path
         if not mount:
             yield required(f"{path}.mountPath", "an absolute path in the app")
@@ -241,8 +308,17 @@ def _check_volumes(volumes: tuple[AppVolume, ...]) -> Iterator[Problem]:
             yield invalid(f"{path}.mountPath", mount, "must be an absolute path below /, no '..'")
         elif mount.rstrip("/") in mounts:
             yield duplicate(f"{path}.mountPath", mount)
-        names.add(volume.name)
         mounts.add(mount.rstrip("/"))
+
+
+def _check_device(path: str, volume: AppVolume) -> Iterator[Problem]:
+    if volume.mount_path:
+        why = "a virtual machine mounts its disks itself"
+        yield invalid(f"{path}.mountPath", volume.mount_path, why)
+    if volume.device not in ("", *DEVICES):
+        yield unsupported(f"{path}.device", volume.device, DEVICES)
+    elif volume.device in ("CDROM", "Floppy") and not volume.image:
+        yield required(f"{path}.image", f"what is in the {volume.device}")
 
 
 def _check_interfaces(interfaces: tuple[AppInterface, ...]) -> Iterator[Problem]:
@@ -313,6 +389,6 @@ COLUMNS = (
     Column("Image", lambda a, _: a.spec.image),
     Column("CPU", lambda a, _: str(a.spec.resources.cpu)),
     Column("Memory", lambda a, _: str(a.spec.resources.memory)),
-    Column("Virtualization", lambda a, _: a.spec.virtualization, priority=1),
+    Column("Virtualization", lambda a, _: a.virtualization, priority=1),
     AGE,
 )

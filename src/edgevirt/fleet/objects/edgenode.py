@@ -116,6 +116,9 @@ class EdgeNodeStatus(ApiStruct, frozen=True, kw_only=True):
     """Bytes of memory."""
     storage: int = 0
     """Bytes of storage for apps and data."""
+    virtualization: str = ""
+    """How it runs virtual machines: `Hardware` (its processor does), `Emulated` (some ten times
+    slower), or empty: it doesn't say."""
     boot_time: Time | None = None
     """When it booted."""
     boots: int = 0

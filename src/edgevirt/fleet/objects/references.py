@@ -31,6 +31,11 @@ def _of_instance(instance: AppInstance) -> Iterator[Reference]:
 
 def _of_app(app: App) -> Iterator[Reference]:
     yield Reference("spec.image", "Image", app.spec.image)
+    if app.spec.ramdisk:
+        yield Reference("spec.ramdisk", "Image", app.spec.ramdisk)
+    for index, volume in enumerate(app.spec.volumes):
+        if volume.image:
+            yield Reference(f"spec.volumes[{index}].image", "Image", volume.image)
     for index, interface in enumerate(app.spec.interfaces):
         field = f"spec.interfaces[{index}].networkInstance"
         yield Reference(field, "NetworkInstance", interface.network_instance)

@@ -98,7 +98,8 @@ class Links:
         with IPRoute() as netlink:
             return kept | {
                 link.get_attr("IFLA_IFALIAS") or _name(link)
-                for link in netlink.get_links(kind="veth")
+                for kind in ("veth", "tun")
+                for link in netlink.get_links(kind=kind)
                 if _name(link).startswith(VIF_PREFIX)
             }
 
@@ -109,17 +110,25 @@ class Links:
             namespace.drop_network_namespace(path)
             namespace.keep_network_namespace(path)
         with _Guest(path) as guest, IPRoute() as netlink:
-            guest.keep_only({link.name for link in spec.links})
-            for link in spec.links:
+            inside = [link for link in spec.links if not link.tap]
+            guest.keep_only({link.name for link in inside})
+            for link in inside:
                 _ensure_link(netlink, guest, spec.id, link)
-            _ensure_default_route(guest.netlink, spec.links)
+            _ensure_default_route(guest.netlink, inside)
+            taps = [link for link in spec.links if link.tap]
+            for name in _taps_of(netlink, spec.id) - {link.host_name for link in taps}:
+                _delete(netlink, name)
+            for link in taps:
+                _ensure_tap(netlink, spec.id, link)
 
     def remove_guest(self, guest: str) -> None:
         """Also when there is none. Interfaces vanish at once, even while a process is within."""
         path = self.namespace_of(guest)
         if namespace.is_network_namespace(path):
-            with _Guest(path) as inner:
+            with _Guest(path) as inner, IPRoute() as netlink:
                 inner.keep_only(set())
+                for name in _taps_of(netlink, guest):
+                    _delete(netlink, name)
         elif guest in self.guests():
             with IPRoute() as netlink:
                 for name in _vifs_of(netlink, guest):
@@ -211,9 +220,17 @@ def _ensure_addresses(netlink: IPRoute, index: int, wanted: set[tuple[str, int]]
 
 
 def _vifs_of(netlink: IPRoute, guest: str) -> set[str]:
+    return _links_of(netlink, guest, "veth") | _taps_of(netlink, guest)
+
+
+def _taps_of(netlink: IPRoute, guest: str) -> set[str]:
+    return _links_of(netlink, guest, "tun")
+
+
+def _links_of(netlink: IPRoute, guest: str, kind: str) -> set[str]:
     return {
         _name(link)
-        for link in netlink.get_links(kind="veth")
+        for link in netlink.get_links(kind=kind)
         if _name(link).startswith(VIF_PREFIX) and link.get_attr("IFLA_IFALIAS") == guest
     }
 
@@ -267,6 +284,32 @@ def _ensure_link(netlink: IPRoute, guest: _Guest, owner: str, spec: LinkSpec) ->
     _ensure_attributes(guest.netlink, inner, mac=spec.mac, mtu=mtu)
     _ensure_attributes(netlink, outer, mac=str(outer.get_attr("IFLA_ADDRESS")), mtu=mtu)
     _forget_predecessor(netlink, bridge["index"], spec)
+
+
+def _ensure_tap(netlink: IPRoute, owner: str, spec: LinkSpec) -> None:
+    """A tap in the bridge, isolated, that stays when the program that has it open ends."""
+    bridge = _required(netlink, spec.bridge)
+    tap = _find(netlink, spec.host_name)
+    if tap is not None and not _is_tap_of(tap, owner):
+        netlink.link("del", index=tap["index"])
+        tap = None
+    if tap is None:
+        netlink.link("add", ifname=spec.host_name, kind="tuntap", mode="tap")
+        _sysctl(f"ipv6/conf/{spec.host_name}/disable_ipv6", "1")
+        tap = _required(netlink, spec.host_name)
+        netlink.link("set", index=tap["index"], ifalias=owner)
+    if tap.get_attr("IFLA_MASTER") != bridge["index"]:
+        netlink.link("set", index=tap["index"], master=bridge["index"])
+        netlink.brport("set", index=tap["index"], isolated=1)
+    mtu = int(bridge.get_attr("IFLA_MTU"))
+    _ensure_attributes(netlink, tap, mac=str(tap.get_attr("IFLA_ADDRESS")), mtu=mtu)
+    _forget_predecessor(netlink, bridge["index"], spec)
+
+
+def _is_tap_of(link: _Message, owner: str) -> bool:
+    information = link.get_attr("IFLA_LINKINFO")
+    kind = information.get_attr("IFLA_INFO_KIND") if information is not None else ""
+    return bool(kind == "tun" and link.get_attr("IFLA_IFALIAS") == owner)
 
 
 def _forget_predecessor(netlink: IPRoute, bridge: int, spec: LinkSpec) -> None:

@@ -40,6 +40,8 @@ class LinkSpec(Noun, frozen=True, kw_only=True):
     prefix: int
     gateway: str
     default_route: bool = True
+    tap: bool = False
+    """`host_name` is a tap that the guest's program opens; nothing is in its namespace."""
 
 
 class GuestSpec(Noun, frozen=True, kw_only=True):

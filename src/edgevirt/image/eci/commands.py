@@ -251,9 +251,9 @@ def run(
     """
     import tempfile
 
+    from edgevirt.host.acceleration import accelerator
     from edgevirt.image.eci import parts as reading
     from edgevirt.image.eci import run as running
-    from edgevirt.image.machine import accelerator
     from edgevirt.model.quantity import whole
     from edgevirt.wire import oci
 

@@ -43,6 +43,7 @@ _OF_THE_NODE: tuple[Kind[Any], ...] = (
     kinds.NODE_REBOOT,
     kinds.VAULT_STATUS,
     kinds.SECURITY_MODULE,
+    kinds.HOST_CAPACITY,
 )
 """Besides the properties: what device info tells of."""
 CALM = 0.2
@@ -230,6 +231,7 @@ class News:
             attestation_error=line.attest_trouble,
             module=self._tables[kinds.SECURITY_MODULE.name].get("node"),
             vault=self._tables[kinds.VAULT_STATUS.name].get("vault"),
+            acceleration=self._acceleration(),
         )
 
     def _state(self) -> info.ZDeviceState:
@@ -245,6 +247,10 @@ class News:
         if self._line.context.settings.lost or in_maintenance(properties):
             return info.ZDEVICE_STATE_MAINTENANCE_MODE
         return info.ZDEVICE_STATE_ONLINE
+
+    def _acceleration(self) -> str:
+        capacity = self._tables[kinds.HOST_CAPACITY.name].get("node")
+        return capacity.acceleration if capacity else ""
 
     def _domain_name(self, key: str) -> str:
         status = self._tables[kinds.DOMAIN_STATUS.name].get(key)

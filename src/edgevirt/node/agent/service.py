@@ -92,6 +92,7 @@ SERVICE = Service(
         kinds.BLOB_STATUS,
         kinds.DOMAIN_STATUS,
         kinds.DOMAIN_METRIC,
+        kinds.HOST_CAPACITY,
         kinds.NETWORK_METRIC,
         kinds.SERVICE_STATUS,
         kinds.LOG_BUNDLE,

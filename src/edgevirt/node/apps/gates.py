@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from edgevirt.model.app import AppInstance, HostCapacity, VolumeRef
+from edgevirt.model.app import (
+    AppInstance,
+    HostCapacity,
+    VirtualizationMode,
+    VolumeRef,
+    overhead_kib,
+)
 from edgevirt.model.base import SwState, Trouble
 from edgevirt.model.baseos import BaseOsStatus
+from edgevirt.model.content import ContentFormat
 from edgevirt.model.ids import NetworkInstanceId
 from edgevirt.model.network import AppNetworkStatus, NetworkInstanceState, NetworkInstanceStatus
 from edgevirt.model.volume import VolumeStatus, volume_key
+from edgevirt.node.apps.domain_spec import MODES, mode_of
 
 _VOLUME_WORDS = {
     SwState.INITIAL: "waiting for",
@@ -82,9 +90,41 @@ def check_mode(app: AppInstance, capacity: HostCapacity | None, now: float) -> W
     return Wait(SwState.INSTALLED, "cannot run here", Trouble(why=why, since=now))
 
 
+def check_wants(app: AppInstance, volumes: Mapping[str, VolumeStatus], now: float) -> Wait | None:
+    """What its image declares it needs, an app has, or more. All its volumes are there."""
+    for why in _lacks(app, volumes):
+        return Wait(
+            SwState.INSTALLED, "cannot run here", Trouble(why=f"cannot run: {why}", since=now)
+        )
+    return None
+
+
+def _lacks(app: AppInstance, volumes: Mapping[str, VolumeStatus]) -> Iterator[str]:
+    if not app.volumes:
+        return
+    root = volumes[volume_key(app.volumes[0].volume, app.volumes[0].generation)]
+    wants, resources = root.wants, app.resources
+    bare = resources.mode is VirtualizationMode.NOHYPER
+    if bare and root.format != ContentFormat.CONTAINER:
+        yield "its image is a machine, and the app asks for no virtualization"
+    if wants.virtualization in MODES and mode_of(app, root) is not MODES[wants.virtualization]:
+        yield (
+            f"its image wants virtualization {wants.virtualization}, "
+            f"the app asks for {resources.mode.name}"
+        )
+    if resources.vcpus < wants.cpus:
+        yield f"its image wants {wants.cpus} CPUs, the app has {resources.vcpus}"
+    if resources.memory_kib * 1024 < wants.memory:
+        has = resources.memory_kib * 1024
+        yield f"its image wants {wants.memory} bytes of memory, the app has {has}"
+    if len(app.adapters) < len(wants.devices):
+        assigned = len(app.adapters)
+        yield f"its image wants {', '.join(wants.devices)}, the app is assigned {assigned} devices"
+
+
 def check_memory(app: AppInstance, available: int, now: float) -> Wait | None:
     """`available`: bytes."""
-    need = app.resources.memory_kib * 1024
+    need = (app.resources.memory_kib + overhead_kib(app.resources)) * 1024
     if need <= available:
         return None
     why = f"App instance needs {need} bytes but only have {max(0, available)}"

@@ -106,7 +106,9 @@ def is_down(applied: AppInstanceApplied, status: DomainStatus | None) -> bool:
 def memory_held(applied: AppInstanceApplied | None, domain: DomainStatus | None, boot: str) -> int:
     if applied is None or applied.domain is None or not is_live(applied, boot):
         return 0
-    return 0 if is_down(applied, domain) else applied.domain.memory_kib * 1024
+    if is_down(applied, domain):
+        return 0
+    return (applied.domain.memory_kib + applied.domain.overhead_kib) * 1024
 
 
 def advance(facts: Facts, world: World, memory: Memory) -> Step:
@@ -197,6 +199,7 @@ def _ready(app: AppInstance, facts: Facts, world: World, memory: Memory) -> Wait
     return (
         gates.await_volumes(app.volumes, world.volumes)
         or wait
+        or gates.check_wants(app, world.volumes, world.now)
         or gates.check_memory(app, memory.available(app), world.now)
     )
 

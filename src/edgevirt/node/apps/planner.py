@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from edgevirt.model.app import AppInstance, AppInstanceApplied, VolumeUse
+from edgevirt.model.app import AppInstance, AppInstanceApplied, VirtualizationMode, VolumeUse
 from edgevirt.model.ids import AppId
 from edgevirt.model.kinds import (
     APP_INSTANCE,
@@ -181,6 +181,7 @@ def make_network(app: AppInstance, number: int, *, activate: bool) -> AppNetwork
         app_num=number,
         interfaces=app.interfaces,
         activate=activate,
+        taps=app.resources.mode is not VirtualizationMode.NOHYPER,
     )
 
 

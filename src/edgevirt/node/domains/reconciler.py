@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from edgevirt.host.hypervisor import DomainInfo, Hypervisor, HypervisorError, UnfitError
-from edgevirt.model.app import AppSecret, Domain, DomainStatus
+from edgevirt.model.app import AppSecret, Domain, DomainStatus, VirtualizationMode
 from edgevirt.model.base import Severity, SwState, Trouble
 from edgevirt.model.ids import AppId
 from edgevirt.model.kinds import APP_SECRET, DOMAIN, DOMAIN_EXIT, DOMAIN_STATUS, PROPERTY
@@ -39,10 +39,16 @@ class DomainReconciler:
     recheck: float | None = POLL_SECONDS
 
     def __init__(
-        self, hypervisors: Sequence[Hypervisor], exits: ExitWatch, clock: Clock, consoles: Path
+        self,
+        hypervisors: Sequence[Hypervisor],
+        exits: ExitWatch,
+        clock: Clock,
+        kept: Sequence[tuple[Path, str]],
     ) -> None:
-        """`consoles`: where adapters keep `<app>.log`, which outlives a domain but not its app."""
-        self._consoles = consoles
+        """`kept`: where adapters keep what outlives a domain but not its app: a directory, and
+        what the files' names have behind the app's id.
+        """
+        self._kept = kept
         self._hypervisors = hypervisors
         self._exits = exits
         self._clock = clock
@@ -89,6 +95,9 @@ class DomainReconciler:
             wanted = (info.name, info.generation) == (spec.name, spec.generation)
             if wanted and info.state == SwState.RUNNING:
                 return self._running(adapter, info, spec, teller, inputs)
+            if wanted and _is_machine_lost(spec, info):
+                teller.ended(info)
+                raise await self._give_up(app, spec, info, teller, report)
             if wanted and info.state in (SwState.HALTED, SwState.BROKEN):
                 state = info.state
                 self._count_crash(app, spec, info, inputs)
@@ -100,6 +109,15 @@ class DomainReconciler:
         if self._clock.monotonic() < history.not_before:
             raise await self._later(history, state, teller, report)
         return await self._start(app, spec, inputs, teller, report)
+
+    async def _give_up(
+        self, app: AppId, spec: Domain, info: DomainInfo, teller: _Teller, report: Report[Any]
+    ) -> Refuse:
+        """A virtual machine that was killed or crashed stays down, as EVE has it."""
+        why, hint = why_ended(info, spec), "restart the app to try again"
+        trouble = Trouble(why=why, since=self._clock.now(), hint=hint)
+        await report(teller.status(SwState.BROKEN, self._history(app, spec), trouble))
+        return Refuse(why)
 
     async def _start(
         self, app: AppId, spec: Domain, inputs: Inputs, teller: _Teller, report: Report[Any]
@@ -164,11 +182,12 @@ class DomainReconciler:
         except HypervisorError as failure:
             raise Retry(str(failure)) from failure
         self._restarts.pop(app, None)
-        self._remove_console(app)
+        self._remove_kept(app)
         await self._exits.forget(app)
 
-    def _remove_console(self, app: AppId) -> None:
-        (self._consoles / f"{app}.log").unlink(missing_ok=True)
+    def _remove_kept(self, app: AppId) -> None:
+        for directory, suffix in self._kept:
+            (directory / f"{app}{suffix}").unlink(missing_ok=True)
 
     async def _stop(
         self, adapter: Hypervisor, info: DomainInfo, teller: _Teller, report: Report[Any]
@@ -187,7 +206,11 @@ class DomainReconciler:
     def _count_crash(self, app: AppId, spec: Domain, info: DomainInfo, inputs: Inputs) -> None:
         ran = self._clock.now() - info.started if info.started else 0.0
         self._restarts[app] = self._history(app, spec).crashed(
-            why_ended(info, spec), ran=ran, cap=number(inputs, BOOT_RETRY), **self._time()
+            why_ended(info, spec),
+            ran=ran,
+            cap=number(inputs, BOOT_RETRY),
+            patient=_is_machine(spec),
+            **self._time(),
         )
 
     def _history(self, app: AppId, spec: Domain) -> Restarts:
@@ -265,9 +288,19 @@ class _Teller:
         return msgspec.structs.replace(trouble, since=known.since)
 
 
+def _is_machine(spec: Domain) -> bool:
+    return spec.mode is not VirtualizationMode.NOHYPER
+
+
+def _is_machine_lost(spec: Domain, info: DomainInfo) -> bool:
+    return _is_machine(spec) and info.state == SwState.BROKEN and info.exit is not None
+
+
 def why_ended(info: DomainInfo, spec: Domain) -> str:
     if info.exit is None:
         return "cannot keep running: what watched over it was killed"
+    if _is_machine(spec) and info.exit.code == 0:
+        return "cannot keep running: the guest powered itself off"
     if info.exit.out_of_memory:
         return f"cannot keep running: it needed more memory than its {spec.memory_kib} KiB"
     if info.exit.code > 128:

@@ -9,6 +9,8 @@ from edgevirt.model.base import SwState, Trouble, severity_of
 
 FIRST_DELAY = 1.0
 """Seconds; doubles with each failure in a row."""
+_ALL = 32
+"""Doublings that exceed any cap."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +55,23 @@ class Restarts:
         )
 
     def crashed(
-        self, why: str, *, ran: float, cap: float, now: float, monotonic: float
+        self,
+        why: str,
+        *,
+        ran: float,
+        cap: float,
+        now: float,
+        monotonic: float,
+        patient: bool = False,
     ) -> Restarts:
         """It ended by itself after `ran` seconds. The first time it may start again at once.
 
-        A run longer than the longest delay `cap` makes up for all failures before it.
+        A run longer than the longest delay `cap` makes up for all failures before it. `patient`:
+        each time that delay is waited for, as EVE does with a virtual machine.
         """
         before = replace(self, in_a_row=0) if ran >= cap else self
-        failed = before._failed(why, before.in_a_row - 1, cap=cap, now=now, monotonic=monotonic)
+        doublings = _ALL if patient else before.in_a_row - 1
+        failed = before._failed(why, doublings, cap=cap, now=now, monotonic=monotonic)
         return replace(failed, crashes=self.crashes + 1, ended=True)
 
     def not_started(self, why: str, *, cap: float, now: float, monotonic: float) -> Restarts:
@@ -94,7 +105,7 @@ class Restarts:
         self, why: str, doublings: int, *, cap: float, now: float, monotonic: float
     ) -> Restarts:
         """`doublings` below 0: no delay."""
-        delay = 0.0 if doublings < 0 else min(cap, FIRST_DELAY * 2.0 ** min(doublings, 32))
+        delay = 0.0 if doublings < 0 else min(cap, FIRST_DELAY * 2.0 ** min(doublings, _ALL))
         return replace(
             self,
             in_a_row=self.in_a_row + 1,

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
+from edgevirt.host.acceleration import TCG, acceleration, can_emulate
 from edgevirt.host.capacity import read_capacity
 from edgevirt.host.container import ContainerHypervisor
 from edgevirt.host.hypervisor import Hypervisor
+from edgevirt.host.kvm import KvmHypervisor
 from edgevirt.model.app import HostCapacity
 from edgevirt.model.kinds import (
     APP_SECRET,
@@ -22,22 +27,30 @@ from edgevirt.node.domains.exits import ExitWatch
 from edgevirt.node.domains.metering import meter_forever
 from edgevirt.node.domains.reconciler import DomainReconciler
 from edgevirt.node.service import Context, Service
-from edgevirt.runtime import engine
+from edgevirt.runtime import Store, engine
 from edgevirt.runtime.store import release
+
+_LOG = logging.getLogger("edgevirt.domains")
 
 
 def hypervisors(context: Context) -> tuple[Hypervisor, ...]:
     """One adapter per way of running things that this node has."""
-    cgroup = context.settings.cgroup
-    return (
-        ContainerHypervisor(
-            directory=context.paths.domains,
-            consoles=context.paths.console_logs,
-            apps=f"{cgroup}-user-apps",
-            monitors=f"{cgroup}/containerd",
-            clock=context.clock,
-        ),
+    paths, clock, cgroup = context.paths, context.clock, context.settings.cgroup
+    apps, monitors = f"{cgroup}-user-apps", f"{cgroup}/containerd"
+    containers = ContainerHypervisor(
+        paths.domains, paths.console_logs, apps=apps, monitors=monitors, clock=clock
     )
+    if not can_emulate():
+        return (containers,)
+    machines = KvmHypervisor(
+        paths.machines,
+        paths.console_logs,
+        paths.firmware,
+        apps=apps,
+        monitors=monitors,
+        clock=clock,
+    )
+    return (containers, machines)
 
 
 async def run(context: Context) -> None:
@@ -50,16 +63,27 @@ async def serve(context: Context, adapters: Sequence[Hypervisor]) -> None:
     modes = sorted({mode for adapter in adapters for mode in adapter.modes})
     capacity = HostCapacity(memory_kib=machine.memory_kib, cpus=machine.cpus, modes=tuple(modes))
     await store.put(HOST_CAPACITY, "node", capacity)
+    probing = any(adapter.modes != ContainerHypervisor.modes for adapter in adapters)
     await release(store, (HOST_CAPACITY, DOMAIN_EXIT, DOMAIN_METRIC))
     exits = ExitWatch(store, clock)
     try:
         async with asyncio.TaskGroup() as group:
-            consoles = context.paths.console_logs
-            reconciler = DomainReconciler(adapters, exits, clock, consoles)
+            kept = ((context.paths.console_logs, ".log"), (context.paths.firmware, ".fd"))
+            reconciler = DomainReconciler(adapters, exits, clock, kept)
+            if probing:
+                group.create_task(_tell_acceleration(store, capacity))
             group.create_task(engine.run(store, clock, [reconciler]))
             group.create_task(meter_forever(store, clock, adapters))
     finally:
         exits.close()
+
+
+async def _tell_acceleration(store: Store, capacity: HostCapacity) -> None:
+    """Whether guests run by the processor itself takes seconds to find out."""
+    found = await asyncio.to_thread(acceleration)
+    if found == TCG:
+        _LOG.warning("this machine's processor starts no guests: virtual machines are emulated")
+    await store.put(HOST_CAPACITY, "node", replace(capacity, acceleration=found))
 
 
 SERVICE = Service(

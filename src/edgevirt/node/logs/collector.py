@@ -80,7 +80,9 @@ class Collector:
         for key, path, target in self._files():
             tail = self._tails.get(key)
             if tail is None:
-                tail = self._tails[key] = Tail(path, self._safe.get(key, Mark()))
+                tail = self._tails[key] = Tail(
+                    path, self._safe.get(key, Mark()), pieces=target != NODE
+                )
             lines = tail.read()
             read += len(lines)
             if not lines and not path.exists():

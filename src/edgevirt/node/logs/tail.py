@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,8 @@ MAX_READ = 256 * 1024
 """Bytes taken from one file in one turn, so that a noisy app can't starve the others."""
 MAX_LINE = 24 * 1024
 """Bytes of one line; the rest of a longer one is the next line."""
+_PIECE = re.compile(rb"\S+ (stdout|stderr) ([FP]) ")
+"""How conmon's lines begin: P is one whose end had not been printed yet."""
 _KEEP_SIZE_PUNCH_HOLE = 0x01 | 0x02
 _BLOCK = 4096
 
@@ -31,12 +34,30 @@ class Mark:
     offset: int = 0
 
 
-class Tail:
-    """One file. `mark` is where the next `read` begins; the caller keeps it."""
+@dataclass(frozen=True)
+class _Line:
+    """`end`: where it ends in what was read."""
 
-    def __init__(self, path: Path, mark: Mark) -> None:
+    text: bytes
+    end: int
+
+    @property
+    def is_whole(self) -> bool:
+        piece = _PIECE.match(self.text)
+        return piece is None or piece[2] == b"F"
+
+
+class Tail:
+    """One file. `mark` is where the next `read` begins; the caller keeps it.
+
+    `pieces`: it is a console's, by conmon, whose lines come in pieces and are put together.
+    """
+
+    def __init__(self, path: Path, mark: Mark, *, pieces: bool = False) -> None:
         self._path = path
         self._fd = -1
+        self._pieces = pieces
+        self._seen = 0
         self.mark = mark
 
     def read(self) -> list[bytes]:
@@ -48,9 +69,20 @@ class Tail:
             self.close()
             if self._open():
                 data = self._take()
-        lines, used = _split(data)
+        lines = _split(data)
+        if self._pieces:
+            lines = self._whole(lines, self.mark.offset + len(data))
+        used = lines[-1].end if lines else 0
         self.mark = Mark(self.mark.inode, self.mark.offset + used)
-        return lines
+        return [line.text for line in lines]
+
+    def _whole(self, lines: list[_Line], end: int) -> list[_Line]:
+        """Of pieces. One that nothing followed since the last time is a prompt: it is given out."""
+        grown, self._seen = end != self._seen, end
+        joined = _join(lines)
+        if joined and grown and not joined[-1].is_whole and not self._replaced():
+            joined.pop()
+        return joined
 
     def release(self, safe: Mark) -> None:
         """Frees the blocks before `safe`: their lines are kept elsewhere."""
@@ -88,18 +120,35 @@ class Tail:
             return True
 
 
-def _split(data: bytes) -> tuple[list[bytes], int]:
-    """Whole lines, and how many bytes they took. A line without an end yet waits, unless long."""
-    lines: list[bytes] = []
+def _split(data: bytes) -> list[_Line]:
+    """Whole lines. One without an end yet waits, unless long."""
+    lines: list[_Line] = []
     used = 0
     while used < len(data):
         end = data.find(b"\n", used, used + MAX_LINE)
         if end >= 0:
-            lines.append(data[used:end])
-            used = end + 1
+            text, used = data[used:end], end + 1
         elif len(data) - used >= MAX_LINE:
-            lines.append(data[used : used + MAX_LINE])
-            used += MAX_LINE
+            text, used = data[used : used + MAX_LINE], used + MAX_LINE
         else:
             break
-    return [line.strip(b"\0") for line in lines], used
+        lines.append(_Line(text.strip(b"\0"), used))
+    return lines
+
+
+def _join(lines: list[_Line]) -> list[_Line]:
+    """Each piece with the next of its stream, until the line's end or MAX_LINE bytes."""
+    joined: list[_Line] = []
+    for line in lines:
+        before = _PIECE.match(joined[-1].text) if joined else None
+        this = _PIECE.match(line.text)
+        if before is None or this is None or before[2] == b"F" or before[1] != this[1]:
+            joined.append(line)
+            continue
+        head, text = joined[-1].text, line.text[this.end() :]
+        if len(head) + len(text) > MAX_LINE:
+            joined.append(line)
+            continue
+        start = head[: before.start(2)] + this[2] + head[before.end(2) :]
+        joined[-1] = _Line(start + text, line.end)
+    return joined

@@ -132,6 +132,7 @@ class _Planning:
             prefix=IPv4Network(spec.subnet).prefixlen,
             gateway=spec.gateway,
             default_route=bool(spec.uplink),
+            tap=app.taps,
         )
         return Interface(network=wanted.network, link=link)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -42,6 +43,7 @@ PLACES: Final = (
     Place("layers", "verifier", "verifier", 0o700, vault=True),
     Place("volumes", "volumes", "volumes", 0o700, vault=True),
     Place("console_logs", _ROOT, "logs", 0o750, vault=True),
+    Place("firmware", mode=0o700, vault=True),
     Place("newlog", "logs", "logs", 0o750),
     Place("run"),
     # each service makes its sockets here; nobody removes another's, nobody lists them
@@ -53,16 +55,21 @@ PLACES: Final = (
     Place("names", "ports", "ports", 0o755),
     Place("console", "console", "console", 0o755),
     Place("domains", mode=0o700),
+    Place("machines", mode=0o700),
     Place("service_logs", "logs", "logs", 0o700),
 )
 
-
 _SEEN_IN_ETC: Final = ("hosts", "resolv.conf")
 """Made by who started the node; the ports service writes them from then on."""
+OPEN_DEVICES: Final = (Path("/dev/net/tun"), Path("/dev/kvm"))
+"""Anybody may open them, as udev has it elsewhere: what a use of them takes is asked for then."""
 
 
 def prepare(paths: Paths, services: Iterable[Service], settings: Settings) -> None:
     """Makes them, or puts right what they have become. Idempotent; only root can."""
+    for opened in OPEN_DEVICES:
+        with suppress(OSError):  # it is not there, or not ours: the service that needs it says so
+            opened.chmod(0o666)
     _make_places(paths, vault=False)
     if paths.tpm.exists():
         uid = _uid("trust")

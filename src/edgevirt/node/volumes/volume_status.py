@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from edgevirt.host.disk import DiskError, room
+from edgevirt.host.disk_convert import virtual_size
+from edgevirt.host.disk_image import BadDiskImage, read_disk_image
 from edgevirt.host.volume import VolumeFiles, VolumeRecord
 from edgevirt.model.base import SwState, Trouble
 from edgevirt.model.content import ContentFormat, ContentTreeStatus
@@ -45,6 +47,11 @@ RETRY = 10.0
 
 _KEPT = frozenset({PartKind.KERNEL, PartKind.INITRD, PartKind.DISK})
 """Parts that a volume leaves where they are, in the content store."""
+
+_AS_THEY_ARE = frozenset({ContentFormat.RAW, ContentFormat.ISO})
+"""Formats whose content is the disk, so that nothing in them can name a file."""
+
+_ATTACHED = frozenset({*_AS_THEY_ARE, ContentFormat.QCOW2})
 
 _KEY = re.compile(r"[0-9a-f-]{1,64}#\d{1,10}")
 
@@ -107,11 +114,15 @@ class VolumeReconciler:
             return telling.status(SwState.INITIAL)
         if tree.state != SwState.LOADED:
             return telling.status(tree.state, progress=tree.progress, trouble=tree.trouble)
-        size = telling.spec.max_size
-        if tree.path or tree.parts:
+        size, format = telling.spec.max_size, tree.format
+        await self._check_disks(telling, tree)
+        if tree.path:
+            size = max(size, await self._disk_size(telling, Path(tree.path), format))
+            format = format if format in _AS_THEY_ARE else ContentFormat.QCOW2
+        elif tree.parts:
             size = max(size, tree.disk_size or tree.size)
         record = VolumeRecord(
-            format=tree.format if tree.parts else wanted.format,
+            format=format,
             size=size,
             layers=tuple(Digest(f"sha256:{Path(layer).name}") for layer in tree.layers),
             image=tree.image,
@@ -119,6 +130,29 @@ class VolumeReconciler:
             declared=tree.declared,
         )
         return await self._make(telling, record, tree)
+
+    async def _check_disks(self, telling: _Telling, tree: ContentTreeStatus) -> None:
+        """The further ones of an image are not converted: the app's hypervisor reads them."""
+        for one in tree.parts:
+            if one.part.kind != PartKind.DISK:
+                continue
+            if one.part.format not in _ATTACHED:
+                why = f"its disk {one.part.disk} is a {one.part.format.name}"
+                await telling.fail(f"{why}; further disks are RAW, ISO or QCOW2")
+            await self._disk_size(telling, Path(one.path), one.part.format)
+
+    async def _disk_size(self, telling: _Telling, path: Path, format: ContentFormat) -> int:
+        """Bytes of a disk, as an app will see it."""
+        try:
+            facts = await asyncio.to_thread(read_disk_image, path, format)
+            if format in _AS_THEY_ARE:
+                return facts.virtual_size
+            return max(facts.virtual_size, await virtual_size(path, format))
+        except BadDiskImage as failure:
+            await telling.fail(f"its disk image is refused: {failure}")
+        except (DiskError, OSError) as failure:
+            await telling.retry(SwState.LOADED, f"{failure}")
+        raise AssertionError("unreachable: both raise")
 
     async def _make(
         self, telling: _Telling, record: VolumeRecord, tree: ContentTreeStatus | None
@@ -136,6 +170,9 @@ class VolumeReconciler:
         except BadDocument as bad:
             self._promised.pop(key, None)
             await telling.fail(str(bad))
+        except BadDiskImage as bad:
+            self._promised.pop(key, None)
+            await telling.fail(f"its disk image is refused: {bad}")
         except DiskError as failure:
             self._promised.pop(key, None)
             await telling.retry(SwState.CREATING_VOLUME, f"{failure}")
@@ -149,6 +186,8 @@ class VolumeReconciler:
         elif pieces:
             placed = [(one.part.offset, Path(one.path)) for one in pieces]
             await asyncio.to_thread(self._files.make_pieces, key, record, placed)
+        elif tree.path and tree.format not in _AS_THEY_ARE:
+            await self._files.make_converted(key, record, Path(tree.path), tree.format)
         elif tree.path:
             await self._files.make_copy(key, record, Path(tree.path))
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, cast
 
-from edgevirt.model.app import AppInstance, Resources, VirtualizationMode, VolumeRef
+from edgevirt.model.app import AppInstance, BootMode, Resources, VirtualizationMode, VolumeRef
 from edgevirt.model.ids import AppId, NetworkInstanceId, VolumeId
 from edgevirt.model.network import Acl, AclAction, AppInterface
 from edgevirt.wire.convert.contents import fill_cipher_block, take_cipher_block
@@ -109,12 +109,21 @@ def _volume_ref_message(noun: VolumeRef) -> config.VolumeRef:
 
 def _resources(message: config.VmConfig, what: str) -> Resources:
     """No processors at all means one: an app that asks for none still has to run."""
-    rest = copy_without(message, "memory", "maxmem", "vcpus", "virtualizationMode", "disableLogs")
+    rest = copy_without(
+        message,
+        *("memory", "maxmem", "vcpus", "virtualizationMode", "disableLogs"),
+        *("boot_mode", "vmm_maxmem", "kernel", "ramdisk", "extraargs"),
+    )
     return Resources(
         memory_kib=message.memory,
         max_memory_kib=message.maxmem,
         vcpus=message.vcpus or 1,
         mode=enum_of(VirtualizationMode, message.virtualizationMode, what),
+        boot_mode=enum_of(BootMode, message.boot_mode, what),
+        vmm_memory_kib=message.vmm_maxmem,
+        kernel=message.kernel,
+        ramdisk=message.ramdisk,
+        kernel_arguments=message.extraargs,
         rest=pack(rest),
     )
 
@@ -125,6 +134,11 @@ def _resources_message(noun: Resources) -> config.VmConfig:
     message.maxmem = noun.max_memory_kib
     message.vcpus = noun.vcpus
     message.virtualizationMode = cast("config.VmMode", int(noun.mode))
+    message.boot_mode = cast("config.VmBootMode", int(noun.boot_mode))
+    message.vmm_maxmem = noun.vmm_memory_kib
+    message.kernel = noun.kernel
+    message.ramdisk = noun.ramdisk
+    message.extraargs = noun.kernel_arguments
     return message
 
 

@@ -55,6 +55,8 @@ class NodeReport:
     vault: VaultStatus | None = None
     device_name: str = ""
     project_name: str = ""
+    acceleration: str = ""
+    """As HostCapacity has it."""
 
 
 def device(report: NodeReport) -> info.ZInfoMsg:
@@ -84,6 +86,9 @@ def device(report: NodeReport) -> info.ZInfoMsg:
     dinfo.api_capability = CAPABILITY
     dinfo.device_name = report.device_name
     dinfo.project_name = report.project_name
+    if report.acceleration:
+        dinfo.capabilities.SetInParent()  # emulation is said, and not only not denied
+        dinfo.capabilities.HWAssistedVirtualization = report.acceleration == "kvm"
     return message
 
 

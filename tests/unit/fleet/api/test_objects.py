@@ -62,7 +62,7 @@ async def test_two_nodes_cannot_have_one_serial(world: World) -> None:
 
 
 async def test_every_problem_is_told_at_once_with_its_field(world: World) -> None:
-    spec = {**APP, "type": "VM", "resources": {"cpu": "x", "memory": 1}}
+    spec = {**APP, "type": "Nonsense", "resources": {"cpu": "x", "memory": 1}}
     app = manifest("App", "a", spec)
     body = refusal(await world.admin.post(f"{HERE}/apps", json=app), 422)
     fields = [cause["field"] for cause in body["details"]["causes"]]

@@ -61,7 +61,7 @@ class Node:
     async def start(self) -> None:
         adapter = FakeHypervisor(self.machine, self.clock)
         self._exits = ExitWatch(self.store, self.clock)
-        reconciler = DomainReconciler([adapter], self._exits, self.clock, self.consoles)
+        reconciler = DomainReconciler([adapter], self._exits, self.clock, [(self.consoles, ".log")])
         self._task = asyncio.create_task(engine.run(self.store, self.clock, [reconciler]))
         await self.clock.settle()
 

@@ -243,3 +243,54 @@ def test_a_repeated_line_within_the_window_is_left_out(bench: Bench) -> None:
     bench.turn()
     bench.turn(MAX_AGE)
     assert bench.lines() == ["a", "b", "c", "d", "a"]
+
+
+def stamped(text: str, end: str = "F", stream: str = "stdout") -> str:
+    return f"2026-11-29T23:36:43.116202091+00:00 {stream} {end} {text}"
+
+
+def test_a_console_line_that_came_in_pieces_is_one_line(bench: Bench) -> None:
+    app = bench.consoles / f"{APP}.log"
+    bench.write(app, stamped("r", "P"))
+    bench.turn()
+    bench.write(app, stamped("ea", "P"), stamped("dy"), stamped("next"))
+    bench.turn()
+    bench.turn(MAX_AGE)
+    assert bench.lines() == ["ready", "next"]
+
+
+def test_a_prompt_is_told_though_its_line_never_ends(bench: Bench) -> None:
+    app = bench.consoles / f"{APP}.log"
+    bench.write(app, stamped("login: ", "P"))
+    bench.turn()
+    bench.turn()
+    bench.turn(MAX_AGE)
+    assert bench.lines() == ["login: "]
+
+
+def test_pieces_of_two_streams_are_no_line(bench: Bench) -> None:
+    app = bench.consoles / f"{APP}.log"
+    bench.write(app, stamped("a", "P"), stamped("b", "P", "stderr"), stamped("c", stream="stderr"))
+    bench.turn()
+    bench.turn(MAX_AGE)
+    assert bench.lines() == ["a", "bc"]
+
+
+def test_the_last_piece_of_a_console_that_is_gone_is_not_lost(bench: Bench) -> None:
+    app = bench.consoles / f"{APP}.log"
+    bench.write(app, stamped("begun"))
+    bench.turn()
+    bench.write(app, stamped("cut off", "P"))
+    app.unlink()
+    bench.turn()
+    bench.turn(MAX_AGE)
+    assert bench.lines() == ["begun", "cut off"]
+
+
+def test_a_line_of_pieces_without_end_is_bounded(bench: Bench) -> None:
+    app = bench.consoles / f"{APP}.log"
+    bench.write(app, *[stamped("x" * 8_000, "P") for _ in range(5)])
+    bench.turn()
+    bench.turn()
+    bench.turn(MAX_AGE)
+    assert "".join(bench.lines()) == "x" * 40_000

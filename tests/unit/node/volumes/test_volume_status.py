@@ -99,7 +99,8 @@ class World:
             fields.setdefault("image", ImageConfig(cmd=("/run",)))
         await self.layer()
         await self.store.put(CONTENT_TREE, TREE, ContentTree(id=TREE, **tree))  # type: ignore[arg-type]
-        given = {"state": SwState.LOADED, "since": 0.0, **fields}
+        format = ContentFormat.UNKNOWN if "parts" in fields else tree["format"]
+        given = {"state": SwState.LOADED, "since": 0.0, "format": format, **fields}
         await self.store.put(CONTENT_TREE_STATUS, TREE, ContentTreeStatus(id=TREE, **given))
 
     async def layer(self, state: SwState = SwState.LOADED) -> None:
@@ -463,7 +464,47 @@ async def test_a_disk_that_is_not_what_it_is_called_is_refused_for_good(world: W
         )
         await world.want()
         failed = await world.reached(SwState.FAILED)
-    assert "a qcow disk that lies on another file" in str(failed.trouble)
+    assert failed.trouble is not None
+    assert failed.trouble.why.endswith("its disk image is refused: it names a backing file")
+
+
+async def test_a_root_disk_of_an_artifact_becomes_one_of_our_own(world: World) -> None:
+    path = world.persist / "disk.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, "1M"], check=True)
+    disk = await stored(world, "b", path.read_bytes())
+    part = placed(world, disk, PartKind.ROOT, format=ContentFormat.QCOW2)
+    async with world.running():
+        await world.load(
+            parts=(part,), path=part.path, layers=(), image=None, format=ContentFormat.QCOW2
+        )
+        await world.want(max_size=2 * MIB)
+        made = await world.made()
+    assert (made.format, made.size) == (ContentFormat.QCOW2, 2 * MIB)
+    assert struct.unpack_from(">Q", Path(made.path).read_bytes(), 24)[0] == 2 * MIB
+
+
+@pytest.mark.parametrize(
+    ("format", "why"),
+    [
+        (ContentFormat.VMDK, "its disk 0 is a VMDK; further disks are RAW, ISO or QCOW2"),
+        (ContentFormat.QCOW2, "its disk image is refused: it names a backing file"),
+    ],
+)
+async def test_a_further_disk_that_no_hypervisor_should_open_is_refused(
+    world: World, format: ContentFormat, why: str
+) -> None:
+    backed = struct.pack(">4sIQ", b"QFI\xfb", 3, 112).ljust(200, b"\0") + b"/etc/shadow"
+    kernel, disk = await stored(world, "b", b"kernel"), await stored(world, "c", backed)
+    parts = (
+        placed(world, kernel, PartKind.KERNEL),
+        placed(world, disk, PartKind.DISK, format=format),
+    )
+    async with world.running():
+        await world.load(parts=parts, layers=(), image=None)
+        await world.want()
+        failed = await world.reached(SwState.FAILED)
+    assert failed.trouble is not None
+    assert failed.trouble.why.endswith(why)
 
 
 async def test_a_machine_outlives_restarts_and_waits_for_its_kernel(world: World) -> None:

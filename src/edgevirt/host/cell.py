@@ -1,0 +1,274 @@
+"""Starts one program with next to no rights.
+
+    python -S -m edgevirt.host.cell create --bundle DIRECTORY --pid-file FILE ID
+    python -S -m edgevirt.host.cell run CELL
+
+`create` is for conmon to call, as an OCI runtime. The bundle's `cell.json` (a Cell) says what to
+run and which files, taps and sockets it finds open. The program has a user of its own without any
+capability, no network, no way to gain rights, and (where the kernel has Landlock) no file but those
+that it needs to run. It can use what is open.
+
+`run` becomes the program, for tools that look at what somebody else made: its user stays the
+caller's, and its argument says the rest.
+
+Only the standard library is used: the start of a guest waits for this.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import itertools
+import json
+import os
+import resource
+import signal
+import socket
+import struct
+import sys
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from edgevirt.host.landlock import FileRights, restrict_files
+
+_ANSWER_SECONDS: Final = 60.0
+_CLONE_NEWNET: Final = 0x4000_0000
+_PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT, _AMBIENT_CLEAR = 24, 38, 47, 4
+_ALL_SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+_CAPABILITY_VERSION_3: Final = 0x2008_0522
+_TUNSETIFF: Final = 0x4004_54CA
+_TAP, _NO_PACKET_INFO, _VIRTIO_HEADER = 0x0002, 0x1000, 0x4000
+_DEVICES: Final = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
+_SYSTEM: Final = ("/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache", "/proc", "/sys")
+
+PROGRAM_IN_CELL: Final = (sys.executable, "-S", "-m", "edgevirt.host.cell")
+"""Whoever calls it gives it this environment too."""
+ENVIRONMENT: Final = {
+    "PYTHONPATH": str(Path(__file__).parents[2]),
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class CellError(Exception):
+    """«cannot X: why»."""
+
+
+@dataclass(frozen=True)
+class OpenFile:
+    """A file that the program finds open. `descriptor`: its number there, above 9.
+
+    `copied`: what it finds is a sealed copy in memory, which it may also open by
+    `/proc/self/fd`, whoever owns the file.
+    """
+
+    descriptor: int
+    path: str
+    writable: bool = False
+    copied: bool = False
+
+
+@dataclass(frozen=True)
+class Cell:
+    """`command`: the program and its arguments. `groups`: of control groups, their `cgroup.procs`.
+
+    `sockets`: listening ones, of the kind unix; the first is a QEMU monitor's: the program counts
+    as started when it answers there. `taps`: descriptor and interface. `output`: the descriptor
+    that is standard output once more (QEMU takes none below 3). `netns`: empty for one of its own.
+    `reads`, `writes`: paths that it may open itself, besides programs and libraries. `memory`: of
+    its address space, `written`: of each file that it writes, in bytes; 0: no bound.
+    """
+
+    command: tuple[str, ...]
+    uid: int = -1
+    groups: tuple[str, ...] = ()
+    files: tuple[OpenFile, ...] = ()
+    taps: tuple[tuple[int, str], ...] = ()
+    sockets: tuple[tuple[int, str], ...] = ()
+    output: int = 0
+    netns: str = ""
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    memory: int = 0
+    written: int = 0
+
+    def encode(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
+
+
+def decode(data: bytes) -> Cell:
+    fields: dict[str, Any] = json.loads(data)
+    files = tuple(OpenFile(**one) for one in fields.pop("files"))
+    pairs = {name: tuple(map(tuple, fields.pop(name))) for name in ("taps", "sockets")}
+    rest = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
+    return Cell(files=files, **pairs, **rest)  # type: ignore[arg-type]
+
+
+def create(bundle: Path, pid_file: Path) -> None:
+    """Returns when the program answers. Raises CellError, OSError."""
+    cell = decode((bundle / "cell.json").read_bytes())
+    listening = [(number, _listen(path, cell.uid)) for number, path in cell.sockets]
+    pid = os.fork()
+    if pid == 0:
+        _be_program(cell, listening)
+    for _, one in listening:
+        one.close()
+    try:
+        _await_answer(cell.sockets[0][1])
+    except (OSError, CellError) as failure:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise CellError(f"cannot start {Path(cell.command[0]).name}: {failure}") from failure
+    pid_file.write_text(str(pid))
+
+
+def run(cell: Cell) -> NoReturn:
+    """Becomes the program. Raises CellError, OSError."""
+    _drop_rights(cell)
+    _execute(cell)
+
+
+def _listen(path: str, uid: int) -> socket.socket:
+    listening = socket.socket(socket.AF_UNIX)
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+    listening.bind(path)
+    listening.listen(2)
+    return listening
+
+
+def _await_answer(path: str) -> None:
+    with socket.socket(socket.AF_UNIX) as monitor:
+        monitor.settimeout(_ANSWER_SECONDS)
+        monitor.connect(path)
+        # it greets early, and answers when all of the machine is made
+        monitor.sendall(b'{"execute": "qmp_capabilities"}')
+        heard = b""
+        while b'"return"' not in heard:
+            said = monitor.recv(4096)
+            if not said:
+                raise CellError("it ended")
+            heard += said
+
+
+def _be_program(cell: Cell, listening: list[tuple[int, socket.socket]]) -> NoReturn:
+    """For a process that was just forked."""
+    try:
+        os.setsid()
+        for group in cell.groups:
+            Path(group).write_text(str(os.getpid()))
+        kept = [(number, one.detach()) for number, one in listening]
+        kept += [(one.descriptor, _open(one)) for one in cell.files]
+        kept += [(number, _open_tap(name)) for number, name in cell.taps]
+        if cell.output:
+            kept.append((cell.output, os.dup(1)))
+        _number(kept)
+        _enter_network(cell.netns)
+        _drop_rights(cell)
+        _execute(cell)
+    except BaseException as failure:  # noqa: BLE001 - whatever it was, this process must end here
+        sys.stderr.write(f"{failure}\n")
+        sys.stderr.flush()
+    finally:
+        os._exit(126)
+
+
+def _open(one: OpenFile) -> int:
+    opened = os.open(one.path, (os.O_RDWR if one.writable else os.O_RDONLY) | os.O_CLOEXEC)
+    return _copy(opened) if one.copied else opened
+
+
+def _copy(source: int) -> int:
+    """Into memory that nobody can change any more."""
+    copy = os.memfd_create("copy", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    while os.sendfile(copy, source, None, 1 << 30):
+        pass
+    os.close(source)
+    fcntl.fcntl(copy, fcntl.F_ADD_SEALS, _ALL_SEALS)
+    return copy
+
+
+def _open_tap(name: str) -> int:
+    """A queue of an interface that is there, in the present network namespace."""
+    opened = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
+    flags = _TAP | _NO_PACKET_INFO | _VIRTIO_HEADER
+    try:
+        fcntl.ioctl(opened, _TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
+    except OSError as failure:
+        raise CellError(f"cannot open interface {name}: {failure}") from failure
+    return opened
+
+
+def _number(kept: list[tuple[int, int]]) -> None:
+    """Gives each descriptor its number, first out of the others' way."""
+    high = [(number, fcntl.fcntl(opened, fcntl.F_DUPFD_CLOEXEC, 512)) for number, opened in kept]
+    for number, opened in high:
+        os.dup2(opened, number, inheritable=True)
+
+
+def _enter_network(netns: str) -> None:
+    if not netns:
+        _checked(_libc.unshare(_CLONE_NEWNET), "make a network namespace")
+        return
+    opened = os.open(netns, os.O_RDONLY | os.O_CLOEXEC)
+    _checked(_libc.setns(opened, _CLONE_NEWNET), "enter the network namespace")
+    os.close(opened)
+
+
+def _execute(cell: Cell) -> NoReturn:
+    environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}
+    os.execve(cell.command[0], list(cell.command), environment)  # noqa: S606
+
+
+def _drop_rights(cell: Cell) -> None:
+    os.chdir("/")
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core holds the guest's secrets
+    for kind, bound in ((resource.RLIMIT_AS, cell.memory), (resource.RLIMIT_FSIZE, cell.written)):
+        if bound:
+            resource.setrlimit(kind, (bound, bound))
+    for number in range(64):
+        _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
+    if cell.uid >= 0:
+        os.setgroups([])
+        os.setresgid(cell.uid, cell.uid, cell.uid)
+        os.setresuid(cell.uid, cell.uid, cell.uid)
+    _checked(_libc.prctl(_PR_CAP_AMBIENT, _AMBIENT_CLEAR, 0, 0, 0), "give up capabilities")
+    nothing = struct.pack("<6I", *6 * (0,))
+    header = struct.pack("<Ii", _CAPABILITY_VERSION_3, 0)
+    _checked(_libc.capset(header, nothing), "give up capabilities")
+    os.umask(0o077)
+    _checked(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "give up gaining rights")
+    rights = FileRights(
+        read=tuple(map(Path, (*cell.reads, *_DEVICES))),
+        execute=tuple(map(Path, _SYSTEM)),
+        write=tuple(map(Path, ("/dev/null", *cell.writes))),
+    )
+    restrict_files(rights)
+
+
+def _checked(result: int, what: str) -> None:
+    if result != 0:
+        code = ctypes.get_errno() or errno.EINVAL
+        raise CellError(f"cannot {what}: {os.strerror(code)}")
+
+
+def main(arguments: list[str]) -> int:
+    """conmon's words: `create --bundle B --pid-file P ID`; or `run CELL`."""
+    given = dict(itertools.pairwise(arguments))
+    try:
+        if "run" in given:
+            run(decode(given["run"].encode()))
+        create(Path(given["--bundle"]), Path(given["--pid-file"]))
+    except (CellError, OSError, KeyError, ValueError) as failure:
+        sys.stderr.write(f"{failure}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

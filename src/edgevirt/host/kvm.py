@@ -1,0 +1,144 @@
+"""Apps as virtual machines: QEMU runs each, in a cell of its own, and a conmon watches over it.
+
+QEMU ends when its guest powers itself off, with exit code 0: HALTED. Any other end (killed,
+crashed, a guest that panicked) is the machine's: BROKEN.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Final
+
+from edgevirt.host import qemu
+from edgevirt.host.acceleration import PROGRAM, accelerator
+from edgevirt.host.bundle import Bundle
+from edgevirt.host.cell import ENVIRONMENT, PROGRAM_IN_CELL, Cell, OpenFile
+from edgevirt.host.confine import limit_memory
+from edgevirt.host.hypervisor import Exit, HypervisorError, UnfitError
+from edgevirt.host.monitor import Conmon
+from edgevirt.host.monitored import MonitoredHypervisor
+from edgevirt.host.processes import Process
+from edgevirt.host.qmp import ask
+from edgevirt.host.seed import make_seed
+from edgevirt.model.app import Domain, VirtualizationMode
+from edgevirt.model.base import SwState
+from edgevirt.runtime import Clock
+
+_FIRST_UID: Final = 64300
+_UIDS: Final = 1000
+
+
+class KvmHypervisor(MonitoredHypervisor):
+    """`firmware`: where each app's UEFI variables are kept, `<app>.fd`, longer than its domains.
+
+    The others: as MonitoredHypervisor takes them.
+    """
+
+    modes = frozenset(
+        {
+            VirtualizationMode.PV,
+            VirtualizationMode.HVM,
+            VirtualizationMode.FML,
+            VirtualizationMode.LEGACY,
+        }
+    )
+
+    def __init__(
+        self,
+        directory: Path,
+        consoles: Path,
+        firmware: Path,
+        *,
+        apps: str,
+        monitors: str,
+        clock: Clock,
+    ) -> None:
+        super().__init__(directory, consoles, apps=apps, monitors=monitors, clock=clock)
+        self._firmware = firmware
+        self._conmon = Conmon(PROGRAM_IN_CELL, what="virtual machine", environment=ENVIRONMENT)
+
+    def _build(self, bundle: Bundle, domain: Domain, user_data: bytes) -> None:
+        program = shutil.which(PROGRAM)
+        if program is None:
+            raise HypervisorError(f"cannot create {domain.name}: {PROGRAM} is not installed")
+        qemu.check(domain)
+        bundle.begin()
+        machine = qemu.Machine(
+            domain,
+            accelerator(),
+            variables=self._variables(domain),
+            seed=_write_seed(bundle, domain, user_data),
+        )
+        group = self._app_group(domain.app)
+        limit_memory(group, (domain.memory_kib + domain.overhead_kib) * 1024)
+        cell = Cell(
+            command=tuple(qemu.command(program, machine)),
+            uid=_uid(domain),
+            groups=tuple(str(path / "cgroup.procs") for path in group.directories()),
+            files=tuple(
+                OpenFile(one.descriptor, one.path, one.writable, one.copied)
+                for one in qemu.files(machine)
+            ),
+            taps=tuple(qemu.taps(domain)),
+            sockets=(
+                (qemu.MONITOR, str(_monitor_of(bundle))),
+                (qemu.CONSOLE, str(bundle.directory / "console")),
+            ),
+            output=qemu.CONSOLE_LOG,
+            netns=domain.netns,
+            writes=("/dev/kvm",),
+        )
+        bundle.write("cell.json", cell.encode(), mode=0o600)
+
+    def _variables(self, domain: Domain) -> str:
+        """Where they are, or are made as those of a new machine. Empty: it has no such firmware."""
+        if not qemu.is_uefi(domain):
+            return ""
+        kept = self._firmware / f"{domain.app}.fd"
+        if not kept.exists():
+            if not Path(qemu.OVMF_VARIABLES).exists():
+                raise UnfitError("cannot run: this node has no UEFI firmware for virtual machines")
+            self._firmware.mkdir(mode=0o700, parents=True, exist_ok=True)
+            part = kept.with_suffix(".part")
+            shutil.copyfile(qemu.OVMF_VARIABLES, part)
+            part.replace(kept)
+        return str(kept)
+
+    async def _launch(self, bundle: Bundle, console: Path) -> tuple[Process, Process]:
+        return await self._conmon.create(bundle, console, self._monitor_group(bundle.app))
+
+    async def _begin(self, bundle: Bundle) -> None:
+        await ask(_monitor_of(bundle), "cont")
+
+    async def _forget(self, bundle: Bundle) -> None:
+        pass
+
+    async def _ask_to_end(self, bundle: Bundle, process: Process) -> bool:
+        """Presses the power button. A machine whose monitor is silent cannot hear it."""
+        try:
+            await ask(_monitor_of(bundle), "system_powerdown")
+        except HypervisorError:
+            return False
+        return True
+
+    def _judge(self, exit: Exit) -> SwState:
+        return SwState.HALTED if exit.code == 0 else SwState.BROKEN
+
+
+def _monitor_of(bundle: Bundle) -> Path:
+    return bundle.directory / "qmp"
+
+
+def _uid(domain: Domain) -> int:
+    """Each app's own, by its number on this node."""
+    number = domain.name.rpartition(".")[2]
+    return _FIRST_UID + (int(number) % _UIDS if number.isdecimal() else 0)
+
+
+def _write_seed(bundle: Bundle, domain: Domain, user_data: bytes) -> str:
+    """In memory (the bundle is on a tmpfs): it may hold secrets."""
+    if not user_data or domain.kernel:
+        return ""
+    image = make_seed(domain.name, domain.hostname or domain.app, user_data)
+    return bundle.write("seed.iso", image, mode=0o600)

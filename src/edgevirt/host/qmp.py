@@ -1,0 +1,44 @@
+"""A QEMU's monitor: one command at a time, each with a bound on how long its answer may take."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Final
+
+from qemu.qmp import QMPClient, QMPError
+
+from edgevirt.host.hypervisor import HypervisorError
+
+SECONDS: Final = 10.0
+
+# it calls a QEMU that ends an error
+logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
+
+
+async def ask(monitor: Path, command: str, **arguments: object) -> object:
+    """What QEMU returns. Raises HypervisorError, also when it is silent or gone.
+
+    A monitor serves one client: calls for one machine must not overlap.
+    """
+    client = QMPClient("edgevirt")
+    try:
+        async with asyncio.timeout(SECONDS):
+            await client.connect(str(monitor))
+            return await client.execute(command, arguments or None)
+    except TimeoutError as failure:
+        why = f"its monitor is silent for {SECONDS:.0f} s"
+        raise HypervisorError(f"cannot ask the machine for {command}: {why}") from failure
+    except (QMPError, OSError) as failure:
+        raise HypervisorError(f"cannot ask the machine for {command}: {failure}") from failure
+    finally:
+        await _leave(client)
+
+
+async def _leave(client: QMPClient) -> None:
+    try:
+        async with asyncio.timeout(1.0):
+            await client.disconnect()
+    except (QMPError, OSError, EOFError, TimeoutError):
+        pass  # it was told all that it had to be
