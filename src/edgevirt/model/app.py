@@ -112,6 +112,7 @@ class AppInstanceStatus(Noun, frozen=True, kw_only=True):
     ips: tuple[tuple[str, str], ...] = ()
     """(interface, address)."""
     boot_time: float = 0.0
+    """Of its last start, also while it waits to be started again after a failure."""
     restarts: int = 0
     """Starts after a crash, since the app was last changed."""
     restart_counter: int = 0
@@ -181,6 +182,7 @@ class DomainStatus(Noun, frozen=True, kw_only=True):
     generation: int = 0
     pid: int = 0
     boot_time: float = 0.0
+    """Of its last start, also while it waits to be started again after a failure."""
     exit_code: int | None = None
     crashes: int = 0
     trouble: Trouble | None = None

@@ -38,7 +38,7 @@ def make_status(facts: Facts, step: Step, world: World) -> AppInstanceStatus:
         activated=running,
         progress=step.wait.progress if step.wait is not None else 0,
         ips=_addresses(facts) if told is not None and told.activate else (),
-        boot_time=domain.boot_time if running and domain is not None else 0.0,
+        boot_time=domain.boot_time if told is not None and domain is not None else 0.0,
         restarts=domain.crashes if told is not None and domain is not None else 0,
         restart_counter=done.restart_counter,
         purge_counter=done.purge_counter,

@@ -253,9 +253,11 @@ class _Teller:
         self._before = before
         self._clock = clock
         self._exit_code = None if before is None else before.exit_code
+        self._last_start = 0.0 if before is None else before.boot_time
 
     def ended(self, info: DomainInfo) -> None:
         self._exit_code = None if info.exit is None else info.exit.code
+        self._last_start = info.started
 
     def status(
         self,
@@ -264,7 +266,10 @@ class _Teller:
         trouble: Trouble | None = None,
         info: DomainInfo | None = None,
     ) -> DomainStatus:
-        """`info`: of the process, while there is one."""
+        """`info`: of the process, while there is one. Of one that failed (`history`) the last start
+        stays told: a run too short to be seen is known by it.
+        """
+        kept = 0.0 if history is None else self._last_start
         before = self._before
         same = before is not None and before.state == state
         return DomainStatus(
@@ -274,7 +279,7 @@ class _Teller:
             since=before.since if before is not None and same else self._clock.now(),
             generation=self._generation,
             pid=0 if info is None else info.pid,
-            boot_time=0.0 if info is None else info.started,
+            boot_time=kept if info is None else info.started,
             exit_code=self._exit_code,
             crashes=0 if history is None else history.crashes,
             trouble=self._continued(trouble),

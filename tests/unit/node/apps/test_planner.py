@@ -418,9 +418,10 @@ def test_crashing_app_tells_state_trouble_and_restarts_of_its_domain() -> None:
     node = Node()
     node.run()
     trouble = Trouble(why="cannot keep running: exit code 1", since=990.0, retry_at=1004.0)
-    node.domain_is(SwState.HALTED, crashes=3, trouble=trouble)
+    node.domain_is(SwState.HALTED, crashes=3, trouble=trouble, boot_time=990.0)
     status = node.plan()
     assert (status.state, status.restarts) == (SwState.HALTED, 3)
+    assert status.boot_time == 990.0, "the fleet counts restarts by it"
     assert status.what == "waiting to be started again"
     assert status.trouble == trouble
     assert node.domain().activate
