@@ -104,13 +104,18 @@ lint: setup
 	$(BIN)/mypy $(SOURCES)
 	$(BIN)/lint-imports
 
+# Whole files side by side: what a file starts once, for all its tests, is started once. Most of
+# these tests wait more than they work.
+TOGETHER := --dist loadfile -n
+
 check: lint
-	$(PYTEST) tests/unit -m 'not root and not slow'
+	$(PYTEST) tests/unit -m 'not root and not slow' -n 2
 
 test: check $(KUBECTL) image
-	$(PYTEST) tests/unit -m 'root or slow'
-	$(PYTEST) tests/conformance
-	$(PYTEST) tests/e2e -m 'not slow'
+	$(PYTEST) tests/unit -m 'root or slow' $(TOGETHER) 3
+	$(PYTEST) tests/conformance $(TOGETHER) 3
+	$(PYTEST) tests/e2e --ignore tests/e2e/os -m 'not slow' $(TOGETHER) 3
+	$(PYTEST) tests/e2e/os -m 'not slow'
 
 test-updates: setup image
 	$(PYTEST) tests/e2e/os/test_updates.py
