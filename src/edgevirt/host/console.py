@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -35,6 +36,19 @@ def say(text: str) -> None:
                 os.write(screen, line)
             finally:
                 os.close(screen)
+
+
+def await_enter(seconds: float) -> bool:
+    """True as soon as somebody presses Enter on a console, False when `seconds` are over."""
+    keyboards = []
+    for name in _consoles():
+        with contextlib.suppress(OSError):
+            keyboards.append(os.open(f"/dev/{name}", os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK))
+    try:
+        return bool(select.select(keyboards, [], [], seconds)[0])
+    finally:
+        for keyboard in keyboards:
+            os.close(keyboard)
 
 
 def _consoles() -> Iterable[str]:

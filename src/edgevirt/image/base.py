@@ -32,7 +32,7 @@ _USELESS: Final = (
     *("usr/include", "usr/lib/systemd", "usr/lib/udev", "usr/lib/sysusers.d", "usr/lib/tmpfiles.d"),
     *("etc/systemd", "etc/init.d", "etc/cron*", "etc/default", "etc/pam.d", "etc/alternatives"),
     *("etc/bash_completion.d", "etc/logrotate.d", "etc/dpkg", "etc/ldap", "etc/apparmor*"),
-    *("boot/*", "usr/lib/modules", "usr/lib/*/gconv", "usr/lib/*/perl*", "usr/share/keyrings"),
+    *("boot/*", "usr/lib/modules", "usr/lib/*/perl*", "usr/share/keyrings"),
     *(
         "usr/lib/*/engines-3",
         "usr/lib/*/ossl-modules/legacy.so",
@@ -51,6 +51,8 @@ _USELESS: Final = (
     *(f"{_LIBRARY}/{name}" for name in ("turtledemo", "pydoc_data", "distutils", "venv", "curses")),
     *(f"{_LIBRARY}/{name}" for name in ("turtle.py", "config-*", "*/__pycache__", "__pycache__")),
     *("usr/bin/su", "usr/bin/login", "usr/sbin/agetty", "usr/sbin/sulogin", "usr/bin/newgrp"),
+    *("usr/bin/ss", "usr/sbin/arpd", "usr/lib/*/tc"),  # need libraries that nothing else needs
+    *(f"{_LIBRARY}/lib-dynload/{name}.*" for name in ("_dbm", "nis")),
     *("usr/sbin/getty", "usr/sbin/runuser", "usr/bin/bash", "usr/bin/dash", "usr/bin/sh"),
 )
 """Documents, other init systems, the world's languages; and every way to log in."""
@@ -87,6 +89,7 @@ def make_base(packages: Iterable[Path], root: Path) -> None:
     root.mkdir(mode=0o755)
     unpack(packages, root)
     remove(root, _USELESS)
+    _drop_code_pages(root)
     for name in _EMPTY:
         path = root / name
         remove(root, [name])
@@ -96,6 +99,13 @@ def make_base(packages: Iterable[Path], root: Path) -> None:
     _join_certificates(root)
     _drop_special(root)
     compile_tree(root, f"/{_LIBRARY}")
+
+
+def _drop_code_pages(root: Path) -> None:
+    """All but the one of names on a FAT, without which mtools does nothing."""
+    for path in root.glob("usr/lib/*/gconv/*.so"):
+        if path.name != "IBM850.so":
+            path.unlink()
 
 
 def _write_files(root: Path) -> None:

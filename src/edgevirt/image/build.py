@@ -5,11 +5,14 @@ Every step names its inputs, its own code among them; `cache` does the rest.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from edgevirt import __version__
 from edgevirt.image import base, bytecode, grub, kernel, root, wheels
@@ -31,7 +34,8 @@ from edgevirt.image.recipe import (
 )
 from edgevirt.image.unpack import unpack
 from edgevirt.model.baseos import SlotState
-from edgevirt.model.disk import ENVIRONMENT, Label
+from edgevirt.model.disk import ENVIRONMENT, INSTALLER_GUID, MIB, TAIL_ALIGN, TAIL_SIZE, Label
+from edgevirt.model.installation import Carried
 
 HERE: Final = Path(__file__).parent
 LOCKS: Final = HERE / "locks"
@@ -140,7 +144,7 @@ class Build:
             "code": hash_files(*self.node_code()),
         }
         inputs |= {"files": hash_files(HERE / "files"), "settings": repr(self.settings)}
-        inputs |= _code("root", "base", "bytecode")
+        inputs |= _code("root", "base", "bytecode", "elf")
         version = self.settings.full_version(_short(inputs))
 
         def make(out: Path) -> None:
@@ -164,7 +168,7 @@ class Build:
     def live(self) -> Done:
         """The raw disk: what is missing on it is made at the first boot."""
         image, boot = self.root()[0], self.grub()
-        inputs: Inputs = {"root": image.key, "grub": boot.key, **_code("disk", "grub")}
+        inputs: Inputs = {"root": image.key, "grub": boot.key, **_disk_code()}
 
         def make(out: Path) -> None:
             fillings = {
@@ -176,6 +180,36 @@ class Build:
             make_disk(fillings, self.tools(), out, boot.path)
 
         return self.cache.step("live", inputs, make)
+
+    def installer(self) -> Done:
+        """The raw disk that installs: the same boot loader, and the root image that it brings."""
+        (image, version), boot = self.root(), self.grub()
+        inputs: Inputs = {"root": image.key, "grub": boot.key, **_disk_code()}
+
+        def make(out: Path) -> None:
+            size = image.path.stat().st_size
+            carried = Carried(version, size, self.sha256(image))
+            tail = msgspec.json.encode(carried).ljust(TAIL_SIZE)
+            room = -(-(size + TAIL_ALIGN + TAIL_SIZE) // MIB) * MIB
+            fillings = {
+                Label.BIOS: Filling(),
+                Label.ESP: Filling(files=esp_files(boot.path)),
+                Label.INSTALLER: Filling(image=image.path, tail=tail, size=room),
+                Label.CONFIG: Filling(),
+                Label.INVENTORY: Filling(),
+            }
+            make_disk(fillings, self.tools(), out, boot.path, INSTALLER_GUID)
+
+        return self.cache.step("installer", inputs, make)
+
+    def sha256(self, done: Done) -> str:
+        """Of a large output, in hex: computed once."""
+
+        def make(out: Path) -> None:
+            with done.path.open("rb") as file:
+                out.write_text(hashlib.file_digest(file, "sha256").hexdigest())
+
+        return self.cache.step("hash", {"of": done.key}, make).path.read_text()
 
 
 def esp_files(boot: Path) -> dict[str, bytes | Path]:
@@ -192,6 +226,11 @@ def _hashes(packages: tuple[Package, ...]) -> list[str]:
 def _code(*modules: str) -> Inputs:
     names = {*modules, "programs", "recipe"}
     return {"builder": [hash_files(HERE / f"{name}.py") for name in sorted(names)]}
+
+
+def _disk_code(*modules: str) -> Inputs:
+    """With the layout of disks."""
+    return {"layout": hash_files(_PACKAGE / "model/disk.py"), **_code("disk", "grub", *modules)}
 
 
 def _short(inputs: Inputs) -> str:

@@ -12,54 +12,39 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from edgevirt.image.grub import BOOT_SECTOR, CORE, CORE_SECTOR
+from edgevirt.image.grub import BOOT_SECTOR, CORE
 from edgevirt.image.programs import ProgramError, Tools
 from edgevirt.model.disk import (
+    BOOT_CODE,
+    CORE_SECTOR,
     DISK_GUID,
-    FIRST_SECTOR,
     MIB,
     SECTOR,
+    TAIL_ALIGN,
     Content,
     Label,
     Partition,
-    partition,
+    Place,
+    layout,
 )
+from edgevirt.model.ids import GptGuid
 
-_BOOT_CODE: Final = 440
-"""Bytes of the first sector that are a program; the table of old stands behind."""
 _CHUNK: Final = MIB
 _VOLUMES: Final = {Label.ESP: "ed6e0001", Label.CONFIG: "ed6e0004", Label.INVENTORY: "ed6e0005"}
 
 
 @dataclass(frozen=True)
-class Place:
-    """A partition on a certain disk; in bytes."""
-
-    row: Partition
-    start: int
-    size: int
-
-
-@dataclass(frozen=True)
 class Filling:
-    """What a partition is to hold: an image, or files of a FAT (path → content)."""
+    """What a partition is to hold: an image, or files of a FAT (path → content).
+
+    `tail`: follows the image, at the next multiple of `TAIL_ALIGN`.
+    `size`: of the partition, in bytes; 0: as its row says.
+    """
 
     image: Path | None = None
+    tail: bytes = b""
+    size: int = 0
     files: Mapping[str, bytes | Path] = field(default_factory=dict)
-
-
-def layout(labels: Iterable[Label]) -> tuple[Place, ...]:
-    """Where the partitions go, one after the other."""
-    found = []
-    next_free = FIRST_SECTOR * SECTOR
-    for label in labels:
-        row = partition(label)
-        if row.content is Content.CORE:
-            found.append(Place(row, CORE_SECTOR * SECTOR, row.size))
-            continue
-        found.append(Place(row, next_free, row.size))
-        next_free += row.size
-    return tuple(found)
 
 
 def size_of(places: Iterable[Place]) -> int:
@@ -68,28 +53,37 @@ def size_of(places: Iterable[Place]) -> int:
 
 
 def make_disk(
-    fillings: Mapping[Label, Filling], tools: Tools, out: Path, boot: Path | None = None
+    fillings: Mapping[Label, Filling],
+    tools: Tools,
+    out: Path,
+    boot: Path | None = None,
+    guid: GptGuid = DISK_GUID,
 ) -> None:
-    """`boot`: directory of GRUB's pieces for legacy BIOS. Raises ProgramError."""
-    places = layout(fillings)
+    """`boot`: directory of GRUB's pieces for legacy BIOS; `guid`: of the disk.
+
+    Raises ProgramError.
+    """
+    sizes = {label: filling.size for label, filling in fillings.items() if filling.size}
+    places = layout(fillings, sizes)
     with out.open("wb") as file:
         file.truncate(size_of(places))
-    _write_table(places, tools, out)
+    _write_table(places, guid, tools, out)
     for place in places:
         filling = fillings[place.row.label]
         if place.row.content is Content.FAT:
             _write_fat(place, filling, tools, out)
         elif filling.image is not None:
             _copy_into(filling.image, out, place)
+            _append(filling, out, place)
     if boot is not None and (boot / BOOT_SECTOR).exists():
         with out.open("r+b") as file:
-            file.write((boot / BOOT_SECTOR).read_bytes()[:_BOOT_CODE])
+            file.write((boot / BOOT_SECTOR).read_bytes()[:BOOT_CODE])
             file.seek(CORE_SECTOR * SECTOR)
             file.write((boot / CORE).read_bytes())
 
 
-def _write_table(places: Iterable[Place], tools: Tools, out: Path) -> None:
-    arguments = ["--set-alignment=1", f"--disk-guid={DISK_GUID}"]
+def _write_table(places: Iterable[Place], guid: GptGuid, tools: Tools, out: Path) -> None:
+    arguments = ["--set-alignment=1", f"--disk-guid={guid}"]
     for place in places:
         row, number = place.row, place.row.number
         last = (place.start + place.size) // SECTOR - 1
@@ -97,7 +91,7 @@ def _write_table(places: Iterable[Place], tools: Tools, out: Path) -> None:
             f"--new={number}:{place.start // SECTOR}:{last}",
             f"--typecode={number}:{row.type}",
             f"--change-name={number}:{row.label}",
-            f"--partition-guid={number}:{row.guid}",
+            f"--partition-guid={number}:{row.guid(guid)}",
         ]
     tools.run("sgdisk", "--clear", *arguments, out)
 
@@ -157,3 +151,14 @@ def _copy_into(source: Path, disk: Path, place: Place) -> None:
                 write.seek(at)
                 write.write(chunk)
             at += len(chunk)
+
+
+def _append(filling: Filling, disk: Path, place: Place) -> None:
+    if filling.image is None or not filling.tail:
+        return
+    at = -(-filling.image.stat().st_size // TAIL_ALIGN) * TAIL_ALIGN
+    if at + len(filling.tail) > place.size:
+        raise ProgramError(f"cannot write {place.row.label}: there is no room behind its image")
+    with disk.open("r+b") as write:
+        write.seek(place.start + at)
+        write.write(filling.tail)

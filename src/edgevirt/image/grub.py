@@ -1,7 +1,7 @@
 """GRUB's first stage: its core, the modules that it needs, and its configuration, as one image.
 
 All of it is what firmware loads and measures; nothing is read from the ESP but the states of the
-slots. The `tpm` module lies beside, so that stage 1 itself decides when measuring begins.
+slots. The modules `tpm` and `bli` lie beside, so that stage 1 itself decides when they begin.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final
 
 from edgevirt.image.programs import ProgramError, Tools
 from edgevirt.image.recipe import Arch
-from edgevirt.model.disk import FIRST_SECTOR, SECTOR
+from edgevirt.model.disk import CORE_SECTOR, FIRST_SECTOR, SECTOR
 
 FILES: Final = Path(__file__).parent / "files"
 _HOME: Final = "boot/grub"
@@ -30,9 +30,10 @@ _MODULES: Final = (
     *("memdisk", "tar", "part_gpt", "part_msdos", "fat", "squash4", "gzio", "normal", "configfile"),
     *("linux", "loadenv", "regexp", "test", "echo", "sleep", "reboot", "halt", "probe", "minicmd"),
 )
+_LATE: Final = ("tpm", "bli")
+"""Loaded when stage 1 says so: `tpm` begins to measure, `bli` tells the system which partition
+firmware started GRUB from."""
 _ENVIRONMENT_SIZE: Final = 1024
-CORE_SECTOR: Final = 34
-"""Where the core lies for legacy BIOS: the first sector of its partition."""
 _KERNEL_SECTOR: Final = 0x5C
 _DRIVE_CHECK: Final = 0x66
 _BLOCKS: Final = 500
@@ -93,8 +94,8 @@ def _make_image(packages: Path, tools: Tools, platform: Platform, out: Path) -> 
 
 def _memdisk(modules: Path, platform: Platform, epoch: int) -> bytes:
     files = {f"{_HOME}/grub.cfg": (FILES / "stage1.cfg").read_bytes()}
-    if platform.file:
-        files[f"{_HOME}/{platform.name}/tpm.mod"] = (modules / "tpm.mod").read_bytes()
+    for name in _LATE if platform.file else ():
+        files[f"{_HOME}/{platform.name}/{name}.mod"] = (modules / f"{name}.mod").read_bytes()
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for name, content in sorted(files.items()):

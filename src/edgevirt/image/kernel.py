@@ -17,7 +17,7 @@ _INDEXES: Final = ("modules.builtin", "modules.builtin.modinfo", "modules.order"
 _APPLETS: Final = (
     *("cat", "dd", "echo", "grep", "head", "hexdump", "kill", "mkdir", "modprobe", "mount"),
     *("printf", "readlink", "sed", "sh", "sha256sum", "sleep", "sort", "switch_root", "watchdog"),
-    "xargs",
+    *("tr", "xargs"),
 )
 """What `files/init.sh` calls."""
 FILES: Final = Path(__file__).parent / "files"

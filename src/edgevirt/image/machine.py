@@ -23,10 +23,13 @@ from typing import Any, Final
 from qemu.qmp import ConnectError, QMPClient, QMPError
 
 from edgevirt.host.acceleration import accelerator
+from edgevirt.image.recipe import Arch
 
-_OVMF: Final = Path("/usr/share/OVMF")
 _READY: Final = 15.0
 """Seconds that QEMU and the TPM get to open their sockets."""
+_STICKS_AT: Final = 8
+"""In the order of booting, behind all disks."""
+_EMULATED: Final = "tcg,thread=multi"
 
 
 # it calls every try to connect before QEMU listens an error
@@ -40,6 +43,35 @@ class MachineError(Exception):
 class Firmware(enum.StrEnum):
     UEFI = "uefi"
     BIOS = "bios"
+
+
+@dataclass(frozen=True)
+class Board:
+    """What differs between architectures. `code`, `variables`: of UEFI firmware."""
+
+    program: str
+    options: tuple[str, ...]
+    code: Path
+    variables: Path
+    tpm: str
+
+
+_BOARDS: Final = {
+    Arch.AMD64: Board(
+        program="qemu-system-x86_64",
+        options=("-vga", "std", "-machine", "q35", "-cpu", "max"),
+        code=Path("/usr/share/OVMF/OVMF_CODE_4M.fd"),
+        variables=Path("/usr/share/OVMF/OVMF_VARS_4M.fd"),
+        tpm="tpm-crb",
+    ),
+    Arch.ARM64: Board(
+        program="qemu-system-aarch64",
+        options=("-machine", "virt", "-cpu", "max,pauth-impdef=on"),
+        code=Path("/usr/share/AAVMF/AAVMF_CODE.fd"),
+        variables=Path("/usr/share/AAVMF/AAVMF_VARS.fd"),
+        tpm="tpm-tis-device",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -57,12 +89,14 @@ class MachineSpec:
     """`state`: a directory for what the machine keeps: firmware variables, TPM, console log.
 
     `disks`: raw, or qcow2 by their suffix; the first one boots. `sticks`: raw, on USB.
+    `sticks_first`: firmware starts from them; legacy BIOS looks at one of all disks alone.
     `memory`: MiB. `serial`: of the hardware. `arguments`: more of them for QEMU.
     """
 
     state: Path
     disks: tuple[Path, ...]
     sticks: tuple[Path, ...] = ()
+    sticks_first: bool = False
     memory: int = 1024
     cpus: int = 2
     firmware: Firmware = Firmware.UEFI
@@ -71,6 +105,11 @@ class MachineSpec:
     serial: str = ""
     ports: tuple[Port, ...] = (Port(),)
     arguments: tuple[str, ...] = ()
+    arch: Arch = Arch.AMD64
+
+    @property
+    def board(self) -> Board:
+        return _BOARDS[self.arch]
 
     @property
     def console(self) -> Path:
@@ -104,7 +143,7 @@ class Machine:
         spec = self.spec
         spec.tpm_state.mkdir(parents=True, exist_ok=True)
         if spec.firmware is Firmware.UEFI and not spec.variables.exists():
-            shutil.copyfile(_OVMF / "OVMF_VARS_4M.fd", spec.variables)
+            shutil.copyfile(spec.board.variables, spec.variables)
         # the address of a socket has room for 108 bytes
         self._sockets = tempfile.TemporaryDirectory(prefix="edgevirt-machine-")
         sockets = Path(self._sockets.name)
@@ -112,7 +151,8 @@ class Machine:
             if spec.tpm:
                 self._run(tpm_command(spec, sockets / "tpm"), "tpm.log")
                 self._wait(lambda: (sockets / "tpm").exists())
-            self._run(qemu_command(spec, sockets, accelerator()), "qemu.log")
+            here = accelerator() if spec.arch is Arch.AMD64 else _EMULATED
+            self._run(qemu_command(spec, sockets, here), "qemu.log")
             self._loop = asyncio.Runner()
             self._connect(self._loop, sockets / "qmp")
         except BaseException:
@@ -248,8 +288,8 @@ def tpm_command(spec: MachineSpec, socket: Path) -> list[str]:
 
 def qemu_command(spec: MachineSpec, sockets: Path, accelerator: str) -> list[str]:
     command = [
-        *("qemu-system-x86_64", "-nodefaults", "-display", "none", "-vga", "std"),
-        *("-machine", "q35", "-accel", accelerator, "-cpu", "max"),
+        *(spec.board.program, "-nodefaults", "-display", "none"),
+        *(*spec.board.options, "-accel", accelerator),
         *("-smp", str(spec.cpus), "-m", str(spec.memory)),
         *("-rtc", "base=utc", "-device", "virtio-rng-pci"),
         *("-chardev", f"file,id=console,path={_value(spec.console)},append=on"),
@@ -257,25 +297,34 @@ def qemu_command(spec: MachineSpec, sockets: Path, accelerator: str) -> list[str
         *("-qmp", f"unix:{_value(sockets / 'qmp')},server=on,wait=off"),
     ]
     if spec.firmware is Firmware.UEFI:
-        code = _OVMF / "OVMF_CODE_4M.fd"
-        command += ["-drive", f"if=pflash,format=raw,readonly=on,file={code}"]
+        command += ["-drive", f"if=pflash,format=raw,readonly=on,file={spec.board.code}"]
         command += ["-drive", f"if=pflash,format=raw,file={_value(spec.variables)}"]
     if spec.serial:
         command += ["-smbios", f"type=1,serial={_value(spec.serial)}"]
     if spec.tpm:
         command += ["-chardev", f"socket,id=tpm,path={_value(sockets / 'tpm')}"]
-        command += ["-tpmdev", "emulator,id=tpm,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm"]
+        command += [
+            "-tpmdev",
+            "emulator,id=tpm,chardev=tpm",
+            "-device",
+            f"{spec.board.tpm},tpmdev=tpm",
+        ]
     if spec.watchdog:
         command += ["-device", "i6300esb", "-action", "watchdog=reset"]
+    after_sticks = len(spec.sticks) if spec.sticks_first else 0
+    after_disks = 0 if spec.sticks_first else _STICKS_AT
     for number, disk in enumerate(spec.disks):
         kind = "qcow2" if disk.suffix == ".qcow2" else "raw"
         command += ["-drive", f"if=none,id=disk{number},format={kind},file={_value(disk)}"]
-        command += ["-device", f"virtio-blk-pci,drive=disk{number},bootindex={number}"]
+        command += [
+            "-device",
+            f"virtio-blk-pci,drive=disk{number},bootindex={after_sticks + number}",
+        ]
     if spec.sticks:
         command += ["-device", "qemu-xhci"]
     for number, stick in enumerate(spec.sticks):
         command += ["-drive", f"if=none,id=stick{number},format=raw,file={_value(stick)}"]
-        command += ["-device", f"usb-storage,drive=stick{number},bootindex={8 + number}"]
+        command += ["-device", f"usb-storage,drive=stick{number},bootindex={after_disks + number}"]
     for number, port in enumerate(spec.ports):
         command += ["-netdev", _user_network(number, port)]
         command += ["-device", f"virtio-net-pci,id=nic{number},netdev=net{number},romfile="]

@@ -80,7 +80,7 @@ def _commands(stage2: str, slot: str) -> tuple[list[str], str]:
 
     Stage 2 is a plain list of commands with one condition, which is false here.
     """
-    values = {"slot": slot, "overrides": ""}
+    values = {"slot": slot, "overrides": "", "boot_args": ""}
     texts = ["source /EFI/BOOT/grub.cfg"]
     options = ""
     for line in stage2.splitlines():

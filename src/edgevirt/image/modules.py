@@ -29,7 +29,7 @@ _WATCHDOGS: Final = (
     *("drivers/mfd/lpc_ich.ko", "drivers/watchdog/sbsa_gwdt.ko"),
 )
 
-EARLY: Final = (*_DISKS, *_TRUST, *_WATCHDOGS)
+EARLY: Final = (*_DISKS, *_TRUST, *_WATCHDOGS, "fs/efivarfs/*")
 """Modules of the initial file system."""
 
 PRESENT: Final = (

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from edgevirt.image.build import Build
-from edgevirt.image.cache import Done, hash_files
+from edgevirt.image.cache import hash_files
 from edgevirt.image.grub import EFI
 from edgevirt.image.measure import Booted, expect
 from edgevirt.image.programs import run
@@ -38,12 +37,16 @@ class Artifact:
 def release(build: Build, folder: Path) -> str:
     """Returns the version. Raises ImageError."""
     image, version = build.root()
-    outputs = {"root.squashfs": ("root", image), "live.raw": ("live", build.live())}
+    outputs = {
+        "root.squashfs": ("root", image),
+        "live.raw": ("live", build.live()),
+        "installer.raw": ("installer", build.installer()),
+    }
     folder.mkdir(parents=True, exist_ok=True)
     artifacts = []
     for name, (kind, done) in outputs.items():
         publish(done.path, folder / name)
-        artifacts.append(Artifact(name, kind, done.path.stat().st_size, _hash(build, done)))
+        artifacts.append(Artifact(name, kind, done.path.stat().st_size, build.sha256(done)))
     _write(folder / "sbom.spdx.json", _sbom(build, version))
     _write(folder / "provenance.json", _provenance(build, artifacts))
     _write(folder / "manifest.json", _manifest(build, version, artifacts))
@@ -63,16 +66,6 @@ def publish(source: Path, target: Path) -> None:
     fresh = target.with_name(f".{target.name}.new")
     run("cp", "--sparse=always", "--reflink=auto", source, fresh)
     fresh.replace(target)
-
-
-def _hash(build: Build, done: Done) -> str:
-    """Of a large output: once."""
-
-    def make(out: Path) -> None:
-        with done.path.open("rb") as file:
-            out.write_text(hashlib.file_digest(file, "sha256").hexdigest())
-
-    return build.cache.step("hash", {"of": done.key}, make).path.read_text()
 
 
 def _write(path: Path, value: Mapping[str, object]) -> None:

@@ -12,8 +12,9 @@ from typing import Final
 
 from edgevirt.image.base import write_users
 from edgevirt.image.bytecode import compile_tree
+from edgevirt.image.elf import find_missing
 from edgevirt.image.kernel import FILES
-from edgevirt.image.programs import Tools
+from edgevirt.image.programs import ProgramError, Tools
 from edgevirt.image.recipe import Settings
 
 PLACE: Final = "usr/lib/edgevirt/site-packages"
@@ -38,7 +39,10 @@ class Parts:
 
 
 def make_root(parts: Parts, code: Path, settings: Settings, version: str, tree: Path) -> None:
-    """`code`: our package's directory; `tree`: to be made. Files are shared with the parts."""
+    """`code`: our package's directory; `tree`: to be made. Files are shared with the parts.
+
+    Raises ProgramError, also when a program would not find its libraries.
+    """
     _link_tree(parts.base, tree)
     _link_tree(parts.kernel, tree)
     _link_tree(parts.libraries, tree / PLACE)
@@ -48,6 +52,8 @@ def make_root(parts: Parts, code: Path, settings: Settings, version: str, tree: 
     write_users(tree, dict(settings.users))
     release = {"version": version, "variant": settings.variant, "arch": settings.arch}
     (tree / "etc/edgevirt-release").write_text(json.dumps(release) + "\n")
+    if missing := find_missing(tree):
+        raise ProgramError(f"cannot make the root image: {'; '.join(missing[:5])}: not in it")
 
 
 def _link_tree(source: Path, target: Path) -> None:

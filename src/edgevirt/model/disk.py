@@ -7,6 +7,7 @@ other things beside. Labels, types and numbers are EVE's, so that a disk that EV
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +18,10 @@ SECTOR: Final = 512
 """Bytes; of the disks that images are made for."""
 FIRST_SECTOR: Final = 2048
 """Where the first aligned partition begins."""
+CORE_SECTOR: Final = 34
+"""Where GRUB's core lies for legacy BIOS: the first sector of its partition."""
+BOOT_CODE: Final = 440
+"""Bytes of the first sector that legacy BIOS starts; the table of old stands behind."""
 
 
 class Label(enum.StrEnum):
@@ -62,13 +67,11 @@ class Partition:
     size: int
     content: Content
 
-    @property
-    def guid(self) -> GptGuid:
-        """Of this very partition, on a disk that we make."""
-        return GptGuid(f"{_GUIDS}{0x50 + self.number:02x}")
+    def guid(self, disk: GptGuid) -> GptGuid:
+        """Of this very partition, on an image of a disk with that GUID."""
+        return GptGuid(f"{disk[:-2]}{0x50 + self.number:02x}")
 
 
-_GUIDS: Final = "ad6871ee-31f9-4cf3-9e09-6f7a25c300"
 _ROOT: Final = GptGuid("5dfbf5f4-2848-4bac-aa5e-0d9a20b745a6")
 _DATA: Final = GptGuid("ebd0a0a2-b9e5-4433-87c0-68b6b72699c7")
 """Which other systems show to people, too."""
@@ -78,7 +81,7 @@ _CONFIG: Final = GptGuid("13307e62-cd9c-4920-8f9b-91b45828b798")
 _P3: Final = GptGuid("5f24425a-2dfa-11e8-a270-7b663faccc2c")
 
 PARTITIONS: Final = (
-    Partition(Label.BIOS, _BIOS, 14, (FIRST_SECTOR - 34) * SECTOR, Content.CORE),
+    Partition(Label.BIOS, _BIOS, 14, (FIRST_SECTOR - CORE_SECTOR) * SECTOR, Content.CORE),
     Partition(Label.ESP, _ESP, 1, 36 * MIB, Content.FAT),
     Partition(Label.IMGA, _ROOT, 2, 512 * MIB, Content.SQUASHFS),
     Partition(Label.IMGB, _ROOT, 3, 512 * MIB, Content.SQUASHFS),
@@ -90,12 +93,16 @@ PARTITIONS: Final = (
 """All kinds of partition; a disk holds some of them."""
 
 DISK_GUID: Final = GptGuid("ad6871ee-31f9-4cf3-9e09-6f7a25c30000")
-"""Of an image of a disk; an installed disk has one of its own."""
+INSTALLER_GUID: Final = GptGuid("ad6871ee-31f9-4cf3-9e09-6f7a25c30100")
+"""Of images: of the live disk, of the installer. An installed disk has one of its own."""
 P3_LEAST: Final = 256 * MIB
 """Below, a disk is too small for a node."""
 
 ENVIRONMENT: Final = "EFI/BOOT/grubenv"
 """On the ESP: GRUB's environment block, with the state of each slot."""
+TAIL_ALIGN: Final = 4096
+"""Bytes: an installer's image is followed, at the next multiple, by what it says of itself."""
+TAIL_SIZE: Final = 4096
 SLOT_ARGUMENT: Final = "edgevirt.slot"
 """Kernel argument: the label of the slot that was booted."""
 
@@ -103,3 +110,27 @@ SLOT_ARGUMENT: Final = "edgevirt.slot"
 def partition(label: Label) -> Partition:
     """Its row."""
     return next(row for row in PARTITIONS if row.label is label)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A partition on a certain disk; in bytes."""
+
+    row: Partition
+    start: int
+    size: int
+
+
+def layout(labels: Iterable[Label], sizes: Mapping[Label, int] | None = None) -> tuple[Place, ...]:
+    """Where the partitions go, one after the other. `sizes`: of those that differ; whole MiB."""
+    found = []
+    next_free = FIRST_SECTOR * SECTOR
+    for label in labels:
+        row = partition(label)
+        if row.content is Content.CORE:
+            found.append(Place(row, CORE_SECTOR * SECTOR, row.size))
+            continue
+        size = (sizes or {}).get(label, row.size)
+        found.append(Place(row, next_free, size))
+        next_free += size
+    return tuple(found)

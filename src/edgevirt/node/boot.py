@@ -69,37 +69,58 @@ def main() -> NoReturn:
         raise SystemExit("cannot boot: only process 1 of a machine can; see `edgevirt node run`")
     began = time.monotonic()
     os.environ["PATH"] = _PATH  # the kernel gives none
-    code = None
+    off = False
     try:
         early.mount_kernel_file_systems()
         console.take_console()
-        code = _be_machine(began)
+        arguments = early.kernel_arguments()
+        if arguments.get(SLOT_ARGUMENT) == Label.INSTALLER:
+            off = not _be_installer(arguments)
+        else:
+            off = _be_machine(began, arguments)
     except BaseException as error:  # noqa: BLE001 - process 1 must not end: the kernel would panic
         console.say(f"cannot start the node: {error!r}; it restarts in {_READABLE:.0f} s")
         time.sleep(_READABLE)
-    _end_machine(code)
+    _end_machine(off)
 
 
-def _be_machine(began: float) -> int:
-    machine = _prepare()
+def _be_installer(arguments: dict[str, str]) -> bool:
+    """True when the machine is to start again."""
+    from edgevirt.node.installer.program import be_installer  # a node never needs it
+
+    _prepare_kernel()
+    _set_clock(_image_time(), "the image")
+    return be_installer(arguments)
+
+
+def _be_machine(began: float, arguments: dict[str, str]) -> bool:
+    """True when the machine is to be switched off."""
+    machine = _prepare(arguments)
     paths = Paths(config=HOME / "config", persist=PERSIST, run=HOME / "run")
     _say_since(began, "the machine is ready; starting the node")
-    return _be_node(machine, paths)
+    code = _be_node(machine, paths)
+    from edgevirt.node.supervisor.supervisor import SHUTDOWN  # loaded by now
+
+    return code == SHUTDOWN
 
 
-def _prepare() -> Machine:
-    """Everything that needs no service."""
+def _prepare_kernel() -> None:
+    """Its modules as far as the buses show devices, its settings, its keys."""
     loading = early.load_modules()
     early.apply_settings()
     early.raise_loopback()
     power.take_over_keys()
-    arguments = early.kernel_arguments()
+    if loading is not None:
+        loading.wait()
+
+
+def _prepare(arguments: dict[str, str]) -> Machine:
+    """Everything that needs no service."""
+    _prepare_kernel()
     machine = Machine(arguments, slot=arguments.get(SLOT_ARGUMENT, ""), version=_version())
     console.say(f"{machine.version or 'a node'} in slot {machine.slot or '?'}")
     _set_clock(_image_time(), "the image")
     _make_groups(arguments)
-    if loading is not None:
-        loading.wait()
     machine = _open_disk(machine)
     _set_clock(_last_run_time(), "the run before")
     again = early.load_modules()  # buses have shown what is behind them meanwhile
@@ -317,14 +338,9 @@ def _record_loss(paths: Paths, machine: Machine) -> None:
         console.say(f"cannot write down why the node ends: {error}")
 
 
-def _end_machine(code: int | None) -> NoReturn:
-    """`code`: of the node; None: it never started. Only a shutdown leaves the machine off."""
-    act: Callable[[], None] = power.reset
-    if code is not None:
-        from edgevirt.node.supervisor.supervisor import SHUTDOWN
-
-        act = power.power_off if code == SHUTDOWN else power.reset
-    console.say("switching off" if act is power.power_off else "restarting")
+def _end_machine(off: bool) -> NoReturn:
+    act: Callable[[], None] = power.power_off if off else power.reset
+    console.say("switching off" if off else "restarting")
     try:
         power.end_processes(_END_SECONDS)
         for point in power.release_disks():

@@ -98,6 +98,12 @@ class OsSystem(System):
             seconds,
         )
 
+    def tails(self, lines: int = 25) -> str:
+        """The ends of what the fleet and the machine said."""
+        log = (self.fleet.directory / "fleet.log").read_text(errors="replace").splitlines()
+        said = [*log[-lines:], "-- console", *self.machine.printed().splitlines()[-2 * lines :]]
+        return "\n".join(said)
+
     # -- apps --
 
     def url(self, port: int) -> str:

@@ -34,6 +34,7 @@ $B echo "TOLD cmdline $($B cat /proc/cmdline)"
 for number in 4 8 9 13; do
   $B echo "TOLD register $number $($B cat /sys/class/tpm/tpm0/pcr-sha256/$number 2>/dev/null)"
 done
+$B echo "TOLD root $($B sed -n 's, / squashfs.*,,p' /proc/mounts)"
 $B echo "TOLD all"
 $B sleep 1
 $B poweroff -f
@@ -100,10 +101,18 @@ def make_probe(folder: Path) -> Probe:
     return Probe(build, disk, expect(booted))
 
 
-def boot(state: Path, disk: Path, firmware: Firmware, *, tpm: bool = False) -> str:
-    """Boots the disk until it has told all. Returns what this start printed."""
+def boot(
+    state: Path, disk: Path, firmware: Firmware, *, tpm: bool = False, more: tuple[str, ...] = ()
+) -> str:
+    """Boots the disk until it has told all. Returns what this start printed. `more`: for QEMU."""
     spec = MachineSpec(
-        state=state, disks=(disk,), memory=512, firmware=firmware, tpm=tpm, watchdog=False
+        state=state,
+        disks=(disk,),
+        memory=512,
+        firmware=firmware,
+        tpm=tpm,
+        watchdog=False,
+        arguments=more,
     )
     before = spec.console.stat().st_size if spec.console.exists() else 0
     with machine(spec) as running:
@@ -115,6 +124,13 @@ def boot(state: Path, disk: Path, firmware: Firmware, *, tpm: bool = False) -> s
 
 def slot_of(printed: str) -> str:
     found = re.search(r"TOLD cmdline .*edgevirt\.slot=(\w+)", printed)
+    assert found
+    return found[1]
+
+
+def root_of(printed: str) -> str:
+    """The device of its root image."""
+    found = re.search(r"TOLD root (\S+)", printed)
     assert found
     return found[1]
 

@@ -9,7 +9,7 @@ import pytest
 from edgevirt.image.grub import environment_block
 from edgevirt.image.machine import Firmware
 from edgevirt.model.disk import Label
-from tests.e2e.os.probe_disk import Probe, boot, make_probe, registers, slot_of
+from tests.e2e.os.probe_disk import Probe, boot, make_probe, registers, root_of, slot_of
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -62,3 +62,17 @@ def test_config_changes_the_kernel_s_arguments(probe: Probe, tmp_path: Path) -> 
     printed = boot(tmp_path, disk, Firmware.BIOS)
     assert "hv_eve_mem_settings=900M" in printed
     assert "extra=1 two" in printed
+
+
+@pytest.mark.parametrize("firmware", Firmware)
+def test_another_disk_with_our_labels_is_not_taken_for_the_one_that_was_booted(
+    probe: Probe, tmp_path: Path, firmware: Firmware
+) -> None:
+    disk, other = probe.copy(tmp_path / "disk.raw"), probe.copy(tmp_path / "other.raw")
+    probe.build.tools().run("sgdisk", "--randomize-guids", other)
+    assert root_of(boot(tmp_path, disk, firmware, more=_as_first(other))) == "/dev/vda2"
+
+
+def _as_first(disk: Path) -> tuple[str, ...]:
+    """For QEMU: on a bus whose disks the kernel lists before others."""
+    return ("-drive", f"if=none,id=first,format=raw,file={disk}", "-device", "ide-hd,drive=first")

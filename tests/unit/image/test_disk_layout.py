@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 
-from edgevirt.image.disk import layout, size_of
+from edgevirt.image.disk import size_of
 from edgevirt.image.grub import environment_block
-from edgevirt.model.disk import MIB, PARTITIONS, Label
+from edgevirt.model.disk import MIB, PARTITIONS, Label, layout
 
 
 def test_partitions_do_not_overlap() -> None:

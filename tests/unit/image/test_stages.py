@@ -7,12 +7,12 @@ from edgevirt.model.baseos import SlotState
 from edgevirt.model.disk import ENVIRONMENT, SLOT_ARGUMENT, Label, partition
 
 
-def test_stage_1_knows_the_partitions_by_their_identities() -> None:
+def test_stage_1_knows_the_partitions_by_their_numbers() -> None:
     text = (FILES / "stage1.cfg").read_text()
-    for label in (Label.IMGA, Label.IMGB, Label.CONFIG):
-        assert partition(label).guid in text
-        assert f"gpt{partition(label).number}" in text
+    for label in (Label.IMGA, Label.IMGB, Label.CONFIG, Label.INSTALLER):
+        assert f"($disk,gpt{partition(label).number})" in text
     assert f"/{ENVIRONMENT}" in text
+    assert f"hand_over {Label.INSTALLER} " in text
 
 
 def test_stage_1_knows_the_states_of_slots() -> None:

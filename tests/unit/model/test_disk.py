@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import uuid
 
-from edgevirt.model.disk import FIRST_SECTOR, PARTITIONS, SECTOR, SLOTS, Label, partition
+from edgevirt.model.disk import (
+    DISK_GUID,
+    FIRST_SECTOR,
+    INSTALLER_GUID,
+    PARTITIONS,
+    SECTOR,
+    SLOTS,
+    Label,
+    partition,
+)
 
 
 def test_every_label_has_one_row_and_one_number() -> None:
     assert sorted(row.label for row in PARTITIONS) == sorted(Label)
     assert len({row.number for row in PARTITIONS}) == len(PARTITIONS)
-    assert len({row.guid for row in PARTITIONS}) == len(PARTITIONS)
+    guids = {row.guid(disk) for row in PARTITIONS for disk in (DISK_GUID, INSTALLER_GUID)}
+    assert len(guids) == 2 * len(PARTITIONS)
 
 
 def test_guids_are_spelled_as_the_kernel_spells_them() -> None:
     for row in PARTITIONS:
         assert str(uuid.UUID(row.type)) == row.type
-        assert str(uuid.UUID(row.guid)) == row.guid
+        assert str(uuid.UUID(row.guid(DISK_GUID))) == row.guid(DISK_GUID)
 
 
 def test_a_root_image_fits_into_either_slot() -> None:

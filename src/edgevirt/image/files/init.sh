@@ -24,10 +24,12 @@ exec </dev/console >/dev/console 2>&1
 
 slot=
 watchdog=
+esp=
 for argument in $(cat /proc/cmdline); do
   case $argument in
     edgevirt.slot=*) slot=${argument#*=} ;;
     edgevirt.watchdog=*) watchdog=${argument#*=} ;;
+    edgevirt.esp=*) esp=${argument#*=} ;;
   esac
 done
 [ -n "$slot" ] || fail "the kernel was not told which slot (edgevirt.slot=)"
@@ -36,14 +38,38 @@ load_drivers() {
   cat /sys/bus/*/devices/*/modalias 2>/dev/null | sort -u | xargs modprobe -a -q 2>/dev/null
 }
 
-# a partition of that label, on a disk that has an ESP as well
+# GUID of the ESP that GRUB was started from: GRUB tells it, by a variable of UEFI's or an argument
+if [ -d /sys/firmware/efi ]; then
+  modprobe -q efivarfs
+  mount -t efivarfs -o nosuid,nodev,noexec efivarfs /sys/firmware/efi/efivars 2>/dev/null
+  told=/sys/firmware/efi/efivars/LoaderDevicePartUUID-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f
+  [ -f $told ] && esp=$(dd if=$told bs=1 skip=4 2>/dev/null | tr -d '\0')
+fi
+esp=$(echo "$esp" | tr A-F a-f | tr -cd 0-9a-f)
+
+# GUID of the partition that $1 (a directory of /sys) is, as its disk's table has it: 32 hex digits
+guid_of() {
+  number=$(cat "$1/partition")
+  whole=$(readlink -f "$1/..")
+  block=$(cat "$whole/queue/logical_block_size")
+  table=$(hexdump -s $((block + 72)) -n 4 -e '1/4 "%u"' "/dev/${whole##*/}")
+  at=$((table * block + (number - 1) * 128 + 16))
+  hexdump -s $at -n 16 -e '1/4 "%08x" 2/2 "%04x" 8/1 "%02x"' "/dev/${whole##*/}"
+}
+
+# a partition of that label, on the disk that GRUB was started from; on any that has an ESP as well
+# when nobody told which, or ($1) it is time to take what there is
 find_root() {
   for uevent in $(grep -l "^PARTNAME=$slot\$" /sys/class/block/*/uevent 2>/dev/null); do
     partition=${uevent%/uevent}
     disk=$(readlink -f "$partition/..")
-    grep -q "^PARTNAME=EFI System\$" "$disk"/*/uevent || continue
+    beside=$(grep -l "^PARTNAME=EFI System\$" "$disk"/*/uevent | head -n 1)
+    [ -n "$beside" ] || continue
     device=/dev/${partition##*/}
-    [ "$(head -c 4 "$device")" = hsqs ] && echo "$device" && return 0
+    [ "$(head -c 4 "$device")" = hsqs ] || continue
+    [ -z "$esp" ] || [ -n "$1" ] || [ "$(guid_of "${beside%/uevent}")" = "$esp" ] || continue
+    echo "$device"
+    return 0
   done
   return 1
 }
@@ -53,7 +79,11 @@ modprobe -a -q squashfs sd_mod 2>/dev/null
 waited=0
 while load_drivers; ! device=$(find_root); do
   waited=$((waited + 1))
-  [ $waited -lt $((PATIENCE * 5)) ] || fail "no disk has a root image in $slot"
+  if [ $waited -ge $((PATIENCE * 5)) ]; then
+    device=$(find_root anyone) || fail "no disk has a root image in $slot"
+    say "the disk that GRUB was started from does not show up: taking $device"
+    break
+  fi
   sleep 0.2
 done
 

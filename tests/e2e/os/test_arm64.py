@@ -1,0 +1,34 @@
+"""The image for arm64 is built on this machine and boots on an emulated one, up to process 1.
+
+Some three minutes from a cache of packages: one to build it, one to two to boot it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from edgevirt.image.build import open_build
+from edgevirt.image.machine import MachineSpec, machine
+from edgevirt.image.recipe import Arch, Variant
+from tests.e2e.system import eventually
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(1800)]
+
+CACHE = Path(os.environ.get("EDGEVIRT_IMAGE_CACHE", "build/image/cache"))
+BOOT = 600.0
+
+
+def test_the_arm64_image_boots_to_process_1(tmp_path: Path) -> None:
+    build = open_build(Variant.KVM, Arch.ARM64, CACHE, ())
+    disk = tmp_path / "disk.raw"
+    shutil.copyfile(build.live().path, disk)
+    spec = MachineSpec(
+        state=tmp_path / "machine", disks=(disk,), arch=Arch.ARM64, watchdog=False, tpm=True
+    )
+    said = f"edgevirt: {build.root()[1]} in slot IMGA"
+    with machine(spec) as running:
+        eventually("process 1 speaks", lambda: said in running.printed(), BOOT, every=0.5)
