@@ -120,7 +120,7 @@ test: check $(KUBECTL) image
 test-updates: setup image
 	$(PYTEST) tests/e2e/os/test_updates.py
 
-bench: setup
+bench: setup image
 	@$(BIN)/python -m bench
 
 docs: setup

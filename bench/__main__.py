@@ -11,7 +11,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-BENCHES = ("ipc", "device_api", "fleet_start", "app_start", "app_config", "node_memory")
+BENCHES = (
+    *("ipc", "device_api", "fleet_start", "app_start", "app_config", "node_memory"),
+    *("os_build", "os_boot"),
+)
 
 
 def show(rows: list[dict[str, Any]]) -> Table:

@@ -44,9 +44,6 @@ ROUNDS = 4
 REQUESTS = 5_000
 RECONNECTS = 300
 CONNECTIONS = 32
-REPORTERS = 256
-"""Connections that report at once: so many rows share a commit, as with a fleet that keeps a core
-busy, which has thousands of them."""
 
 
 class Bench:
@@ -142,7 +139,7 @@ def _measure(bench: Bench, server: Server, nodes: Sequence[Node]) -> Figures:
         found.note("config", outcome.micros)
         found.note("config rate", outcome.requests / outcome.seconds)
         reports = bench.reports(nodes, REQUESTS)
-        outcome = _load(server, reports, 201, connections=REPORTERS)
+        outcome = _load(server, reports, 201, connections=2 * CONNECTIONS)
         found.note("info", outcome.micros)
         found.note("info rate", outcome.requests / outcome.seconds)
     return found
@@ -157,7 +154,7 @@ def _measure_crowd(bench: Bench, server: Server, found: Figures, drawn: Sequence
         outcome = _load(server, polls, 304, connections=CONNECTIONS)
         found.note("config in turn", outcome.micros)
         reports = bench.reports(drawn, len(drawn))
-        outcome = _load(server, reports, 201, connections=REPORTERS)
+        outcome = _load(server, reports, 201, connections=2 * CONNECTIONS)
         found.note("info in turn", outcome.micros)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from edgevirt.fleet.objects.base import ApiObject, ApiStruct, Condition
 from edgevirt.fleet.objects.columns import AGE, NAME, Column
-from edgevirt.fleet.objects.image import check_size
+from edgevirt.fleet.objects.content import check_size
 from edgevirt.fleet.objects.names import check_label
 from edgevirt.fleet.objects.network_instance import check_address
 from edgevirt.fleet.objects.problems import Problem, duplicate, invalid, required, unsupported

@@ -9,8 +9,8 @@ import msgspec
 
 from edgevirt.fleet.objects.base import ApiObject, ApiStruct, Condition, LocalRef
 from edgevirt.fleet.objects.columns import AGE, NAME, Column
-from edgevirt.fleet.objects.image import CONTAINER, check_reference, check_size
-from edgevirt.fleet.objects.problems import Problem, duplicate, invalid, required, unsupported
+from edgevirt.fleet.objects.content import CONTAINER, check_content, digest_of
+from edgevirt.fleet.objects.problems import Problem, invalid, required, unsupported
 from edgevirt.fleet.objects.registers import check_registers
 from edgevirt.model.quantity import Quantity, human, whole
 
@@ -18,7 +18,6 @@ FORMATS = ("Raw", CONTAINER)
 ARCHITECTURES = ("amd64", "arm64")
 
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class OSImageSpec(ApiStruct, frozen=True, kw_only=True):
@@ -65,7 +64,7 @@ class OSImage(ApiObject, frozen=True, kw_only=True):
     @property
     def digest(self) -> str:
         """Hex of the wanted SHA-256, from `sha256` or from the reference."""
-        return self.spec.sha256 or self.spec.reference.partition("@sha256:")[2]
+        return digest_of(self.spec)
 
 
 def validate(image: OSImage) -> Iterator[Problem]:
@@ -75,32 +74,12 @@ def validate(image: OSImage) -> Iterator[Problem]:
     elif not _VERSION.fullmatch(spec.version):
         why = "must be letters, digits and '.', '_', '+', '-', at most 128 of them"
         yield invalid("spec.version", spec.version, why)
-    if not spec.datastore_refs:
-        yield required("spec.datastoreRefs", "name at least one Datastore")
-    for index, ref in enumerate(spec.datastore_refs):
-        if not ref.name:
-            yield required(f"spec.datastoreRefs[{index}].name")
-        if ref in spec.datastore_refs[:index]:
-            yield duplicate(f"spec.datastoreRefs[{index}].name", ref.name)
-    if spec.format not in FORMATS:
-        yield unsupported("spec.format", spec.format, FORMATS)
-    yield from check_reference("spec.reference", spec.reference, spec.format)
-    yield from _check_digest(spec)
-    yield from check_size("spec.maxSize", spec.max_size, least=0)
+    yield from check_content(spec, FORMATS)
+    if not digest_of(spec):  # a tag that moves must not become another version by the same name
+        yield required("spec.sha256", "a node writes nothing that it cannot verify")
     if spec.architecture and spec.architecture not in ARCHITECTURES:
         yield unsupported("spec.architecture", spec.architecture, ARCHITECTURES)
     yield from check_registers("spec.measurements", spec.measurements)
-
-
-def _check_digest(spec: OSImageSpec) -> Iterator[Problem]:
-    """A tag that moves must not become another version under the same name."""
-    inner = spec.reference.partition("@sha256:")[2]
-    if not spec.sha256 and not inner:
-        yield required("spec.sha256", "a node writes nothing that it cannot verify")
-    elif spec.sha256 and not _SHA256.fullmatch(spec.sha256):
-        yield invalid("spec.sha256", spec.sha256, "must be 64 lower case hex digits")
-    elif spec.sha256 and inner and spec.sha256 != inner:
-        yield invalid("spec.sha256", spec.sha256, "must be the digest in spec.reference, or absent")
 
 
 def _size(image: OSImage, _now: float) -> str:
