@@ -57,6 +57,7 @@ LIBRARIES: Final = (
     *("msgspec", "protobuf", "cryptography", "cffi", "uvloop", "pyroute2", "pyseccomp"),
     *("httpx", "httpcore", "h11", "anyio", "certifi", "idna", "typing-extensions"),
     "backports-zstd",
+    *("pycdlib", "qemu-qmp"),  # virtual machines
 )
 """The node's Python libraries, of those in `requirements.lock`."""
 
@@ -92,9 +93,26 @@ _ROOT_PACKAGES: Final = (
     "libseccomp2",      # system call filters
 )  # fmt: skip
 
+_MACHINE_PACKAGES: Final = (
+    "qemu-system-x86",  # virtual machines
+    "qemu-utils",       # disk images of others are converted
+    "ovmf",             # machines with UEFI
+)  # fmt: skip
+_FOR_SCREENS: Final = (
+    r"libasound2.*|libbrlapi.*|libcacard0|libepoxy0|libgbm1|libsndio.*|libspice-server1|mesa-.*",
+    r"libusbredir.*|libusb-1.*|libdrm.*|libwayland.*|libgstreamer.*|liborc.*|libopus0|libx11.*",
+    r"libxau.*|libxcb.*|libxdmcp.*|libxext.*|libxshm.*|libxfixes.*|libnss3|libnspr4|libpcsclite1",
+    r"libglapi.*|libllvm.*|libdw1|libunwind8|libexecs0|libasyncns0|libflac.*|libogg.*|libvorbis.*",
+    r"libsasl2-modules.*|ibverbs-providers|ipxe-qemu|iso-codes",
+)
+"""Of QEMU: its sound, its windows, its smart cards, its network cards' programs."""
 
-def _root() -> Group:
-    return Group(ROOT, STABLE, _ROOT_PACKAGES, _FOR_SCRIPTS)
+
+def _root(variant: Variant, arch: Arch) -> Group:
+    packages, without = _ROOT_PACKAGES, _FOR_SCRIPTS
+    if (variant, arch) == (Variant.KVM, Arch.AMD64):
+        packages, without = (*packages, *_MACHINE_PACKAGES), (*without, *_FOR_SCREENS)
+    return Group(ROOT, STABLE, packages, without)
 
 
 def groups(variant: Variant, arch: Arch) -> tuple[Group, ...]:
@@ -104,7 +122,7 @@ def groups(variant: Variant, arch: Arch) -> tuple[Group, ...]:
     else:
         names = ("grub-efi-amd64-bin", "grub-pc-bin")
         grub = Group(GRUB, NEWER, names, (r"(?!grub-(efi-amd64|pc)-bin).*",))
-    found = [_kernel(arch), _root(), grub]
+    found = [_kernel(arch), _root(variant, arch), grub]
     if variant is Variant.XEN:
         found.append(
             Group(HYPERVISOR, STABLE, (f"xen-system-{arch}", "xen-utils-4.17"), _FOR_SCRIPTS)
