@@ -1,10 +1,10 @@
 """How long the operating system takes from the firmware's hand-over until it is onboarded, and what
 its memory holds then, without apps.
 
-Beside the boot stands the same kernel and disk with an image whose process 1 only says that it runs:
-what the loader, the kernel and the measuring of the root image take by themselves. In machines of
-their own, emulated where this machine's virtualization cannot start a guest. Needs root and
-`make image`.
+Beside the boot stands the same kernel and disk with an image whose process 1 only says that it is
+there: what the loader, the kernel and the measuring of the root image take by themselves. In
+machines of their own, emulated where this machine's virtualization cannot start a guest. Needs root
+and `make image`.
 """
 
 from __future__ import annotations
