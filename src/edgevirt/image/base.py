@@ -51,11 +51,21 @@ _USELESS: Final = (
     *(f"{_LIBRARY}/{name}" for name in ("turtledemo", "pydoc_data", "distutils", "venv", "curses")),
     *(f"{_LIBRARY}/{name}" for name in ("turtle.py", "config-*", "*/__pycache__", "__pycache__")),
     *("usr/lib/qemu", "usr/bin/qemu-system-i386", "usr/bin/qemu-system-x86_64-microvm"),
-    *("usr/bin/qemu-nbd", "usr/bin/qemu-io", "usr/bin/qemu-pr-helper", "usr/bin/qemu-storage-daemon"),
+    *(
+        "usr/bin/qemu-nbd",
+        "usr/bin/qemu-io",
+        "usr/bin/qemu-pr-helper",
+        "usr/bin/qemu-storage-daemon",
+    ),
     *(f"usr/lib/*/qemu/{name}*.so" for name in ("audio", "chardev", "hw", "ui", "accel-tcg-i386")),
     *(f"usr/share/qemu/{name}*" for name in ("openbios", "opensbi", "skiboot", "slof", "s390")),
     *(f"usr/share/qemu/{name}*" for name in ("hppa", "palcode", "trace", "keymaps", "firmware")),
-    *("usr/share/qemu-efi*", "usr/share/ovmf", "usr/share/OVMF/*.ms.fd", "usr/share/OVMF/*secboot*"),
+    *(
+        "usr/share/qemu-efi*",
+        "usr/share/ovmf",
+        "usr/share/OVMF/*.ms.fd",
+        "usr/share/OVMF/*secboot*",
+    ),
     *("usr/share/OVMF/*snakeoil*", "usr/share/OVMF/OVMF_CODE.fd", "usr/share/OVMF/OVMF_VARS.fd"),
     *("usr/bin/su", "usr/bin/login", "usr/sbin/agetty", "usr/sbin/sulogin", "usr/bin/newgrp"),
     *("usr/bin/ss", "usr/sbin/arpd", "usr/lib/*/tc"),  # need libraries that nothing else needs
