@@ -109,7 +109,8 @@ _FOR_SCREENS: Final = (
 
 
 def _root(variant: Variant, arch: Arch) -> Group:
-    packages, without = _ROOT_PACKAGES, _FOR_SCRIPTS
+    packages: tuple[str, ...] = _ROOT_PACKAGES
+    without: tuple[str, ...] = _FOR_SCRIPTS
     if (variant, arch) == (Variant.KVM, Arch.AMD64):
         packages, without = (*packages, *_MACHINE_PACKAGES), (*without, *_FOR_SCREENS)
     return Group(ROOT, STABLE, packages, without)
