@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from edgevirt.host.table import read_table
-from edgevirt.model.disk import SECTOR, Label, partition
+from edgevirt.model.disk import SECTOR, SLOTS, Label, partition
 from edgevirt.model.gpt import New, Table, TableError, plan_missing
 
 _BLOCK: Final = Path("/sys/class/block")
@@ -162,16 +162,19 @@ def disk_of(number: str) -> BootDisk:
     return BootDisk(Path("/dev") / path.parent.name)
 
 
-def other_disks(ours: BootDisk) -> list[BootDisk]:
-    """Every other disk of the machine that has a partition table."""
+def data_disks(ours: BootDisk) -> list[BootDisk]:
+    """Other disks of the machine with a partition for data and no slots: one with slots is another
+    node's, and its data is no business of this one.
+    """
     found = []
     for path in sorted(Path("/sys/block").iterdir()):
         if path.name == ours.device.name or path.name.startswith(("loop", "ram", "zram", "sr")):
             continue
         disk = BootDisk(Path("/dev") / path.name)
         try:
-            read_table(disk.device)
+            table = read_table(disk.device)
         except TableError:
             continue
-        found.append(disk)
+        if table.find(Label.P3) and not any(table.find(slot) for slot in SLOTS):
+            found.append(disk)
     return found

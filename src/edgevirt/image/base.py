@@ -68,7 +68,8 @@ _USELESS: Final = (
     ),
     *("usr/share/OVMF/*snakeoil*", "usr/share/OVMF/OVMF_CODE.fd", "usr/share/OVMF/OVMF_VARS.fd"),
     *("usr/bin/su", "usr/bin/login", "usr/sbin/agetty", "usr/sbin/sulogin", "usr/bin/newgrp"),
-    *("usr/bin/ss", "usr/sbin/arpd", "usr/lib/*/tc"),  # need libraries that nothing else needs
+    # these need libraries that nothing else needs
+    *("usr/bin/ss", "usr/sbin/arpd", "usr/lib/*/tc", "usr/lib/*/vdeplug"),
     *(f"{_LIBRARY}/lib-dynload/{name}.*" for name in ("_dbm", "nis")),
     *("usr/sbin/getty", "usr/sbin/runuser", "usr/bin/bash", "usr/bin/dash", "usr/bin/sh"),
 )

@@ -20,7 +20,7 @@ from typing import Final, NoReturn
 from edgevirt.host import console, early, power
 from edgevirt.host.config_partition import read_config
 from edgevirt.host.limits import limits_of, make_groups
-from edgevirt.host.partitions import BootDisk, DiskError, boot_disk, other_disks
+from edgevirt.host.partitions import BootDisk, DiskError, boot_disk, data_disks
 from edgevirt.host.persist import PersistError, open_nothing, open_persist
 from edgevirt.host.release import RELEASE, read_release
 from edgevirt.host.stage import HOME, mount, name_hosts
@@ -194,7 +194,7 @@ def _open_persist(disk: BootDisk) -> tuple[str, tuple[str, ...]]:
     try:
         _add_missing(disk)
         found = disk.find(Label.P3)
-        for other in other_disks(disk) if found is None else ():
+        for other in data_disks(disk) if found is None else ():
             found = found or other.find(Label.P3)
         if found is None:
             return "cannot keep anything: no disk has a partition P3, nor room for one", ()
@@ -220,7 +220,7 @@ def _partitions(disk: BootDisk) -> tuple[tuple[str, str], ...]:
 
 def _add_missing(disk: BootDisk) -> None:
     wanted = [Label.IMGA, Label.IMGB, Label.P3]
-    if disk.find(Label.P3) is None and any(other.find(Label.P3) for other in other_disks(disk)):
+    if disk.find(Label.P3) is None and data_disks(disk):
         wanted.remove(Label.P3)  # data is on a disk of its own
     try:
         made = disk.add_missing(wanted)

@@ -24,7 +24,7 @@ from edgevirt.host.table import read_table
 from edgevirt.host.whole_disks import WholeDisk, await_disks, read_ends
 from edgevirt.model.disk import BOOT_CODE, MIB, SECTOR, TAIL_ALIGN, TAIL_SIZE, Label, Place
 from edgevirt.model.gpt import TableError, format_table, has_old_table
-from edgevirt.model.installation import Carried, DiskFacts, Order, Plan, Record
+from edgevirt.model.installation import Carried, DiskFacts, Holds, Order, Plan, Record
 from edgevirt.node.installer.planner import (
     MARK,
     Laid,
@@ -154,12 +154,10 @@ def _look(medium: Medium, order: Order) -> tuple[DiskFacts, ...]:
 
 
 def _facts(disk: WholeDisk, medium: Medium) -> DiskFacts:
-    head, tail = read_ends(disk.device)
     try:
-        entries = read_table(disk.device).entries
-    except TableError:
-        entries = None
-    holds, content = judge(head, tail, entries, has_old_table(head[:SECTOR]))
+        holds, content = _content(disk.device)
+    except OSError as error:  # a slot for cards, a disk that is broken
+        holds, content = Holds.CONTENT, f"what cannot be read ({error.strerror or error})"
     return DiskFacts(
         name=disk.name,
         size=disk.size,
@@ -172,6 +170,15 @@ def _facts(disk: WholeDisk, medium: Medium) -> DiskFacts:
         holds=holds,
         content=content,
     )
+
+
+def _content(device: Path) -> tuple[Holds, str]:
+    head, tail = read_ends(device)
+    try:
+        entries = read_table(device).entries
+    except TableError:
+        entries = None
+    return judge(head, tail, entries, has_old_table(head[:SECTOR]))
 
 
 def _describe(disk: DiskFacts) -> str:
