@@ -50,7 +50,12 @@ _USELESS: Final = (
     *(f"{_LIBRARY}/{name}" for name in ("test", "idlelib", "lib2to3", "tkinter", "ensurepip")),
     *(f"{_LIBRARY}/{name}" for name in ("turtledemo", "pydoc_data", "distutils", "venv", "curses")),
     *(f"{_LIBRARY}/{name}" for name in ("turtle.py", "config-*", "*/__pycache__", "__pycache__")),
-    *("usr/lib/qemu", "usr/bin/qemu-system-i386", "usr/bin/qemu-system-x86_64-microvm"),
+    *(
+        "usr/lib/*/vdeplug",
+        "usr/lib/qemu",
+        "usr/bin/qemu-system-i386",
+        "usr/bin/qemu-system-x86_64-microvm",
+    ),
     *(
         "usr/bin/qemu-nbd",
         "usr/bin/qemu-io",
