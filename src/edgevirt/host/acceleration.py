@@ -15,6 +15,7 @@ from typing import Final
 PROGRAM: Final = "qemu-system-x86_64"
 KVM: Final = "kvm"
 TCG: Final = "tcg"
+XEN: Final = "xen"
 _PROBE_SECONDS: Final = 3.0
 _PROBE_DONE: Final = 33
 """What QEMU ends with when its guest writes 16 to the debug exit port: twice that, and one."""

@@ -81,9 +81,14 @@ def identify(pid: int) -> Process | None:
 
 
 async def output(
-    command: Sequence[str], *, timeout: float, env: Mapping[str, str] | None = None
+    command: Sequence[str],
+    *,
+    timeout: float,
+    env: Mapping[str, str] | None = None,
+    lines: bool = False,
 ) -> tuple[int, str]:
-    """Runs a short command: its exit code, and what it wrote to both outputs, as one line.
+    """Runs a short command: its exit code, and what it wrote to both outputs: as one line, or
+    (`lines`) as it is.
 
     Raises TimeoutError, and OSError when it cannot be started. Cancelled or late, it is killed.
     """
@@ -103,7 +108,8 @@ async def output(
         if process.returncode is None:
             process.kill()
             await process.wait()
-    return code, " ".join(said.decode(errors="replace").split())
+    text = said.decode(errors="replace")
+    return code, text if lines else " ".join(text.split())
 
 
 async def read_line(fd: int, *, timeout: float) -> bytes:

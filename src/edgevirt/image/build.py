@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from edgevirt import __version__
-from edgevirt.image import base, bytecode, grub, kernel, root, wheels
+from edgevirt.image import base, bytecode, grub, hypervisor, kernel, root, wheels
 from edgevirt.image.apt import find_mirrors
 from edgevirt.image.cache import Cache, Done, Inputs, hash_files, key_of
 from edgevirt.image.disk import Filling, make_disk
@@ -24,6 +24,7 @@ from edgevirt.image.lock import Lock, LockError, Package, parse_lock
 from edgevirt.image.programs import Tools
 from edgevirt.image.recipe import (
     GRUB,
+    HYPERVISOR,
     KERNEL,
     LIBRARIES,
     ROOT,
@@ -109,6 +110,18 @@ class Build:
             lambda out: kernel.make_kernel(self.packages(packages), self.tools(), out),
         )
 
+    def hypervisor(self) -> Done | None:
+        """None: the kernel itself is it."""
+        packages = self.lock.group(HYPERVISOR)
+        if not packages:
+            return None
+        inputs: Inputs = {"packages": _hashes(packages), **_code("hypervisor", "unpack")}
+        return self.cache.step(
+            "hypervisor",
+            inputs,
+            lambda out: hypervisor.make_hypervisor(self.packages(packages), out),
+        )
+
     def initrd(self) -> Done:
         made, tree = self.kernel(), self.base()
         busybox = next(p for p in ("usr/bin", "bin") if (tree.path / p / "busybox").exists())
@@ -139,6 +152,8 @@ class Build:
     def root(self) -> tuple[Done, str]:
         """The root image, and the version by which it is known."""
         parts = [self.base(), self.kernel(), self.initrd(), self.libraries()]
+        if (xen := self.hypervisor()) is not None:
+            parts.append(xen)
         inputs: Inputs = {
             "parts": [part.key for part in parts],
             "code": hash_files(*self.node_code()),

@@ -51,6 +51,7 @@ class Board:
 
     program: str
     options: tuple[str, ...]
+    cpu: str
     code: Path
     variables: Path
     tpm: str
@@ -59,14 +60,16 @@ class Board:
 _BOARDS: Final = {
     Arch.AMD64: Board(
         program="qemu-system-x86_64",
-        options=("-vga", "std", "-machine", "q35", "-cpu", "max"),
+        options=("-vga", "std", "-machine", "q35"),
+        cpu="max",
         code=Path("/usr/share/OVMF/OVMF_CODE_4M.fd"),
         variables=Path("/usr/share/OVMF/OVMF_VARS_4M.fd"),
         tpm="tpm-crb",
     ),
     Arch.ARM64: Board(
         program="qemu-system-aarch64",
-        options=("-machine", "virt", "-cpu", "max,pauth-impdef=on"),
+        options=("-machine", "virt"),
+        cpu="max,pauth-impdef=on",
         code=Path("/usr/share/AAVMF/AAVMF_CODE.fd"),
         variables=Path("/usr/share/AAVMF/AAVMF_VARS.fd"),
         tpm="tpm-tis-device",
@@ -90,7 +93,8 @@ class MachineSpec:
 
     `disks`: raw, or qcow2 by their suffix; the first one boots. `sticks`: raw, on USB.
     `sticks_first`: firmware starts from them; legacy BIOS looks at one of all disks alone.
-    `memory`: MiB. `serial`: of the hardware. `arguments`: more of them for QEMU.
+    `memory`: MiB. `cpu`: as QEMU names them; empty: the best. `serial`: of the hardware.
+    `arguments`: more of them for QEMU.
     """
 
     state: Path
@@ -99,6 +103,7 @@ class MachineSpec:
     sticks_first: bool = False
     memory: int = 1024
     cpus: int = 2
+    cpu: str = ""
     firmware: Firmware = Firmware.UEFI
     tpm: bool = True
     watchdog: bool = True
@@ -289,7 +294,7 @@ def tpm_command(spec: MachineSpec, socket: Path) -> list[str]:
 def qemu_command(spec: MachineSpec, sockets: Path, accelerator: str) -> list[str]:
     command = [
         *(spec.board.program, "-nodefaults", "-display", "none"),
-        *(*spec.board.options, "-accel", accelerator),
+        *(*spec.board.options, "-accel", accelerator, "-cpu", spec.cpu or spec.board.cpu),
         *("-smp", str(spec.cpus), "-m", str(spec.memory)),
         *("-rtc", "base=utc", "-device", "virtio-rng-pci"),
         *("-chardev", f"file,id=console,path={_value(spec.console)},append=on"),

@@ -9,6 +9,10 @@ Who extends what, in this order (checked against a real boot's event log):
   system once more.
 - 13, the initial file system: the root image.
 
+Under a hypervisor that GRUB starts by multiboot2, firmware starts nothing after GRUB, and the
+kernel is a file that GRUB read as any other: 4 ends with GRUB, 9 with the initial file system. 8
+has the hypervisor's options and, for each of its modules, what stands behind the file's name.
+
 Registers 8 and 9 know the name of the slot, so there is one value for each.
 """
 
@@ -39,7 +43,8 @@ class MeasureError(ImageError):
 class Booted:
     """What is read on the way: GRUB's program, stage 2, kernel, initial file system, root image.
 
-    `root`: SHA-256 of the root image, hex.
+    `root`: SHA-256 of the root image, hex. `hypervisor`: its file as GRUB reads it, packed; empty:
+    GRUB starts the kernel itself.
     """
 
     loader: bytes
@@ -47,19 +52,23 @@ class Booted:
     kernel: bytes
     initrd: bytes
     root: str
+    hypervisor: bytes = b""
 
 
 def expect(booted: Booted) -> Mapping[str, list[str]]:
     """By register, the values that it may have, in hex."""
     runs = [_commands(booted.stage2.decode(), slot) for slot in SLOTS]
-    programs = (booted.loader, booted.kernel)
-    files = [_sha256(content) for content in (booted.stage2, booted.kernel, booted.initrd)]
+    read = (booted.stage2, booted.hypervisor, booted.kernel, booted.initrd)
+    files = [_sha256(content) for content in read if content]
+    programs: list[bytes] = [booted.loader]
+    stubs: list[list[bytes]] = [[] for _ in runs]
+    if not booted.hypervisor:
+        programs = [booted.loader, booted.kernel]
+        stubs = [[_sha256(options.encode("utf-16-le")), files[-1]] for _, options in runs]
     return {
         "4": [_extend([*map(_sha256, (_STARTS, _SEPARATOR)), *map(authenticode, programs)])],
         "8": [_extend(_sha256(text.encode()) for text in texts) for texts, _ in runs],
-        "9": [
-            _extend([*files, _sha256(options.encode("utf-16-le")), files[2]]) for _, options in runs
-        ],
+        "9": [_extend([*files, *stub]) for stub in stubs],
         "13": [_extend([bytes.fromhex(booted.root)])],
     }
 
@@ -80,6 +89,7 @@ def _commands(stage2: str, slot: str) -> tuple[list[str], str]:
 
     Stage 2 is a plain list of commands with one condition, which is false here.
     """
+    skipping = False
     values = {"slot": slot, "overrides": "", "boot_args": ""}
     texts = ["source /EFI/BOOT/grub.cfg"]
     options = ""
@@ -87,8 +97,12 @@ def _commands(stage2: str, slot: str) -> tuple[list[str], str]:
         line = line.split("#")[0].strip() if line.startswith("#") else line.strip()
         if not line:
             continue
-        if line.startswith("if "):
+        if line.startswith("if ") and not skipping:
             texts.append("[ -n  ]")
+            skipping = not line.endswith("; fi")
+            continue
+        if skipping:
+            skipping = line != "fi"
             continue
         words = _expand(line, values)
         texts.append(" ".join(words))
@@ -98,6 +112,8 @@ def _commands(stage2: str, slot: str) -> tuple[list[str], str]:
         if words[0] == "linux":
             texts.append(" ".join(words[1:]))
             options = f"BOOT_IMAGE={' '.join(words[1:])}"
+        if words[0] in ("multiboot2", "module2"):
+            texts.append(" ".join(words[2:]))
     return texts, options
 
 

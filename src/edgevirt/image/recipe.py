@@ -53,6 +53,7 @@ _FOR_SCRIPTS: Final = (
 
 PYTHON: Final = "3.11"
 """The node's."""
+XEN: Final = "4.17"
 LIBRARIES: Final = (
     *("msgspec", "protobuf", "cryptography", "cffi", "uvloop", "pyroute2", "pyseccomp"),
     *("httpx", "httpcore", "h11", "anyio", "certifi", "idna", "typing-extensions"),
@@ -116,6 +117,13 @@ def _root(variant: Variant, arch: Arch) -> Group:
     return Group(ROOT, STABLE, packages, without)
 
 
+def _xen(arch: Arch) -> Group:
+    """The hypervisor, programs for its first domain, and libraries that nothing else needs."""
+    names = (f"xen-hypervisor-{XEN}-{arch}", f"xen-utils-{XEN}", "xenstore-utils")
+    kept = r"xen-hypervisor-\d.*|xen-utils-\d.*|xenstore-utils|libxen.*|libyajl2|libnl-.*|libfdt1"
+    return Group(HYPERVISOR, STABLE, names, (rf"(?!(?:{kept})$).*",))
+
+
 def groups(variant: Variant, arch: Arch) -> tuple[Group, ...]:
     """The groups of packages of an image."""
     if arch is Arch.ARM64:
@@ -125,9 +133,7 @@ def groups(variant: Variant, arch: Arch) -> tuple[Group, ...]:
         grub = Group(GRUB, NEWER, names, (r"(?!grub-(efi-amd64|pc)-bin).*",))
     found = [_kernel(arch), _root(variant, arch), grub]
     if variant is Variant.XEN:
-        found.append(
-            Group(HYPERVISOR, STABLE, (f"xen-system-{arch}", "xen-utils-4.17"), _FOR_SCRIPTS)
-        )
+        found.append(_xen(arch))
     return tuple(found)
 
 

@@ -16,6 +16,7 @@ from typing import Final
 from edgevirt.image.build import Build
 from edgevirt.image.cache import hash_files
 from edgevirt.image.grub import EFI
+from edgevirt.image.hypervisor import IMAGE
 from edgevirt.image.measure import Booted, expect
 from edgevirt.image.programs import run
 from edgevirt.image.sbom import describe
@@ -89,6 +90,7 @@ def _booted(build: Build, artifacts: list[Artifact]) -> Booted:
         stage2=build.stage2().encode(),
         kernel=(build.kernel().path / "boot/vmlinuz").read_bytes(),
         initrd=build.initrd().path.read_bytes(),
+        hypervisor=(xen.path / IMAGE).read_bytes() if (xen := build.hypervisor()) else b"",
         root=next(artifact.sha256 for artifact in artifacts if artifact.kind == "root"),
     )
 

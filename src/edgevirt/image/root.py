@@ -13,9 +13,10 @@ from typing import Final
 from edgevirt.image.base import write_users
 from edgevirt.image.bytecode import compile_tree
 from edgevirt.image.elf import find_missing
+from edgevirt.image.hypervisor import IMAGE
 from edgevirt.image.kernel import FILES
 from edgevirt.image.programs import ProgramError, Tools
-from edgevirt.image.recipe import Settings
+from edgevirt.image.recipe import Settings, Variant
 
 PLACE: Final = "usr/lib/edgevirt/site-packages"
 NOT_ON_A_NODE: Final = ("fleet", "cli", "image", "client.py", "__main__.py", "proto")
@@ -24,6 +25,12 @@ _CONSOLES: Final = {
     "amd64": "console=tty0 console=ttyS0,115200",
     "arm64": "console=tty0 console=ttyAMA0,115200",
 }
+_DOM0_MEMORY: Final = "dom0_mem=800M,max:800M"
+_OVERRIDDEN: Final = 'if [ -n "$overrides" ]; then source "$overrides"; fi\n'
+_XEN_ARGUMENTS: Final = (
+    "console=com1,vga com1=115200,8n1 loglvl=warning"
+    " $hv_dom0_mem_settings $hv_dom0_cpu_settings $hv_extra_args"
+)
 _LEVEL: Final = "4"
 _PROCESSORS: Final = "2"
 
@@ -36,6 +43,7 @@ class Parts:
     kernel: Path
     initrd: Path
     libraries: Path
+    hypervisor: Path | None = None
 
 
 def make_root(parts: Parts, code: Path, settings: Settings, version: str, tree: Path) -> None:
@@ -46,6 +54,8 @@ def make_root(parts: Parts, code: Path, settings: Settings, version: str, tree: 
     _link_tree(parts.base, tree)
     _link_tree(parts.kernel, tree)
     _link_tree(parts.libraries, tree / PLACE)
+    if parts.hypervisor is not None:
+        _link_tree(parts.hypervisor, tree)
     os.link(parts.initrd, tree / "boot/initrd.img")
     _copy_code(code, tree)
     _write_boot(tree, settings)
@@ -106,7 +116,26 @@ def _write_boot(tree: Path, settings: Settings) -> None:
 def stage2(settings: Settings) -> str:
     """GRUB's second stage, which the root image brings along."""
     text = (FILES / "stage2.cfg").read_text()
+    if settings.variant is Variant.XEN:
+        text = _under_xen(text)
     return text.replace("@CONSOLE@", _CONSOLES[settings.arch])
+
+
+def _under_xen(text: str) -> str:
+    """The kernel and its initial file system become modules of the hypervisor, which is started
+    with what the settings say of the first domain."""
+    for old, new in (
+        ('hv_dom0_mem_settings="800M"', f'hv_dom0_mem_settings="{_DOM0_MEMORY}"'),
+        ("@CONSOLE@", "console=tty0 console=hvc0"),
+        ('dom0_extra_args=""\n', 'dom0_extra_args=""\nset hv_extra_args=""\n'),
+        (_OVERRIDDEN, (FILES / "overridden-xen.cfg").read_text()),
+        ("linux /boot/vmlinuz", f"multiboot2 /{IMAGE} {_XEN_ARGUMENTS}\nmodule2 /boot/vmlinuz"),
+        ("initrd /boot/initrd.img", "module2 /boot/initrd.img"),
+    ):
+        if old not in text:
+            raise ProgramError(f"cannot make stage 2 for Xen: it has no {old!r} any more")
+        text = text.replace(old, new)
+    return text
 
 
 def squash(tree: Path, tools: Tools, epoch: int, out: Path) -> None:

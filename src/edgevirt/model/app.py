@@ -209,7 +209,8 @@ class HostCapacity(Noun, frozen=True, kw_only=True):
     modes: tuple[VirtualizationMode, ...] = ()
     """Those that a hypervisor adapter of this node serves."""
     acceleration: str = ""
-    """Of virtual machines: `kvm`, or `tcg` where they are emulated; empty: not known yet."""
+    """Of virtual machines: `kvm`, `xen` where the processor helps it, or `tcg` where they are
+    emulated; empty: not known (yet)."""
 
 
 class DomainExit(Noun, frozen=True, kw_only=True):

@@ -26,6 +26,7 @@ from edgevirt.host.release import RELEASE, read_release
 from edgevirt.host.stage import HOME, mount, name_hosts
 from edgevirt.host.tpm.failures import TpmError
 from edgevirt.host.tpm.measure import measure_config
+from edgevirt.host.xen import first_domain
 from edgevirt.model.disk import SLOT_ARGUMENT, Label
 from edgevirt.model.gpt import TableError
 from edgevirt.node.identity import Identity
@@ -127,7 +128,20 @@ def _prepare(arguments: dict[str, str]) -> Machine:
     if again is not None:
         again.wait()
     early.load_watchdog()
+    _meet_hypervisor()
     return machine
+
+
+def _meet_hypervisor() -> None:
+    """Without it no domain starts, and the node is reachable all the same."""
+    under_xen = first_domain.is_xen()
+    first_domain.KIND.write_text("xen\n" if under_xen else "kvm\n")
+    if not under_xen:
+        return
+    try:
+        console.say(f"the machine is {first_domain.be_first_domain()}")
+    except (first_domain.XenError, OSError) as error:
+        console.say(f"{error}; no virtual machine will run")
 
 
 def _version() -> str:

@@ -50,10 +50,10 @@ class OsSystem(System):
     def disk(self) -> Path:
         return self.machine.spec.disks[0]
 
-    def lay_disk(self) -> None:
+    def lay_disk(self, images: Path = IMAGES) -> None:
         """A new disk with the live image, for this node."""
         self.disk.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(live_image(), self.disk)
+        shutil.copyfile(images / str(artifact("live", images)["name"]), self.disk)
         with self.disk.open("r+b") as file:
             file.truncate(DISK)
         self.configure_disk(self.disk)
@@ -120,12 +120,8 @@ class OsSystem(System):
         return {s["label"]: (s["state"], s.get("version", "")) for s in self.os().get("slots", [])}
 
 
-def live_image() -> Path:
-    return IMAGES / str(artifact("live")["name"])
-
-
-def artifact(kind: str) -> dict[str, Any]:
-    found = json.loads((IMAGES / "manifest.json").read_text())["artifacts"]
+def artifact(kind: str, images: Path = IMAGES) -> dict[str, Any]:
+    found = json.loads((images / "manifest.json").read_text())["artifacts"]
     chosen: dict[str, Any] = next(a for a in found if a["kind"] == kind and _is_plain(a["name"]))
     return chosen
 

@@ -11,12 +11,14 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from edgevirt.host.table import read_table
 from edgevirt.image.build import Build, esp_files, open_build
 from edgevirt.image.disk import Filling, add_files, make_disk
+from edgevirt.image.hypervisor import IMAGE
 from edgevirt.image.machine import Firmware, MachineSpec, machine
 from edgevirt.image.measure import Booted, expect
 from edgevirt.image.recipe import Arch, Variant
@@ -35,6 +37,8 @@ for number in 4 8 9 13; do
   $B echo "TOLD register $number $($B cat /sys/class/tpm/tpm0/pcr-sha256/$number 2>/dev/null)"
 done
 $B echo "TOLD root $($B sed -n 's, / squashfs.*,,p' /proc/mounts)"
+$B echo "TOLD processors $($B nproc)"
+$B echo "TOLD memory $($B grep MemTotal /proc/meminfo)"
 $B echo "TOLD all"
 $B sleep 1
 $B poweroff -f
@@ -69,13 +73,17 @@ class Probe:
         )
 
 
-def make_probe(folder: Path) -> Probe:
-    build = open_build(Variant.KVM, Arch.AMD64, CACHE, ())
+def make_probe(folder: Path, variant: Variant = Variant.KVM) -> Probe:
+    build = open_build(variant, Arch.AMD64, CACHE, ())
     tree = folder / "tree"
     for name in ("boot", "EFI/BOOT", "sbin", "bin", "proc", "sys", "dev", "run", "tmp"):
         (tree / name).mkdir(parents=True)
     shutil.copy(build.kernel().path / "boot/vmlinuz", tree / "boot")
     shutil.copy(build.initrd().path, tree / "boot/initrd.img")
+    hypervisor = b""
+    if (xen := build.hypervisor()) is not None:
+        shutil.copy(xen.path / IMAGE, tree / IMAGE)
+        hypervisor = (tree / IMAGE).read_bytes()
     shutil.copy(build.base().path / "usr/bin/busybox", tree / "bin/busybox")
     (tree / "EFI/BOOT/grub.cfg").write_text(build.stage2())
     (tree / "sbin/init").write_text(TELL)
@@ -97,14 +105,24 @@ def make_probe(folder: Path) -> Probe:
         kernel=(tree / "boot/vmlinuz").read_bytes(),
         initrd=(tree / "boot/initrd.img").read_bytes(),
         root=hashlib.sha256(image.read_bytes()).hexdigest(),
+        hypervisor=hypervisor,
     )
     return Probe(build, disk, expect(booted))
 
 
 def boot(
-    state: Path, disk: Path, firmware: Firmware, *, tpm: bool = False, more: tuple[str, ...] = ()
+    state: Path,
+    disk: Path,
+    firmware: Firmware,
+    *,
+    tpm: bool = False,
+    patience: float = PATIENCE,
+    **options: Any,
 ) -> str:
-    """Boots the disk until it has told all. Returns what this start printed. `more`: for QEMU."""
+    """Boots the disk until it has told all. Returns what this start printed.
+
+    `patience`: seconds. `options`: of the MachineSpec.
+    """
     spec = MachineSpec(
         state=state,
         disks=(disk,),
@@ -112,11 +130,11 @@ def boot(
         firmware=firmware,
         tpm=tpm,
         watchdog=False,
-        arguments=more,
     )
+    spec = replace(spec, **options)
     before = spec.console.stat().st_size if spec.console.exists() else 0
     with machine(spec) as running:
-        running.wait(PATIENCE)
+        running.wait(patience)
     printed = spec.console.read_bytes()[before:].decode(errors="replace")
     assert "TOLD all" in printed, f"the machine did not come up:\n{printed[-2000:]}"
     return printed

@@ -70,7 +70,7 @@ def test_another_disk_with_our_labels_is_not_taken_for_the_one_that_was_booted(
 ) -> None:
     disk, other = probe.copy(tmp_path / "disk.raw"), probe.copy(tmp_path / "other.raw")
     probe.build.tools().run("sgdisk", "--randomize-guids", other)
-    assert root_of(boot(tmp_path, disk, firmware, more=_as_first(other))) == "/dev/vda2"
+    assert root_of(boot(tmp_path, disk, firmware, arguments=_as_first(other))) == "/dev/vda2"
 
 
 def _as_first(disk: Path) -> tuple[str, ...]:

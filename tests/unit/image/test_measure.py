@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 
 import pytest
@@ -73,6 +74,57 @@ def test_the_slots_differ_where_their_name_is_measured_and_nowhere_else() -> Non
 def test_a_changed_part_shows_in_its_register(part: str, register: str) -> None:
     changed = booted(**{part: program(b"another")})
     assert expect(changed)[register] != expect(booted())[register]
+
+
+STAGE2_XEN = """\
+set hv_dom0_mem_settings="dom0_mem=800M,max:800M"
+set hv_dom0_cpu_settings=""
+if [ -n "$overrides" ]; then
+  source "$overrides"
+  # bare values
+  if [ -n "$bare" ]; then set hv_dom0_cpu_settings="dom0_max_vcpus=$bare"; fi
+fi
+multiboot2 /boot/xen.gz console=com1,vga $hv_dom0_mem_settings $hv_dom0_cpu_settings
+module2 /boot/vmlinuz edgevirt.slot=$slot panic=1
+module2 /boot/initrd.img
+boot
+"""
+
+
+def extended(*contents: bytes) -> str:
+    value = bytes(32)
+    for content in contents:
+        value = hashlib.sha256(value + hashlib.sha256(content).digest()).digest()
+    return value.hex()
+
+
+def test_a_hypervisor_is_a_file_that_grub_read_and_its_options_are_a_text() -> None:
+    stage2 = STAGE2_XEN.encode()
+    found = expect(Booted(program(), stage2, program(b"kernel"), b"initrd", ROOT, b"xen, packed"))
+    assert found["9"] == [extended(stage2, b"xen, packed", program(b"kernel"), b"initrd")] * 2
+    options = b"console=com1,vga dom0_mem=800M,max:800M"
+    assert found["8"][1] == extended(
+        b"source /EFI/BOOT/grub.cfg",
+        b"set hv_dom0_mem_settings=dom0_mem=800M,max:800M",
+        b"set hv_dom0_cpu_settings=",
+        b"[ -n  ]",
+        b"multiboot2 /boot/xen.gz " + options,
+        options,
+        b"module2 /boot/vmlinuz edgevirt.slot=IMGB panic=1",
+        b"edgevirt.slot=IMGB panic=1",
+        b"module2 /boot/initrd.img",
+        b"",
+        b"boot",
+    )
+
+
+def test_firmware_starts_no_kernel_under_a_hypervisor() -> None:
+    with_xen, without = (
+        expect(Booted(program(), STAGE2_XEN.encode(), kernel, b"initrd", ROOT, b"xen"))
+        for kernel in (program(b"kernel"), program(b"another"))
+    )
+    assert with_xen["4"] == without["4"]
+    assert with_xen["9"] != without["9"]
 
 
 def test_a_signature_or_a_checksum_changes_no_measurement_and_code_does() -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
+from edgevirt.host.limits import limits_of
 from edgevirt.image.grub import FILES
+from edgevirt.image.recipe import Arch, Settings, Variant
+from edgevirt.image.root import stage2
 from edgevirt.model.baseos import SlotState
 from edgevirt.model.disk import ENVIRONMENT, SLOT_ARGUMENT, Label, partition
 
@@ -30,3 +35,28 @@ def test_nothing_is_measured_before_the_slot_is_chosen() -> None:
     loads = [number for number, line in enumerate(lines) if "insmod tpm" in line]
     assert len(loads) == 1
     assert "source /EFI/BOOT/grub.cfg" in lines[loads[0] + 1]
+
+
+def xen_stage2() -> str:
+    return stage2(Settings(Variant.XEN, Arch.AMD64, "0", 1))
+
+
+def test_under_xen_the_kernel_gets_what_it_gets_without() -> None:
+    plain = stage2(Settings(Variant.KVM, Arch.AMD64, "0", 1))
+    alone = next(line for line in plain.splitlines() if line.startswith("linux "))
+    module = next(line for line in xen_stage2().splitlines() if "/boot/vmlinuz" in line)
+    assert module.removeprefix("module2 ") == alone.removeprefix("linux ")
+
+
+def test_what_config_says_of_the_first_domain_reaches_xen() -> None:
+    lines = xen_stage2().splitlines()
+    started = next(line for line in lines if line.startswith("multiboot2 "))
+    assert "$hv_dom0_mem_settings $hv_dom0_cpu_settings" in started
+    assert lines.index("fi") < lines.index(started)
+
+
+def test_the_first_domain_s_share_is_the_bound_of_the_node_s_groups_too() -> None:
+    found = re.search(r'set hv_dom0_mem_settings="(.*)"', xen_stage2())
+    assert found
+    limits = limits_of({"hv_dom0_mem_settings": found[1]})
+    assert limits[""].memory == 800 << 20

@@ -8,11 +8,17 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from edgevirt.host.acceleration import TCG, acceleration, can_emulate
-from edgevirt.host.capacity import read_capacity
+from edgevirt.host.acceleration import TCG, XEN, acceleration, can_emulate
+from edgevirt.host.capacity import Capacity, read_capacity
 from edgevirt.host.container import ContainerHypervisor
-from edgevirt.host.hypervisor import Hypervisor
+from edgevirt.host.hypervisor import Hypervisor, HypervisorError
 from edgevirt.host.kvm import KvmHypervisor
+from edgevirt.host.xen.first_domain import starts_with_hardware
+from edgevirt.host.xen.hypervisor import (
+    XenHypervisor,
+    can_start_domains,
+    read_machine_capacity,
+)
 from edgevirt.model.app import HostCapacity
 from edgevirt.model.kinds import (
     APP_SECRET,
@@ -40,6 +46,8 @@ def hypervisors(context: Context) -> tuple[Hypervisor, ...]:
     containers = ContainerHypervisor(
         paths.domains, paths.console_logs, apps=apps, monitors=monitors, clock=clock
     )
+    if can_start_domains():
+        return (containers, _xen(context, apps, monitors))
     if not can_emulate():
         return (containers,)
     machines = KvmHypervisor(
@@ -53,13 +61,20 @@ def hypervisors(context: Context) -> tuple[Hypervisor, ...]:
     return (containers, machines)
 
 
+def _xen(context: Context, apps: str, monitors: str) -> Hypervisor:
+    paths = context.paths
+    return XenHypervisor(
+        paths.machines, paths.console_logs, apps=apps, monitors=monitors, clock=context.clock
+    )
+
+
 async def run(context: Context) -> None:
     await serve(context, hypervisors(context))
 
 
 async def serve(context: Context, adapters: Sequence[Hypervisor]) -> None:
     store, clock = context.store, context.clock
-    machine = read_capacity()
+    machine = await _measure()
     modes = sorted({mode for adapter in adapters for mode in adapter.modes})
     capacity = HostCapacity(memory_kib=machine.memory_kib, cpus=machine.cpus, modes=tuple(modes))
     await store.put(HOST_CAPACITY, "node", capacity)
@@ -78,9 +93,24 @@ async def serve(context: Context, adapters: Sequence[Hypervisor]) -> None:
         exits.close()
 
 
+async def _measure() -> Capacity:
+    if can_start_domains():
+        try:
+            return await read_machine_capacity()
+        except HypervisorError as failure:
+            _LOG.error("%s; only the first domain's memory is reckoned with", failure)
+    return read_capacity()
+
+
+def _acceleration() -> str:
+    if can_start_domains():
+        return XEN if starts_with_hardware() else ""
+    return acceleration()
+
+
 async def _tell_acceleration(store: Store, capacity: HostCapacity) -> None:
     """Whether guests run by the processor itself takes seconds to find out."""
-    found = await asyncio.to_thread(acceleration)
+    found = await asyncio.to_thread(_acceleration)
     if found == TCG:
         _LOG.warning("this machine's processor starts no guests: virtual machines are emulated")
     await store.put(HOST_CAPACITY, "node", replace(capacity, acceleration=found))

@@ -88,7 +88,7 @@ def device(report: NodeReport) -> info.ZInfoMsg:
     dinfo.project_name = report.project_name
     if report.acceleration:
         dinfo.capabilities.SetInParent()  # emulation is said, and not only not denied
-        dinfo.capabilities.HWAssistedVirtualization = report.acceleration == "kvm"
+        dinfo.capabilities.HWAssistedVirtualization = report.acceleration in ("kvm", "xen")
     return message
 
 

@@ -1,0 +1,192 @@
+"""Keeps one domain: its console on standard output, and its end as an exit code.
+
+    python -S -m edgevirt.host.xen.keeper create --bundle DIRECTORY --pid-file FILE ID
+
+is for conmon to call, as an OCI runtime. The bundle's `keeper.json` names the domain. The domain is
+made, paused; the keeper is a process that lives as long. It ends with 0 when the domain switched
+itself off, and otherwise with one of the codes below. A domain that restarts is made anew.
+
+Only the standard library is used: the start of a guest waits for this.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import select
+import subprocess
+import sys
+import termios
+import time
+import tty
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NoReturn
+
+from edgevirt.host.xen.listing import Listed, Reason, parse_list
+from edgevirt.host.xen.store import DOMAIN_ENDED, StoreError, XenStore
+
+CRASHED: Final = 134
+GONE: Final = 137
+"""It was destroyed, not by itself."""
+_FAILED: Final = 126
+_SECONDS: Final = 120.0
+_CHUNK: Final = 4096
+
+
+class KeeperError(Exception):
+    """«cannot X: why»."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """`xl`: the program; `config`: the domain's, for it; `groups`: control groups' cgroup.procs."""
+
+    name: str
+    xl: str
+    config: str
+    groups: tuple[str, ...] = ()
+
+    def encode(self) -> bytes:
+        return json.dumps(vars(self)).encode()
+
+
+def decode(data: bytes) -> Kept:
+    fields = json.loads(data)
+    return Kept(**{**fields, "groups": tuple(fields["groups"])})
+
+
+def create(bundle: Path, pid_file: Path) -> None:
+    """Returns when the domain is there and its keeper runs. Raises KeeperError, OSError."""
+    kept = decode((bundle / "keeper.json").read_bytes())
+    _create(kept, paused=True)
+    pid = os.fork()
+    if pid == 0:
+        _be_keeper(kept)
+    pid_file.write_text(str(pid))
+
+
+def _create(kept: Kept, *, paused: bool) -> None:
+    code, said = _xl(kept, "create", *(("-p",) if paused else ()), "-e", "-q", kept.config)
+    if code:
+        raise KeeperError(f"cannot create the domain: {said}")
+
+
+def _xl(kept: Kept, *arguments: str) -> tuple[int, str]:
+    """Exit code, and what was said, as one line."""
+    done = subprocess.run(
+        [kept.xl, *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=_SECONDS,
+        check=False,
+    )
+    said = done.stderr if done.returncode else done.stdout
+    return done.returncode, said.decode(errors="replace").strip()
+
+
+def look(kept: Kept) -> Listed | None:
+    """None: there is no such domain. Raises KeeperError."""
+    code, said = _xl(kept, "list", "-v")
+    if code:
+        raise KeeperError(f"cannot look at the domain: {said}")
+    return next((one for one in parse_list(said) if one.name == kept.name), None)
+
+
+def _be_keeper(kept: Kept) -> NoReturn:
+    """For a process that was just forked."""
+    code = _FAILED
+    try:
+        os.setsid()
+        for group in kept.groups:
+            Path(group).write_text(str(os.getpid()))
+        code = _keep(kept)
+    except BaseException as failure:  # noqa: BLE001 - whatever it was, this process must end here
+        _say(f"{failure}")
+    finally:
+        os._exit(code)
+
+
+def _keep(kept: Kept) -> int:
+    store = XenStore.connect()
+    store.watch(DOMAIN_ENDED)
+    while True:
+        code = _follow(kept, store)
+        if code is not None:
+            return code
+        _create(kept, paused=False)
+
+
+def _follow(kept: Kept, store: XenStore) -> int | None:
+    """Until the domain ends: the exit code; None: it wants to start again."""
+    found = look(kept)
+    console = _open_console(store, found.number) if found is not None else -1
+    try:
+        while found is not None and found.reason is None:
+            watched = [store.fileno(), *([console] if console >= 0 else [])]
+            ready, _, _ = select.select(watched, (), ())
+            if console in ready and not _copy(console):
+                os.close(console)
+                console = -1
+            if store.fileno() in ready:
+                store.changed()
+                found = look(kept)
+        while console >= 0 and select.select((console,), (), (), 0.2)[0] and _copy(console):
+            pass  # its last words
+    finally:
+        if console >= 0:
+            os.close(console)
+    if found is None:
+        return GONE
+    _xl(kept, "destroy", str(found.number))
+    if found.reason is Reason.REBOOT:
+        return None
+    return 0 if found.reason is Reason.POWER_OFF else CRASHED
+
+
+def _open_console(store: XenStore, number: int) -> int:
+    """A terminal that xenconsoled made; it appears soon after the domain."""
+    path = f"/local/domain/{number}/console/tty"
+    deadline = time.monotonic() + _SECONDS
+    while not (name := store.read(path)):
+        if time.monotonic() > deadline:
+            _say("cannot show the domain's console: there is none")
+            return -1
+        time.sleep(0.02)
+    opened = os.open(name, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    with contextlib.suppress(termios.error):
+        tty.setraw(opened)
+    return opened
+
+
+def _copy(console: int) -> bool:
+    """False: it is closed."""
+    try:
+        said = os.read(console, _CHUNK)
+    except OSError:
+        return False
+    while said:
+        said = said[os.write(1, said) :]
+    return True
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def main(arguments: list[str]) -> int:
+    """conmon's words: `create --bundle B --pid-file P ID`."""
+    given = dict(itertools.pairwise(arguments))
+    try:
+        create(Path(given["--bundle"]), Path(given["--pid-file"]))
+    except (KeeperError, StoreError, OSError, subprocess.TimeoutExpired, KeyError) as failure:
+        _say(f"{failure}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,128 @@
+"""The xen variant on real firmware: GRUB starts Xen, Xen starts our kernel as its first domain, and
+the node runs there: it onboards, and makes a domain."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from edgevirt.image.build import open_build
+from edgevirt.image.machine import Firmware
+from edgevirt.image.oci import Layer, Pusher, make_image
+from edgevirt.image.recipe import Arch, Variant
+from edgevirt.model.content import ImageConfig
+from edgevirt.model.disk import Label
+from edgevirt.model.ids import Digest
+from tests.e2e.os.os_system import IMAGES, OsSystem, os_system
+from tests.e2e.os.probe_disk import CACHE, Probe, boot, make_probe, registers, slot_of
+from tests.e2e.os.xen_guest import guest_kernel, make_guest_initrd
+from tests.e2e.system import NODE
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(2400)]
+
+CPU: Final = "max,-smap"
+"""With SMAP, QEMU's emulated processor (7.2) fails the first domain at its first system call."""
+ONLINE: Final = 900.0
+"""Seconds from power to the first domain's last word: it is slow where all of it is emulated."""
+
+
+@pytest.fixture(scope="module")
+def probe(tmp_path_factory: pytest.TempPathFactory) -> Probe:
+    return make_probe(tmp_path_factory.mktemp("probe"), Variant.XEN)
+
+
+def test_the_registers_hold_what_the_builder_computed(probe: Probe, tmp_path: Path) -> None:
+    disk = probe.copy(tmp_path / "disk.raw")
+    printed = boot(tmp_path, disk, Firmware.UEFI, tpm=True, patience=ONLINE, cpu=CPU, memory=1024)
+    found = registers(printed)
+    assert {name: found[name] for name in probe.expected} == {
+        name: values[0] for name, values in probe.expected.items()
+    }
+
+
+def test_config_changes_the_first_domain_s_share_of_the_machine(
+    probe: Probe, tmp_path: Path
+) -> None:
+    disk = probe.copy(tmp_path / "disk.raw")
+    settings = b'set_global hv_dom0_mem_settings "600M"\nset_global hv_dom0_cpu_settings "1"\n'
+    probe.put(disk, Label.CONFIG, {"grub.cfg": settings})
+    printed = boot(tmp_path, disk, Firmware.BIOS, patience=ONLINE, cpu=CPU, memory=1024)
+    assert slot_of(printed) == "IMGA"
+    assert "TOLD processors 1" in printed
+    assert "hv_dom0_mem_settings=dom0_mem=600M,max:600M" in printed
+
+
+# -- the whole node ----------------------------------------------------------------------------
+
+XEN_IMAGES: Final = IMAGES.with_name("xen-amd64")
+GUEST: Final = 300.0
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OsSystem]:
+    assert (XEN_IMAGES / "manifest.json").exists(), "`make image VARIANT=xen` makes it"
+    directory = tmp_path_factory.mktemp("xen")
+    with os_system(directory, cpu=CPU, memory=2048, firmware=Firmware.BIOS) as system:
+        system.lay_disk(XEN_IMAGES)
+        system.power_on()
+        system.online(ONLINE)
+        yield system
+
+
+def test_the_node_comes_up_in_the_first_domain(node: OsSystem) -> None:
+    assert "the machine is Xen's first domain" in node.machine.printed()
+    [running] = [slot for slot in node.os()["slots"] if slot.get("running")]
+    assert running["version"].endswith("-xen-amd64")
+
+
+def test_an_app_is_a_domain_with_a_disk_and_a_console(node: OsSystem) -> None:
+    build = open_build(Variant.XEN, Arch.AMD64, CACHE, ())
+    initrd, disk = node.directory / "guest.img", node.directory / "guest.disk"
+    make_guest_initrd(build, node.directory / "guest", initrd)
+    disk.write_bytes(b"written by whoever made it".ljust(1 << 20, b"\0"))
+    for name, path in (("kernel", guest_kernel(build)), ("initrd", initrd), ("disk", disk)):
+        add_file(node, name, path)
+    app = {
+        "type": "Unikernel",
+        "image": "kernel",
+        "ramdisk": "initrd",
+        "command": ["console=hvc0", "quiet", "note=as-the-app-says"],
+        "resources": {"cpu": 1, "memory": "128Mi"},
+        "volumes": [{"name": "data", "image": "disk", "size": "1Mi"}],
+    }
+    node.fleet.create("App", "guest", app)
+    node.fleet.create("AppInstance", "guest", {"app": "guest", "edgeNode": NODE})
+    for text in (
+        "its disk says: written by whoever made it",
+        "runs on xen",
+        "note=as-the-app-says",
+    ):
+        node.eventually(f"the guest says {text}", lambda text=text: text in said(node), GUEST)
+    assert node.app_state("guest") == "RUNNING"
+    node.fleet.patch("AppInstance", "guest", {"activate": False})
+    node.eventually("it is HALTED", lambda: node.app_state("guest") == "HALTED", GUEST)
+
+
+def said(node: OsSystem) -> str:
+    return node.command("logs", "appinstance/guest").stdout
+
+
+def add_file(node: OsSystem, name: str, path: Path) -> None:
+    """An Image of one raw file."""
+    digest = Digest(f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}")
+    image = make_image([Layer(path, digest, digest, path.stat().st_size)], ImageConfig())
+
+    async def push() -> str:
+        pusher = Pusher(node.registry.host)
+        try:
+            return str(await pusher.push(image, f"{name}:1"))
+        finally:
+            await pusher.close()
+
+    sha256 = asyncio.run(push()).removeprefix("sha256:")
+    node.add_image(name, f"{name}:1", format="Raw", sha256=sha256)
