@@ -79,6 +79,8 @@ PORT_CONFIG = Kind("PortConfig", ports.PortConfig, report=True)
 and what it once said stays in force."""
 PORT_OVERRIDE = Kind("PortOverride", ports.PortConfig, report=True)
 """What somebody at the machine brings. Key: source."""
+GIVEN_PROPERTIES = Kind("GivenProperties", node.GivenProperties, report=True)
+"""Of the bootstrap config. Key: node."""
 PORT_CONFIG_LIST = Kind("PortConfigList", ports.PortConfigList, persistent=True, report=True)
 DEVICE_NETWORK_STATUS = Kind("DeviceNetworkStatus", ports.DeviceNetworkStatus, report=True)
 LED_STATUS = Kind("LedStatus", ports.LedStatus, report=True)

@@ -173,6 +173,13 @@ class Property(Noun, frozen=True, kw_only=True):
     error: str = ""
 
 
+class GivenProperties(Noun, frozen=True, kw_only=True):
+    """Config properties that a node was given for the time before its first config."""
+
+    items: tuple[tuple[str, str], ...] = ()
+    """(name, value), not judged."""
+
+
 class LogBundle(Noun, frozen=True, kw_only=True):
     """A gzip file that waits for upload. Key: file name. logs → agent; gone when acknowledged."""
 

@@ -72,6 +72,11 @@ class Paths:
         """A port config as JSON; may be missing."""
         return self.config / "DevicePortConfig" / "override.json"
 
+    @property
+    def global_config(self) -> Path:
+        """Properties for the time before the first config, as JSON; may be missing."""
+        return self.config / "GlobalConfig" / "global.json"
+
     # -- persist --
     @property
     def boot_record(self) -> Path:

@@ -21,7 +21,9 @@ class Resolve:
     name = "resolve"
     held = False
     """As in maintenance mode, whatever the properties say: what should be kept cannot be."""
-    reads: tuple[Kind[Any], ...] = (kinds.DEVICE_CONFIG,)
+    given: tuple[tuple[str, str], ...] = ()
+    """Properties of the node's own files, (name, value)."""
+    reads: tuple[Kind[Any], ...] = (kinds.DEVICE_CONFIG, kinds.GIVEN_PROPERTIES)
     owns: tuple[Kind[Any], ...] = (
         kinds.DATASTORE,
         kinds.CONTENT_TREE,
@@ -38,13 +40,18 @@ class Resolve:
     def plan(self, inputs: Inputs) -> Iterable[Output | Again]:
         config = inputs.get(kinds.DEVICE_CONFIG, "node")
         before = inputs.all(kinds.PROPERTY)
-        properties = resolve(config.properties if config else (), before)
+        properties = resolve(config.properties if config else self._before_any(inputs), before)
         for name, value in properties.items():
             yield Output(kinds.PROPERTY, name, value)
         if config is None or self.held or in_maintenance(properties):
             yield from self._as_before(inputs)
         else:
             yield from _things(config)
+
+    def _before_any(self, inputs: Inputs) -> tuple[tuple[str, str], ...]:
+        """What a controller signed for this node counts for more than a file that anybody wrote."""
+        bootstrap = inputs.get(kinds.GIVEN_PROPERTIES, "node")
+        return (*self.given, *(bootstrap.items if bootstrap else ()))
 
     def _as_before(self, inputs: Inputs) -> Iterable[Output]:
         for kind in self.owns:

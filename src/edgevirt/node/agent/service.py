@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Any
+import logging
+from pathlib import Path
+from typing import Any, Final
 
 from edgevirt.model import kinds
 from edgevirt.model.node import AgentState, Identity
@@ -18,11 +20,15 @@ from edgevirt.node.agent.state import Line
 from edgevirt.node.agent.uploads import Uploads
 from edgevirt.node.service import Context, Service
 from edgevirt.runtime import Kind, Put, engine, release
+from edgevirt.wire.global_config import GLOBAL_CONFIG_MAX, GlobalConfigError, parse_global_config
+
+_LOG: Final = logging.getLogger("edgevirt.agent")
 
 
 async def run(context: Context) -> None:
     resolve = Resolve()
     resolve.held = bool(context.settings.lost)
+    resolve.given = _given(context.paths.global_config)
     async with contextlib.AsyncExitStack() as ending, asyncio.TaskGroup() as group:
         group.create_task(engine.run(context.store, context.clock, [resolve]))
         identity = await _identity(context)
@@ -44,6 +50,17 @@ async def run(context: Context) -> None:
             metrics.report_health(line),
         ):
             group.create_task(task)
+
+
+def _given(path: Path) -> tuple[tuple[str, str], ...]:
+    try:
+        with path.open("rb") as file:
+            return parse_global_config(file.read(GLOBAL_CONFIG_MAX + 1))
+    except FileNotFoundError:
+        return ()
+    except (GlobalConfigError, OSError) as error:
+        _LOG.error("%s; properties have their defaults until there is a config", error)
+        return ()
 
 
 async def _take_over(line: Line) -> None:
@@ -97,6 +114,7 @@ SERVICE = Service(
         kinds.SERVICE_STATUS,
         kinds.LOG_BUNDLE,
         kinds.PORT_CONFIG_LIST,
+        kinds.GIVEN_PROPERTIES,
         kinds.DEVICE_NETWORK_STATUS,
         kinds.BASE_OS_STATUS,
         kinds.SLOT,

@@ -29,14 +29,14 @@ class Given:
 
 
 def read_given(paths: Paths, now: float) -> Given:
-    """What there is to offer at a start. A bootstrap config counts once: what was learnt since is
-    better. Beside one, an override counts for nothing (as in EVE)."""
+    """What there is to offer at a start. A bootstrap config's ports count once: what was learnt
+    since is better; its properties until there is a config. Beside one, an override counts for
+    nothing (as in EVE)."""
     raw = _read(paths.bootstrap_config, BOOTSTRAP_MAX)
     if raw is None:
         return Given(configs=_override(paths, now))
     digest = hashlib.sha256(raw).hexdigest()
-    if _read(paths.ingested / _SHA, 100) == digest.encode():
-        return Given()
+    taken = _read(paths.ingested / _SHA, 100) == digest.encode()
     try:
         root = paths.root_certificate.read_bytes()
         found = open_bootstrap(raw, root, now)
@@ -46,7 +46,7 @@ def read_given(paths: Paths, now: float) -> Given:
         return Given(error=str(error))
     if config is None:
         return Given(error="cannot use the bootstrap config: it names no ports")
-    return Given(configs=(config,), properties=found.properties)
+    return Given(configs=() if taken else (config,), properties=found.properties)
 
 
 _SHA: Final = "bootstrap-config.sha"

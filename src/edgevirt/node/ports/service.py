@@ -11,11 +11,13 @@ from edgevirt.host.net.ports import AdoptedPorts, LinuxPorts, Ports, PortsError
 from edgevirt.host.net.probe import HttpsProber
 from edgevirt.model.kinds import (
     DEVICE_NETWORK_STATUS,
+    GIVEN_PROPERTIES,
     PORT_CONFIG,
     PORT_CONFIG_LIST,
     PORT_OVERRIDE,
     PROPERTY,
 )
+from edgevirt.model.node import GivenProperties
 from edgevirt.model.ports import PortConfigList, PortSource
 from edgevirt.node.ports.given import read_given, remember_bootstrap
 from edgevirt.node.ports.keeper import Keeper, Moment, Timers
@@ -81,6 +83,8 @@ async def _offer_given(context: Context, loop: Loop) -> None:
     given = read_given(context.paths, context.clock.now())
     loop.bootstrap_error = given.error
     loop.keeper.timers = timers(dict(given.properties))
+    if given.properties:
+        await context.store.put(GIVEN_PROPERTIES, "node", GivenProperties(items=given.properties))
     for config in given.configs:
         loop.take_in(config)
     if any(config.source is PortSource.BOOTSTRAP for config in given.configs):
@@ -134,6 +138,6 @@ def timers(applied: dict[str, str]) -> Timers:
 SERVICE = Service(
     name="ports",
     reads=(PORT_CONFIG, PORT_OVERRIDE, PROPERTY),
-    owns=(DEVICE_NETWORK_STATUS, PORT_CONFIG_LIST),
+    owns=(DEVICE_NETWORK_STATUS, GIVEN_PROPERTIES, PORT_CONFIG_LIST),
     run=serve,
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from edgevirt.model import kinds
@@ -17,9 +19,10 @@ from edgevirt.model.ids import (
     VolumeId,
 )
 from edgevirt.model.network import NetworkInstance, NetworkInstanceType
-from edgevirt.model.node import CipherContext, DeviceConfig, Port
+from edgevirt.model.node import CipherContext, DeviceConfig, GivenProperties, Port
 from edgevirt.model.volume import Volume, VolumeOrigin
 from edgevirt.node.agent.resolve import Resolve
+from edgevirt.runtime import Kind
 from edgevirt.runtime.engine import plan_once
 
 ID = "0f4e4b5a-3f3e-4a55-9b8e-8d8f0d5b9c11"
@@ -82,3 +85,21 @@ def test_before_any_config_what_is_there_stays() -> None:
     present = {kind: first.outputs[kind.name] for kind in Resolve.owns}
     second = plan_once(Resolve(), present)
     assert list(second.outputs[kinds.APP_INSTANCE.name]) == [ID]
+
+
+def test_before_any_config_properties_are_those_that_the_node_was_given() -> None:
+    resolve = Resolve()
+    resolve.given = (("timer.config.interval", "11"), ("timer.metric.interval", "12"))
+    bootstrap = GivenProperties(items=(("timer.metric.interval", "13"),))
+    found = plan_once(resolve, {kinds.GIVEN_PROPERTIES: {"node": bootstrap}}).all(kinds.PROPERTY)
+    values = {name: found[name].value for name in found if name.startswith("timer.")}
+    assert values["timer.config.interval"] == "11"
+    assert values["timer.metric.interval"] == "13", "what the controller signed counts for more"
+    assert values["timer.boot.retry"] == "600"
+
+    inputs: dict[Kind[Any], dict[str, Any]] = {
+        kinds.GIVEN_PROPERTIES: {"node": bootstrap},
+        kinds.DEVICE_CONFIG: {"node": DeviceConfig(id=NodeId(ID))},
+    }
+    found = plan_once(resolve, inputs).all(kinds.PROPERTY)
+    assert found["timer.metric.interval"].value == "60", "a config is whole"

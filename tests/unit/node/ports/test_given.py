@@ -46,6 +46,16 @@ def test_a_bootstrap_config_is_taken_once(paths: Paths, controller: Identity) ->
     assert sources(paths) == []
 
 
+def test_properties_of_a_bootstrap_config_count_at_each_start(
+    paths: Paths, controller: Identity
+) -> None:
+    paths.bootstrap_config.write_bytes(sealed(controller))
+    first = read_given(paths, AT).properties
+    assert first
+    remember_bootstrap(paths)
+    assert read_given(paths, AT).properties == first
+
+
 def test_another_bootstrap_config_is_taken_too(paths: Paths, controller: Identity) -> None:
     paths.bootstrap_config.write_bytes(b"one")
     remember_bootstrap(paths)
