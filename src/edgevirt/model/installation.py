@@ -93,6 +93,8 @@ class Record(msgspec.Struct, frozen=True, rename="camel"):
     soft_serial          by which the node is known besides the serial of its hardware.
     server               that it will ask.
     root_certificate     SHA-256 of what it trusts, `onboarding_certificate`: of what it shows: hex.
+    device_certificate   SHA-256 of that of the node which it was before, as its TPM remembers: the
+                         node will be the same again.
     """
 
     at: str
@@ -114,3 +116,4 @@ class Record(msgspec.Struct, frozen=True, rename="camel"):
     server: str = ""
     root_certificate: str = ""
     onboarding_certificate: str = ""
+    device_certificate: str = ""

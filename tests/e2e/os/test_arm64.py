@@ -24,13 +24,13 @@ BOOT = 600.0
 
 def test_the_arm64_image_boots_and_starts_the_node(tmp_path: Path) -> None:
     build = open_build(Variant.KVM, Arch.ARM64, CACHE, ())
+    said = f"edgevirt: {build.root()[1]} in slot IMGA"
     disk = tmp_path / "disk.raw"
     shutil.copyfile(build.live().path, disk)
     os.truncate(disk, 2 << 30)
     spec = MachineSpec(
         state=tmp_path / "machine", disks=(disk,), arch=Arch.ARM64, watchdog=False, tpm=False
     )
-    said = f"edgevirt: {build.root()[1]} in slot IMGA"
     with machine(spec) as running:
         eventually("process 1 speaks", lambda: said in running.printed(), BOOT, every=0.5)
         eventually(

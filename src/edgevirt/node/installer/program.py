@@ -21,6 +21,7 @@ from edgevirt.host.disk_writer import DiskWriter, Piece, WriteError, open_writer
 from edgevirt.host.fat_files import FatFilesError, put_files, remove_files
 from edgevirt.host.partitions import BootDisk, DiskError, Found, boot_disk
 from edgevirt.host.table import read_table
+from edgevirt.host.tpm.remembered import read_remembered
 from edgevirt.host.whole_disks import WholeDisk, await_disks, read_ends
 from edgevirt.model.disk import BOOT_CODE, MIB, SECTOR, TAIL_ALIGN, TAIL_SIZE, Label, Place
 from edgevirt.model.gpt import TableError, format_table, has_old_table
@@ -43,6 +44,7 @@ _PAUSE_SECONDS: Final = 24 * 3600.0
 _DATA_CLEARED: Final = 4 * MIB
 """At either end of P3, which the node's first start formats when it finds nothing in it."""
 _CONFIG_IMAGE: Final = Path("/run/edgevirt/config.img")
+_TPM: Final = Path("/dev/tpmrm0")
 _FOR_INSTALLER: Final = ("installer.cfg",)
 """Files of CONFIG that an installed node does not get."""
 _FAILURES: Final = (Refusal, WriteError, FatFilesError, DiskError, TableError, OSError)
@@ -260,9 +262,12 @@ def _new_config(order: Order, medium: Medium, serial: str) -> Path:
 
 
 def _record(medium: Medium, disks: tuple[DiskFacts, ...], serial: str, outcome: str) -> None:
+    remembered = read_remembered(_TPM)
     record = _describe_machine(medium, disks, serial, outcome)
+    record = msgspec.structs.replace(record, device_certificate=fingerprint(remembered.device))
+    files = files_of(record, medium.config, remembered.endorsement)
     try:
-        put_files(medium.find(Label.INVENTORY).device, files_of(record, medium.config))
+        put_files(medium.find(Label.INVENTORY).device, files)
     except (FatFilesError, DiskError, TableError, OSError) as error:
         console.say(f"cannot record this machine on INVENTORY: {error}")
         return

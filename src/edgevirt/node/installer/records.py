@@ -17,8 +17,12 @@ _LONGEST: Final = 80
 _PEM: Final = re.compile(rb"-----BEGIN CERTIFICATE-----(.+?)-----END CERTIFICATE-----", re.DOTALL)
 
 
-def files_of(record: Record, config: Mapping[str, bytes]) -> dict[str, bytes]:
-    """By path. `config`: the files of CONFIG; nothing secret of it is taken."""
+def files_of(
+    record: Record, config: Mapping[str, bytes], endorsement: bytes = b""
+) -> dict[str, bytes]:
+    """By path. `config`: the files of CONFIG; nothing secret of it is taken. `endorsement`: the
+    certificate that the TPM has of its maker, DER.
+    """
     folder = folder_of(record)
     found = {
         f"{folder}/record.json": msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n",
@@ -27,6 +31,8 @@ def files_of(record: Record, config: Mapping[str, bytes]) -> dict[str, bytes]:
     }
     if certificate := config.get("onboard.cert.pem"):
         found[f"{folder}/onboard.cert.pem"] = certificate
+    if endorsement:
+        found[f"{folder}/endorsement.cert.der"] = endorsement
     return found
 
 

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_ds
 
 from edgevirt.host.tpm.failures import TpmError
 from edgevirt.host.tpm.protocol import KeyRole, SecurityModule
+from edgevirt.host.tpm.remembered import DEVICE_CERTIFICATE, ENDORSEMENT
 from edgevirt.node.trust import files
 from edgevirt.node.trust.keys import (
     Keys,
@@ -34,7 +35,7 @@ from edgevirt.wire.certificates import CertificateError
 _log = logging.getLogger(__name__)
 
 _MEMORY: Final = {
-    KeyRole.DEVICE: 0x150_0000,  # where EVE keeps it too
+    KeyRole.DEVICE: DEVICE_CERTIFICATE,
     KeyRole.QUOTE: 0x150_0001,
     KeyRole.EXCHANGE: 0x150_0002,
 }
@@ -43,8 +44,6 @@ _FILES: Final = {
     KeyRole.QUOTE: "quote.cert.pem",
     KeyRole.EXCHANGE: "ecdh.cert.pem",
 }
-_ENDORSEMENT: Final = 0x01C0_0002
-"""The maker's certificate of the RSA endorsement key, DER (TCG EK Credential Profile, 2.2.1.4)."""
 
 Make = Callable[[], x509.Certificate]
 
@@ -132,7 +131,7 @@ def _remember(module: SecurityModule, index: int, pem: bytes, role: KeyRole) -> 
 def _endorsement(module: SecurityModule) -> tuple[bytes, bytes]:
     """The maker's certificate as PEM, and the TPM2B_PUBLIC of the key that it is for."""
     try:
-        found = x509.load_der_x509_certificate(module.read_memory(_ENDORSEMENT))
+        found = x509.load_der_x509_certificate(module.read_memory(ENDORSEMENT))
         key = found.public_key()
     except (TpmError, ValueError, UnsupportedAlgorithm):
         return b"", b""

@@ -57,6 +57,8 @@ def test_no_key_leaves_config() -> None:
     config = {"onboard.cert.pem": b"certificate", "onboard.key.pem": b"secret"}
     files = files_of(make_record(soft_serial="s"), config)
     assert files["s/onboard.cert.pem"] == b"certificate"
+    assert "s/endorsement.cert.der" not in files
+    assert files_of(make_record(), {}, b"der")["S_1_2/endorsement.cert.der"] == b"der"
     assert not any(b"secret" in content for content in files.values())
 
 
