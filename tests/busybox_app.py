@@ -92,12 +92,9 @@ class ContainerWorld:
         return AppId(str(uuid.uuid4()))
 
     def container_volume(self, *, readonly: bool = False, mount_dir: str = "") -> DomainVolume:
-        """A fresh one over the busybox layer."""
-        path = self.directory / "volumes" / f"{uuid.uuid4()}#0"
-        (path / "upper").mkdir(parents=True)
-        (path / "work").mkdir()
+        """A fresh one over the busybox layer; 8 MiB may be written."""
         return DomainVolume(
-            path=str(path),
+            path=str(self._file_system()),
             format=ContentFormat.CONTAINER,
             layers=(str(self.layer),),
             readonly=readonly,
@@ -105,14 +102,20 @@ class ContainerWorld:
         )
 
     def blank_volume(self, mount_dir: str, *, readonly: bool = False) -> DomainVolume:
+        return DomainVolume(
+            path=str(self._file_system()),
+            format=ContentFormat.RAW,
+            mount_dir=mount_dir,
+            readonly=readonly,
+        )
+
+    def _file_system(self) -> Path:
         path = self.directory / "volumes" / f"{uuid.uuid4()}#0"
         path.parent.mkdir(exist_ok=True)
         with path.open("wb") as file:
             file.truncate(8 << 20)
         subprocess.run(["mkfs.ext4", "-q", "-F", path], check=True, capture_output=True)
-        return DomainVolume(
-            path=str(path), format=ContentFormat.RAW, mount_dir=mount_dir, readonly=readonly
-        )
+        return path
 
     def domain(
         self,

@@ -132,6 +132,15 @@ def test_a_full_volume_is_its_own_apps_trouble_alone(system: System) -> None:
     assert system.run(MAIN, "rm /data/most; echo fits >/data/more; cat /data/more") == "fits"
 
 
+def test_an_app_that_fills_its_root_is_stopped_at_its_own_bound(system: System) -> None:
+    resources = {"cpu": 1, "memory": "32Mi", "disk": "64Mi"}
+    port = system.add_app("greedy", port=9701, resources=resources)
+    eventually("it runs", lambda: system.starts(port) == 1)
+    assert "No space left on device" in system.run(port, "dd if=/dev/zero of=/most bs=64k")
+    assert system.run(port, "rm /most; echo fits >/more; cat /more") == "fits"
+    system.remove_app("greedy")
+
+
 def test_all_that_never_disturbed_the_good_app(system: System) -> None:
     assert system.starts(MAIN) == 1
     assert system.app_state("main") == "RUNNING"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from edgevirt.host import mounts
 from edgevirt.host.disk import room
 from edgevirt.image.oci import Image, Layer, Pusher, make_image, pack_layer
 from edgevirt.model.app import VolumeUse
@@ -71,16 +72,20 @@ async def push(registry: DockerRegistry, image: Image, name: str) -> None:
 
 def run_on(layers: tuple[str, ...], volume: str, where: Path, script: str) -> str:
     """Runs a shell on the image's root file system, mounted as a domain would mount it."""
-    where.mkdir(exist_ok=True)
-    lower = ":".join(reversed(layers))
-    options = f"lowerdir={lower},upperdir={volume}/upper,workdir={volume}/work,userxattr"
-    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, where], check=True)
+    written = where.with_name(f"{where.name}-written")
+    for directory in (where, written):
+        directory.mkdir(exist_ok=True)
     try:
+        mounts.image(written, Path(volume), readonly=False)
+        for name in ("upper", "work"):
+            (written / name).mkdir(exist_ok=True)
+        mounts.overlay(where, [*map(Path, layers)], written / "upper", written / "work")
         command = ["chroot", str(where), "/bin/sh", "-c", script]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         return done.stdout
     finally:
-        subprocess.run(["umount", where], check=True)
+        mounts.unmount_below(where)
+        mounts.unmount_below(written)
 
 
 async def troubled(world: ContentWorld, tree: str) -> ContentTreeStatus:
@@ -110,7 +115,8 @@ async def test_an_image_becomes_a_volume_that_its_program_runs_on(
     said = run_on(made.layers, made.path, tmp_path / "m", "/bin/busybox cat /etc/*")
     assert said == "edge"
     run_on(made.layers, made.path, tmp_path / "m", "echo new > /etc/made")
-    assert (Path(made.path) / "upper/etc/made").read_text() == "new\n"
+    again = run_on(made.layers, made.path, tmp_path / "m", "/bin/busybox cat /etc/made")
+    assert again == "new\n"
 
 
 async def test_each_machine_gets_its_own_image_of_an_index(

@@ -346,7 +346,8 @@ def _signers(image: Image | OSImage, stores: Iterable[Datastore]) -> tuple[str, 
 def _volumes(instance: AppInstance, app: App, objects: Objects) -> Iterator[volume.Volume]:
     name = instance.metadata.name
     image = objects.images[app.spec.image]
-    yield _image_volume(instance, ROOT, image)
+    root = _image_volume(instance, ROOT, image)
+    yield replace(root, max_size=whole(app.spec.resources.disk))
     if app.spec.ramdisk:
         yield _image_volume(instance, RAMDISK, objects.images[app.spec.ramdisk])
     for wanted in app.spec.volumes:

@@ -63,6 +63,11 @@ class Bundle:
         return self.directory / "rootfs"
 
     @property
+    def _writable(self) -> Path:
+        """Where file systems are mounted that hold what is written over layers."""
+        return self.directory / "writable"
+
+    @property
     def _record(self) -> Path:
         return self.directory / "record.json"
 
@@ -85,7 +90,7 @@ class Bundle:
         for directory in (self.directory, self.exits, self._root):
             directory.mkdir(mode=0o700, parents=True)
         try:
-            self._mount_overlay(domain.volumes[0], self._root)
+            self._mount_overlay(0, domain.volumes[0], self._root)
             volumes = tuple(
                 self._mount_volume(index, volume)
                 for index, volume in enumerate(domain.volumes[1:], 1)
@@ -114,7 +119,7 @@ class Bundle:
             mounts.unmount_below(self.directory)
         except mounts.MountError as failure:
             raise HypervisorError(f"cannot remove {self.app}: {failure}") from failure
-        below = (self.exits, self.directory / "volumes", self._root)
+        below = (self.exits, self.directory / "volumes", self._writable, self._root)
         for directory in (*below, self.directory):
             _remove_shallow(directory)
 
@@ -139,7 +144,7 @@ class Bundle:
         place = self.directory / "volumes" / str(index)
         place.mkdir(mode=0o700, parents=True)
         if volume.format == ContentFormat.CONTAINER:
-            self._mount_overlay(volume, place)
+            self._mount_overlay(index, volume, place)
         elif volume.format == ContentFormat.RAW:
             mounts.image(place, Path(volume.path), readonly=volume.readonly)
         else:
@@ -147,8 +152,15 @@ class Bundle:
             raise UnfitError(f"cannot mount a volume of format {kind}: a container takes RAW ones")
         return VolumeMount(str(place), target, volume.readonly)
 
-    def _mount_overlay(self, volume: DomainVolume, target: Path) -> None:
-        upper, work = Path(volume.path, "upper"), Path(volume.path, "work")
+    def _mount_overlay(self, index: int, volume: DomainVolume, target: Path) -> None:
+        top = Path(volume.path)
+        if top.is_file():
+            top = self._writable / str(index)
+            top.mkdir(mode=0o700, parents=True)
+            mounts.image(top, Path(volume.path), readonly=False)
+        upper, work = top / "upper", top / "work"
+        for directory in (upper, work):
+            directory.mkdir(mode=0o700, exist_ok=True)
         _own_if_fresh(upper)
         layers = [Path(layer) for layer in volume.layers]
         if not layers:

@@ -83,24 +83,10 @@ class VolumeFiles:
             return 0
         return found.st_blocks * 512 if stat.S_ISREG(found.st_mode) else 0
 
-    def make_overlay(self, key: str, record: VolumeRecord, top_layer: Path | None) -> None:
-        """`upper` and `work`; the root directory is owned as in the topmost layer. Blocks.
-
-        Raises DiskError.
-        """
-        staged = self._staged(key)
-        with _saying(key):
-            staged.mkdir(mode=0o700)
-            (staged / "work").mkdir(mode=0o700)
-            (staged / "upper").mkdir()
-            like = os.stat(top_layer) if top_layer is not None else None
-            os.chown(staged / "upper", like.st_uid if like else 0, like.st_gid if like else 0)
-            os.chmod(staged / "upper", stat.S_IMODE(like.st_mode) if like else 0o755)
-            sync_file_system(staged)
-            self._commit(key, record)
-
     async def make_blank(self, key: str, record: VolumeRecord) -> None:
-        """An empty ext4 file system of `record.size` bytes. Raises DiskError."""
+        """An empty ext4 file system of `record.size` bytes: a volume's, or what is written over a
+        container's layers. Raises DiskError.
+        """
         staged = self._staged(key)
         with _saying(key):
             await make_ext4(staged, record.size, key[:8])

@@ -51,7 +51,8 @@ class VolumeStatus(Noun, frozen=True, kw_only=True):
     since: float
     name: str = ""
     format: ContentFormat = ContentFormat.UNKNOWN
-    """CONTAINER: `path` is a directory with `upper` and `work` for an overlay over `layers`.
+    """CONTAINER: `path` is a file with an ext4 file system, or a directory, for `upper` and `work`
+    of an overlay over `layers`.
     RAW and the others: `path` is a file with a disk (a blank one holds an ext4 file system).
     UNKNOWN: there is no disk, only what `boot` names."""
     path: str = ""

@@ -84,6 +84,19 @@ async def test_what_the_app_writes_to_its_root_survives_a_new_domain(world: Cont
     assert not (world.layer / "data").exists()
 
 
+async def test_an_app_that_fills_its_root_fills_its_own_file_system_alone(
+    world: ContainerWorld,
+) -> None:
+    root = world.container_volume()
+    fill = world.domain("do", "dd if=/dev/zero of=/fill bs=64k; rm /fill", volumes=(root,))
+    code, said = await world.output(fill)
+    assert "No space left on device" in said
+    assert code == 0
+    write = world.domain("do", "echo fits >/data; cat /data", volumes=(root,))
+    assert await world.output(write) == (0, "fits")
+    assert not _loop_devices_of(root)
+
+
 async def test_blank_volume_is_mounted_and_keeps_its_files(world: ContainerWorld) -> None:
     disk = world.blank_volume("/var/lib/data")
     root = world.container_volume()

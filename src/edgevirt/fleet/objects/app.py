@@ -48,6 +48,10 @@ class AppResources(ApiStruct, frozen=True, kw_only=True):
     """Number of CPUs, whole."""
     memory: Quantity = "256Mi"
     """Memory, such as `512Mi`."""
+    disk: Quantity = 0
+    """What a container may write outside its volumes, at least `64Mi`; 0: a quarter of what the
+    node has left, up to `1Gi`. Of a virtual machine: its first disk is at least as big. A change
+    counts after a purge."""
 
 
 class AppVolume(ApiStruct, frozen=True, kw_only=True):
@@ -283,6 +287,7 @@ def _check_resources(resources: AppResources) -> Iterator[Problem]:
             why = "must be a whole number of CPUs, at least 1"
             yield invalid("spec.resources.cpu", resources.cpu, why)
     yield from check_size("spec.resources.memory", resources.memory, least=4 * 2**20)
+    yield from check_size("spec.resources.disk", resources.disk, least=0)
 
 
 def _check_volumes(volumes: tuple[AppVolume, ...], *, container: bool) -> Iterator[Problem]:

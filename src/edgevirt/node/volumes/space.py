@@ -14,6 +14,9 @@ _MEGABYTE = 1024 * 1024
 _LOG_SHARE = 10
 """Percent of the disk that logs may take at most."""
 
+_WRITABLE_LEAST, _WRITABLE_MOST = 64 * _MEGABYTE, 1024 * _MEGABYTE
+_WRITABLE_SHARE = 4
+
 
 @dataclass(frozen=True)
 class Promise:
@@ -35,6 +38,14 @@ def remaining(room: Room, promised: Iterable[Promise], inputs: Inputs) -> int:
     own = room.total - reserved(room.total, inputs) - blobs - sum(one.size for one in promised)
     free = room.free - sum(max(0, one.size - one.taken) for one in promised)
     return max(0, min(own, free))
+
+
+def writable_size(wanted: int, left: int) -> int:
+    """Bytes that a container may write over its image's layers. Where nothing is `wanted` (0), a
+    quarter of what is `left` to promise, up to 1 GiB; in any case enough for an app to start.
+    """
+    share = min(left // _WRITABLE_SHARE, _WRITABLE_MOST)
+    return max(wanted or share, _WRITABLE_LEAST)
 
 
 def reserved(total: int, inputs: Inputs) -> int:

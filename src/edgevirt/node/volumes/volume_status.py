@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from edgevirt.host.disk import DiskError, room
 from edgevirt.host.disk_convert import virtual_size
 from edgevirt.host.disk_image import BadDiskImage, read_disk_image
@@ -35,7 +37,7 @@ from edgevirt.model.volume import Volume, VolumeOrigin, VolumeStatus
 from edgevirt.node.properties import flag, number
 from edgevirt.node.troubles import worsen
 from edgevirt.node.volumes.content_plan import config_is_known
-from edgevirt.node.volumes.space import Promise, remaining
+from edgevirt.node.volumes.space import Promise, remaining, writable_size
 from edgevirt.runtime import Inputs, Kind, Refuse, Report, Retry
 from edgevirt.wire import oci
 from edgevirt.wire.errors import BadDocument
@@ -160,6 +162,9 @@ class VolumeReconciler:
         key, inputs = telling.key, telling.inputs
         if tree is None and record.size <= 0:
             await telling.fail("a blank volume needs a size")
+        if record.format == ContentFormat.CONTAINER:
+            left = self._left(key, inputs)
+            record = msgspec.structs.replace(record, size=writable_size(record.size, left))
         await self._promise(telling, record.size, tree)
         await telling.report(telling.status(SwState.CREATING_VOLUME, progress=100))
         try:
@@ -181,8 +186,7 @@ class VolumeReconciler:
     async def _make_from(self, key: str, record: VolumeRecord, tree: ContentTreeStatus) -> None:
         pieces = [one for one in tree.parts if one.part.kind == PartKind.PIECE]
         if record.format == ContentFormat.CONTAINER:
-            top = Path(tree.layers[-1]) if tree.layers else None
-            await asyncio.to_thread(self._files.make_overlay, key, record, top)
+            await self._files.make_blank(key, record)
         elif pieces:
             placed = [(one.part.offset, Path(one.path)) for one in pieces]
             await asyncio.to_thread(self._files.make_pieces, key, record, placed)
@@ -198,17 +202,21 @@ class VolumeReconciler:
     ) -> None:
         """Nothing awaits between looking and promising: volumes are made side by side."""
         key, inputs = telling.key, telling.inputs
-        others = [
-            Promise(size, self._files.taken(other))
-            for other, size in self._promised.items()
-            if other != key
-        ]
-        left = remaining(room(self._persist), others, inputs)
+        left = self._left(key, inputs)
         if needed > left and not flag(inputs, "storage.apps.ignore.disk.check"):
             why = f"Remaining disk space {left} volume needs {needed}"
             waiting = SwState.INITIAL if tree is None else SwState.LOADED
             await telling.retry(waiting, f"cannot make volume {telling.name}: {why}")
         self._promised[key] = needed
+
+    def _left(self, key: str, inputs: Inputs) -> int:
+        """Bytes that may be promised to volume `key`."""
+        others = [
+            Promise(size, self._files.taken(other))
+            for other, size in self._promised.items()
+            if other != key
+        ]
+        return remaining(room(self._persist), others, inputs)
 
     def _made(
         self, key: str, spec: Volume | None, record: VolumeRecord, inputs: Inputs
