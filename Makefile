@@ -5,6 +5,7 @@
 #   make run HOST=1     the same with a node in host mode: on this machine's own kernel
 #   make test           sets up what it needs, then every check and test, the slow ones last
 #   make test-updates   a node in a machine is sent good and bad versions, and its plug is pulled
+#   make test-xen       the xen variant in a machine: its node onboards and makes a domain
 #   make check          format, lint, types, import contracts, fast tests: before each commit
 #   make docs           the pages of docs/reference, anew from the code
 #   make image          the node's operating system: build/image; VARIANT=kvm|xen ARCH=amd64|arm64
@@ -120,6 +121,10 @@ test: check $(KUBECTL) image
 test-updates: setup image
 	$(PYTEST) tests/e2e/os/test_updates.py
 
+test-xen: setup
+	@$(MAKE) image VARIANT=xen
+	$(PYTEST) tests/e2e/os/test_xen.py
+
 bench: setup image
 	@$(BIN)/python -m bench
 
@@ -129,4 +134,4 @@ docs: setup
 clean:
 	rm -rf $(BUILD) src/edgevirt/wire/gen
 
-.PHONY: help setup run image format lint check test test-updates bench docs clean
+.PHONY: help setup run image format lint check test test-updates test-xen bench docs clean

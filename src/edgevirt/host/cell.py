@@ -164,7 +164,7 @@ def _be_program(cell: Cell, listening: list[tuple[int, socket.socket]]) -> NoRet
             Path(group).write_text(str(os.getpid()))
         kept = [(number, one.detach()) for number, one in listening]
         kept += [(one.descriptor, _open(one)) for one in cell.files]
-        kept += [(number, _open_tap(name)) for number, name in cell.taps]
+        kept += [(number, open_tap(name)) for number, name in cell.taps]
         if cell.output:
             kept.append((cell.output, os.dup(1)))
         _number(kept)
@@ -193,7 +193,7 @@ def _copy(source: int) -> int:
     return copy
 
 
-def _open_tap(name: str) -> int:
+def open_tap(name: str) -> int:
     """A queue of an interface that is there, in the present network namespace."""
     opened = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
     flags = _TAP | _NO_PACKET_INFO | _VIRTIO_HEADER

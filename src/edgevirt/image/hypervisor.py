@@ -25,6 +25,9 @@ _PROGRAMS: Final = (
 )  # fmt: skip
 _CLIENTS: Final = ("xenstore", "xenstore-read", "xenstore-write", "xenstore-list", "xenstore-rm")
 
+_FILES: Final = {"etc/xen/xl.conf": 'autoballoon="off"\n'}
+"""The first domain keeps its memory; what is left is the others'."""
+
 
 class HypervisorError(ImageError):
     """«cannot make the hypervisor: why»."""
@@ -42,6 +45,10 @@ def make_hypervisor(packages: Iterable[Path], out: Path) -> None:
             _copy(_one(whole, f"{places}/{name}"), out / places / name, 0o755)
         for name in _CLIENTS:
             _copy(_one(whole, f"usr/bin/{name}"), out / "usr/bin" / name, 0o755)
+        for name, text in _FILES.items():
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            (out / name).write_text(text)
+            (out / name).chmod(0o644)
         for library in sorted(whole.glob("usr/lib/*/lib*.so.*")):
             _copy(library, out / library.relative_to(whole), 0o644)
 

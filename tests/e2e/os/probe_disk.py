@@ -37,7 +37,6 @@ for number in 4 8 9 13; do
   $B echo "TOLD register $number $($B cat /sys/class/tpm/tpm0/pcr-sha256/$number 2>/dev/null)"
 done
 $B echo "TOLD root $($B sed -n 's, / squashfs.*,,p' /proc/mounts)"
-$B echo "TOLD processors $($B nproc)"
 $B echo "TOLD memory $($B grep MemTotal /proc/meminfo)"
 $B echo "TOLD all"
 $B sleep 1

@@ -10,7 +10,7 @@ from edgevirt.image.build import Build
 from edgevirt.image.initrd import pack
 from edgevirt.image.modules import closure, parse_dependencies
 
-_DISK_DRIVER: Final = "drivers/block/xen-blkfront.ko"
+_DRIVERS: Final = ("drivers/block/xen-blkfront.ko", "drivers/net/xen-netfront.ko")
 _INIT: Final = """\
 #!/bin/busybox sh
 B=/bin/busybox
@@ -24,7 +24,19 @@ found=$($B dd if=/dev/xvda bs=64 count=1 2>/dev/null | $B tr -d '\\0')
 echo "GUEST its disk says: $found"
 echo "kept by the guest" | $B dd of=/dev/xvda bs=512 count=1 conv=sync,fsync 2>/dev/null
 echo "GUEST runs on $($B cat /sys/hypervisor/type), told $($B cat /proc/cmdline)"
+if $B ls /sys/bus/xen/devices | $B grep -q "^vif"; then
+  while [ ! -d /sys/class/net/eth0 ]; do $B sleep 0.1; done
+  $B ip link set eth0 up
+  $B udhcpc -i eth0 -q -f -n -t 30 -s /connected
+fi
 while true; do $B sleep 3600; done
+"""
+_CONNECTED: Final = """\
+#!/bin/busybox sh
+# called by udhcpc
+B=/bin/busybox
+[ "$1" = bound ] || exit 0
+echo "GUEST was given the address $ip by $serverid"
 """
 _POWER_OFF: Final = "#!/bin/busybox sh\n/bin/busybox poweroff -f\n"
 
@@ -38,15 +50,14 @@ def make_guest_initrd(build: Build, scratch: Path, out: Path) -> None:
     for name in ("bin", "sbin", "proc", "sys", "dev"):
         (scratch / name).mkdir(parents=True)
     shutil.copy(build.base().path / "usr/bin/busybox", scratch / "bin/busybox")
-    for name, text in (("init", _INIT), ("sbin/poweroff", _POWER_OFF)):
+    for name, text in (("init", _INIT), ("sbin/poweroff", _POWER_OFF), ("connected", _CONNECTED)):
         (scratch / name).write_text(text)
         (scratch / name).chmod(0o755)
     [source] = (build.kernel().path / "usr/lib/modules").iterdir()
     needs = parse_dependencies((source / "modules.dep").read_text())
-    [driver] = [name for name in needs if _DISK_DRIVER in name]
-    ordered = [name for name in closure((driver,), needs) if name != driver]
-    for name in (*ordered, driver):
+    drivers = [name for name in needs if name.endswith(_DRIVERS)]
+    modules = [*(m for m in closure(drivers, needs) if m not in drivers), *drivers]
+    for name in modules:
         (scratch / Path(name).name).write_bytes((source / name).read_bytes())
-    names = [Path(name).name for name in (*ordered, driver)]
-    (scratch / "modules").write_text("".join(f"{name}\n" for name in names))
+    (scratch / "modules").write_text("".join(f"{Path(name).name}\n" for name in modules))
     out.write_bytes(pack(scratch, build.settings.epoch))

@@ -18,7 +18,7 @@ from edgevirt.host.xen.first_domain import is_xen, starts_with_hardware
 from edgevirt.host.xen.keeper import Kept, decode
 from edgevirt.host.xen.listing import Reason, parse_list, parse_memory
 from edgevirt.host.xen.store import DOMAIN_ENDED, StoreError, XenStore
-from edgevirt.model.app import Domain, DomainVolume, VirtualizationMode
+from edgevirt.model.app import Domain, DomainVif, DomainVolume, VirtualizationMode
 from edgevirt.model.eci import ContentFormat
 from edgevirt.model.ids import AppId
 
@@ -61,6 +61,13 @@ def test_what_is_not_to_be_written_is_not_writable_for_the_domain() -> None:
     shared = DomainVolume(path="/v/d", format=ContentFormat.RAW, readonly=True)
     text = write_config(replace(DOMAIN, volumes=(iso, shared)), hardware=False)
     assert text.count("access=ro") == 2
+
+
+def test_an_interface_is_connected_to_its_tap() -> None:
+    vif = DomainVif(host_name="nbu1x7", mac="02:16:3e:00:00:01")
+    text = write_config(replace(DOMAIN, vifs=(vif,)), hardware=False)
+    assert 'vif = ["mac=02:16:3e:00:00:01,script=' in text
+    assert 'vif.sh,bridge=nbu1x7"]' in text
 
 
 def test_with_hardware_virtualization_a_domain_may_be_pvh() -> None:
@@ -126,7 +133,9 @@ def test_the_machine_s_memory_is_more_than_the_first_domain_sees() -> None:
 
 
 def test_what_the_keeper_is_told_it_understands() -> None:
-    kept = Kept("name", "/usr/lib/xen-4.17/bin/xl", "/run/x/domain.cfg", ("/sys/fs/cgroup/a",))
+    kept = Kept(
+        "name", "/usr/lib/xen-4.17/bin/xl", "/run/x/domain.cfg", ("/sys/fs/cgroup/a",), ("tap",)
+    )
     assert decode(kept.encode()) == kept
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Final
 
 from edgevirt.host.hypervisor import UnfitError
-from edgevirt.model.app import Domain, DomainVolume, VirtualizationMode
+from edgevirt.model.app import Domain, DomainVif, DomainVolume, VirtualizationMode
 from edgevirt.model.eci import ContentFormat
 
-HOTPLUG: Final = Path(__file__).parent / "block.sh"
+DISK_SCRIPT: Final = Path(__file__).parent / "block.sh"
+VIF_SCRIPT: Final = Path(__file__).parent / "vif.sh"
 _MOST_DISKS: Final = 16
 _KIB_IN_MIB: Final = 1024
 
@@ -36,6 +37,7 @@ def write_config(domain: Domain, *, hardware: bool) -> str:
         ("memory", str(max(1, domain.memory_kib // _KIB_IN_MIB))),
         ("vcpus", str(max(1, domain.vcpus))),
         ("disk", f"[{disks}]"),
+        ("vif", f"[{', '.join(_text(_vif(vif)) for vif in domain.vifs)}]"),
         # the keeper acts on every end
         *((f"on_{end}", _text("preserve")) for end in ("poweroff", "reboot", "crash", "watchdog")),
     ]
@@ -52,8 +54,6 @@ def _check(domain: Domain, hardware: bool) -> None:
     for what, path in (("kernel", domain.kernel), ("RAM disk", domain.ramdisk)):
         if path and not path.startswith("/"):
             raise UnfitError(f"cannot run: its {what} {path!r} is none of its volumes")
-    if domain.vifs:
-        raise UnfitError("cannot run: domains of Xen's have no network interfaces yet")
     if len(domain.volumes) > _MOST_DISKS:
         raise UnfitError(
             f"cannot run: it has {len(domain.volumes)} disks, at most {_MOST_DISKS} fit"
@@ -69,7 +69,13 @@ def _disk(index: int, volume: DomainVolume) -> str:
     readonly = volume.readonly or volume.format == ContentFormat.ISO
     letter = chr(ord("a") + index)
     access = "ro" if readonly else "rw"
-    return f"format=raw,vdev=xvd{letter},access={access},script={HOTPLUG},target={volume.path}"
+    how = f"format=raw,backendtype=phy,vdev=xvd{letter},access={access},script={DISK_SCRIPT}"
+    return f"{how},target={volume.path}"
+
+
+def _vif(vif: DomainVif) -> str:
+    """`bridge`: the script's; it is the tap."""
+    return f"mac={vif.mac},script={VIF_SCRIPT},bridge={vif.host_name}"
 
 
 def _text(value: str) -> str:

@@ -26,6 +26,7 @@ _FEATURES: Final = Path("/sys/hypervisor/properties/capabilities")
 _MODULES: Final = (
     *("xenfs", "xen_evtchn", "xen_gntdev", "xen_gntalloc", "xen_privcmd"),
     *("xen_blkback", "xen_netback", "xen_acpi_processor"),
+    *("sch_ingress", "cls_u32", "act_mirred"),  # domains' interfaces and their taps
 )
 _DIRECTORIES: Final = (
     *("/run/xen", "/run/xenstored", "/run/lock"),

@@ -72,6 +72,7 @@ class XenHypervisor(MonitoredHypervisor):
             _XL,
             bundle.write("domain.cfg", text.encode(), mode=0o600),
             tuple(str(path / "cgroup.procs") for path in group.directories()),
+            tuple(vif.host_name for vif in domain.vifs),
         )
         bundle.write(_CONFIG, kept.encode(), mode=0o600)
 

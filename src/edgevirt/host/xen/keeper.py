@@ -23,8 +23,9 @@ import time
 import tty
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
+from edgevirt.host.cell import open_tap
 from edgevirt.host.xen.listing import Listed, Reason, parse_list
 from edgevirt.host.xen.store import DOMAIN_ENDED, StoreError, XenStore
 
@@ -42,25 +43,31 @@ class KeeperError(Exception):
 
 @dataclass(frozen=True)
 class Kept:
-    """`xl`: the program; `config`: the domain's, for it; `groups`: control groups' cgroup.procs."""
+    """`xl`: the program; `config`: the domain's, for it; `groups`: control groups' cgroup.procs.
+    `taps`: interfaces that are held open, since a bridge sends nothing to one that nobody has.
+    """
 
     name: str
     xl: str
     config: str
     groups: tuple[str, ...] = ()
+    taps: tuple[str, ...] = ()
 
     def encode(self) -> bytes:
         return json.dumps(vars(self)).encode()
 
 
 def decode(data: bytes) -> Kept:
-    fields = json.loads(data)
-    return Kept(**{**fields, "groups": tuple(fields["groups"])})
+    fields: dict[str, Any] = json.loads(data)
+    groups, taps = (tuple(fields.pop(name)) for name in ("groups", "taps"))
+    return Kept(**fields, groups=groups, taps=taps)
 
 
 def create(bundle: Path, pid_file: Path) -> None:
     """Returns when the domain is there and its keeper runs. Raises KeeperError, OSError."""
     kept = decode((bundle / "keeper.json").read_bytes())
+    for name in kept.taps:
+        open_tap(name)  # until the keeper ends
     _create(kept, paused=True)
     pid = os.fork()
     if pid == 0:
@@ -102,38 +109,37 @@ def _be_keeper(kept: Kept) -> NoReturn:
         os.setsid()
         for group in kept.groups:
             Path(group).write_text(str(os.getpid()))
-        code = _keep(kept)
+        code = _keep(kept, sys.stdout.fileno())
     except BaseException as failure:  # noqa: BLE001 - whatever it was, this process must end here
         _say(f"{failure}")
     finally:
         os._exit(code)
 
 
-def _keep(kept: Kept) -> int:
-    store = XenStore.connect()
-    store.watch(DOMAIN_ENDED)
-    while True:
-        code = _follow(kept, store)
-        if code is not None:
-            return code
-        _create(kept, paused=False)
+def _keep(kept: Kept, output: int) -> int:
+    with contextlib.closing(XenStore.connect()) as store:
+        store.watch(DOMAIN_ENDED)
+        while (code := _follow(kept, store, output)) is None:
+            _create(kept, paused=False)
+    return code
 
 
-def _follow(kept: Kept, store: XenStore) -> int | None:
+def _follow(kept: Kept, store: XenStore, output: int) -> int | None:
     """Until the domain ends: the exit code; None: it wants to start again."""
     found = look(kept)
     console = _open_console(store, found.number) if found is not None else -1
     try:
+        found = look(kept)  # an end that was told while the store was asked is not told again
         while found is not None and found.reason is None:
             watched = [store.fileno(), *([console] if console >= 0 else [])]
             ready, _, _ = select.select(watched, (), ())
-            if console in ready and not _copy(console):
+            if console in ready and not _copy(console, output):
                 os.close(console)
                 console = -1
             if store.fileno() in ready:
                 store.changed()
                 found = look(kept)
-        while console >= 0 and select.select((console,), (), (), 0.2)[0] and _copy(console):
+        while console >= 0 and select.select((console,), (), (), 0.2)[0] and _copy(console, output):
             pass  # its last words
     finally:
         if console >= 0:
@@ -157,18 +163,18 @@ def _open_console(store: XenStore, number: int) -> int:
         time.sleep(0.02)
     opened = os.open(name, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     with contextlib.suppress(termios.error):
-        tty.setraw(opened)
+        tty.setraw(opened, termios.TCSANOW)  # what waits is kept
     return opened
 
 
-def _copy(console: int) -> bool:
+def _copy(console: int, output: int) -> bool:
     """False: it is closed."""
     try:
         said = os.read(console, _CHUNK)
     except OSError:
         return False
     while said:
-        said = said[os.write(1, said) :]
+        said = said[os.write(output, said) :]
     return True
 
 
