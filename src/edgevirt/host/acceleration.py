@@ -6,11 +6,14 @@ Where it cannot, guests are emulated: they run all the same, some ten times slow
 from __future__ import annotations
 
 import functools
+import os
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 from typing import Final
+
+from edgevirt.host.death import die_with
 
 PROGRAM: Final = "qemu-system-x86_64"
 KVM: Final = "kvm"
@@ -52,7 +55,13 @@ def _starts_guests() -> bool:
             *("-drive", f"if=floppy,format=raw,file={sector.name}"),
         ]
         try:
-            done = subprocess.run(command, capture_output=True, timeout=_PROBE_SECONDS, check=False)
+            done = subprocess.run(
+                command,
+                capture_output=True,
+                timeout=_PROBE_SECONDS,
+                check=False,
+                preexec_fn=functools.partial(die_with, os.getpid()),  # also when we are killed
+            )
         except (subprocess.TimeoutExpired, OSError):
             return False
         return done.returncode == _PROBE_DONE
