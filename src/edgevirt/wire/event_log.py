@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from edgevirt.wire.binary import Reader
 from edgevirt.wire.errors import Reason, WireError
 
 SHA256: Final = 0x000B
@@ -57,7 +58,7 @@ def read(log: bytes) -> list[Event]:
     """The measurements in order; the head is left out. Raises EventLogError."""
     if len(log) > SIZE_MAX:
         raise _unreadable(f"{len(log)} bytes")
-    reader = _Reader(log)
+    reader = _reader(log)
     sizes = _read_head(reader)
     events: list[Event] = []
     while reader.left:
@@ -101,11 +102,11 @@ HEAD: Final = _head()
 """A log without events."""
 
 
-def _read_head(reader: _Reader) -> dict[int, int]:
+def _read_head(reader: Reader) -> dict[int, int]:
     """Sizes of digests by algorithm."""
     _, kind, _ = reader.unpack("<II20s")
     (size,) = reader.unpack("<I")
-    event = _Reader(reader.take(size))
+    event = _reader(reader.take(size))
     if kind != NO_ACTION or event.take(len(_SIGNATURE)) != _SIGNATURE:
         raise _unreadable("it is not in the form with several hashes")
     event.unpack("<IBBBB")
@@ -119,7 +120,7 @@ def _read_head(reader: _Reader) -> dict[int, int]:
     return sizes
 
 
-def _read_event(reader: _Reader, sizes: dict[int, int]) -> Event:
+def _read_event(reader: Reader, sizes: dict[int, int]) -> Event:
     register, kind, count = reader.unpack("<III")
     if register >= _REGISTERS and kind != NO_ACTION:
         raise _unreadable(f"register {register}")
@@ -141,21 +142,5 @@ def _unreadable(why: str) -> EventLogError:
     return EventLogError(Reason.MALFORMED, f"cannot read event log: {why}")
 
 
-class _Reader:
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._position = 0
-
-    @property
-    def left(self) -> int:
-        return len(self._data) - self._position
-
-    def take(self, size: int) -> bytes:
-        if size > self.left:
-            raise _unreadable("it is cut short")
-        part = self._data[self._position : self._position + size]
-        self._position += size
-        return part
-
-    def unpack(self, form: str) -> tuple:  # type: ignore[type-arg]
-        return struct.unpack(form, self.take(struct.calcsize(form)))
+def _reader(data: bytes) -> Reader:
+    return Reader(data, lambda: _unreadable("it is cut short"))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -15,6 +14,8 @@ from typing import Final
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+
+from edgevirt.wire.binary import Reader
 
 _MAGIC: Final = 0xFF544347
 _QUOTE: Final = 0x8018
@@ -67,7 +68,7 @@ def check(
 
 def parse(attest: bytes) -> Quoted:
     """TPMS_ATTEST without the size in front; of several banks, SHA-256 must be the only one."""
-    reader = _Reader(attest)
+    reader = Reader(attest, lambda: QuoteError("cannot read quote: it is cut short"))
     magic, kind = reader.unpack(">IH")
     if magic != _MAGIC or kind != _QUOTE:
         raise QuoteError("cannot read quote: it is no quote")
@@ -82,32 +83,7 @@ def parse(attest: bytes) -> Quoted:
     digest = reader.sized()
     if bank != _SHA256:
         raise QuoteError("cannot read quote: its registers are not of SHA-256")
-    if not reader.at_end:
+    if reader.left:
         raise QuoteError("cannot read quote: something follows it")
     chosen = int.from_bytes(bitmap, "little")
     return Quoted(nonce, tuple(n for n in range(8 * size) if chosen >> n & 1), digest)
-
-
-class _Reader:
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._position = 0
-
-    @property
-    def at_end(self) -> bool:
-        return self._position == len(self._data)
-
-    def take(self, size: int) -> bytes:
-        end = self._position + size
-        if end > len(self._data):
-            raise QuoteError("cannot read quote: it is cut short")
-        part, self._position = self._data[self._position : end], end
-        return part
-
-    def unpack(self, form: str) -> tuple[int, ...]:
-        return struct.unpack(form, self.take(struct.calcsize(form)))
-
-    def sized(self) -> bytes:
-        """A TPM2B: two bytes of size, then so many."""
-        (size,) = self.unpack(">H")
-        return self.take(size)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from edgevirt.host.tpm.failures import TpmError
+from edgevirt.wire import binary
 
 SHA256: Final = 0x000B
 _AES, _CFB, _NULL = 0x0006, 0x0043, 0x0010
@@ -43,21 +44,9 @@ BORN_HERE: Final = Attributes.FIXED_TPM | Attributes.FIXED_PARENT | Attributes.S
 _KEY: Final = BORN_HERE | Attributes.USER_WITH_AUTH | Attributes.NO_DA
 
 
-class Reader:
+class Reader(binary.Reader):
     def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._position = 0
-
-    @property
-    def left(self) -> int:
-        return len(self._data) - self._position
-
-    def take(self, size: int) -> bytes:
-        if size > self.left:
-            raise TpmError("cannot read the TPM's answer: it is cut short")
-        part = self._data[self._position : self._position + size]
-        self._position += size
-        return part
+        super().__init__(data, lambda: TpmError("cannot read the TPM's answer: it is cut short"))
 
     def u8(self) -> int:
         return self.take(1)[0]
@@ -67,10 +56,6 @@ class Reader:
 
     def u32(self) -> int:
         return int.from_bytes(self.take(4), "big")
-
-    def sized(self) -> bytes:
-        """A TPM2B: two bytes of size, then so many."""
-        return self.take(self.u16())
 
 
 def sized(data: bytes) -> bytes:
