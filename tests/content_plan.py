@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgevirt.model.base import SwState, Trouble
+from edgevirt.model.baseos import BaseOs
 from edgevirt.model.content import (
     BlobChild,
     BlobClaim,
@@ -21,6 +22,7 @@ from edgevirt.model.content import (
 from edgevirt.model.ids import ContentTreeId, DatastoreId, Digest
 from edgevirt.model.kinds import (
     AGENT_STATUS,
+    BASE_OS,
     BLOB_CLAIM,
     BLOB_DOWNLOAD,
     BLOB_REQUEST,
@@ -72,9 +74,18 @@ class World:
             },
         }
         self.now = 1000.0
+        self.vault_open = True
+
+    def run_system(self, key: str) -> None:
+        """That content tree is the node's own operating system."""
+        wanted = BaseOs(content_tree=ContentTreeId(key), version="os-2")
+        self.values[BASE_OS] = {"node": wanted}
 
     def plan(self) -> Plan:
-        plan = plan_once(ContentPlanner(), self.values, now=self.now)
+        planner = ContentPlanner(vault_open=self.vault_open)
+        values = {kind: self.values[kind] for kind in self.values if kind in planner.reads}
+        values |= {kind: self.values.get(kind, {}) for kind in planner.owns}
+        plan = plan_once(planner, values, now=self.now)
         for kind in ContentPlanner.owns:
             self.values[kind] = dict(plan.all(kind))
         return plan

@@ -9,6 +9,8 @@ from __future__ import annotations
 import enum
 import struct
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +24,7 @@ _MOUNTED_AT: Final = 44
 """Offset in ext4's superblock of the time of its last mount; 0: never."""
 _EXT_MAGIC_AT, _EXT_MAGIC = 56, 0xEF53
 _MAKE_SECONDS, _CHECK_SECONDS = 300.0, 3600.0
+_LOOK: Final = 1.0
 _TMPFS_SHARE: Final = "25%"
 
 
@@ -54,22 +57,23 @@ def look(device: Path) -> Holds:
     return Holds.EXT4 if mounted else Holds.UNUSED_EXT4
 
 
-def open_persist(device: Path, target: Path) -> str:
+def open_persist(device: Path, target: Path, alive: Callable[[], None] = lambda: None) -> str:
     """Mounts it. Returns what was done besides, in words («made»); raises PersistError, and then
-    nothing in the partition was lost by us.
+    nothing in the partition was lost by us. `alive` is called while a program works on it, which
+    takes hours where a large disk has to be repaired.
     """
     found = look(device)
     if found is Holds.UNKNOWN:
         raise PersistError(f"cannot use {device}: it holds {found.value}; it is left as it is")
     done = ""
     if found is Holds.NOTHING:
-        _make(device)
+        _make(device, alive)
         done = "made"
-    elif found is Holds.UNUSED_EXT4 and _check(device) is None:
-        _make(device)  # a power cut in the middle of its making
+    elif found is Holds.UNUSED_EXT4 and _check(device, alive) is None:
+        _make(device, alive)  # a power cut in the middle of its making
         done = "made again"
     elif found is Holds.EXT4:
-        said = _check(device)
+        said = _check(device, alive)
         if said is None:
             raise PersistError(f"cannot repair the file system on {device}; it is left as it is")
         done = said
@@ -87,10 +91,10 @@ def open_nothing(target: Path) -> None:
     mount("tmpfs", target, "tmpfs", _MS_NOSUID | _MS_NODEV, options)
 
 
-def _make(device: Path) -> None:
+def _make(device: Path, alive: Callable[[], None]) -> None:
     options = "lazy_itable_init=1,lazy_journal_init=1,nodiscard"
     command = ["mkfs.ext4", "-q", "-F", "-m", "1", "-L", "P3", "-O", "encrypt", "-E", options]
-    code, said = _run([*command, str(device)], _MAKE_SECONDS)
+    code, said = _run([*command, str(device)], _MAKE_SECONDS, alive)
     if code != 0:
         raise PersistError(f"cannot make a file system on {device}: {said}")
 
@@ -99,10 +103,10 @@ _CLEAN, _CORRECTED = 0, 3
 """e2fsck(8): 1 and 2 say that errors were corrected, 4 that some are left."""
 
 
-def _check(device: Path) -> str | None:
+def _check(device: Path, alive: Callable[[], None]) -> str | None:
     """Replays the journal, repairs. What was done, in words; None when errors are left."""
     for option, done in (("-p", "repaired"), ("-y", "repaired; files may be lost")):
-        code, _ = _run(["e2fsck", option, str(device)], _CHECK_SECONDS)
+        code, _ = _run(["e2fsck", option, str(device)], _CHECK_SECONDS, alive)
         if code == _CLEAN:
             return ""
         if code <= _CORRECTED:
@@ -110,11 +114,21 @@ def _check(device: Path) -> str | None:
     return None
 
 
-def _run(command: list[str], seconds: float) -> tuple[int, str]:
+def _run(command: list[str], seconds: float, alive: Callable[[], None]) -> tuple[int, str]:
+    deadline = time.monotonic() + seconds
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as work:
+            while True:
+                try:
+                    out, err = work.communicate(timeout=_LOOK)
+                except subprocess.TimeoutExpired:
+                    alive()
+                    if time.monotonic() < deadline:
+                        continue
+                    work.kill()
+                    return 126, f"no answer in {seconds:.0f} s"
+                return work.returncode, " ".join((err or out).split())[-300:]
     except FileNotFoundError:
         return 127, f"{command[0]} is not installed"
-    except subprocess.TimeoutExpired:
-        return 126, f"no answer in {seconds:.0f} s"
-    return done.returncode, " ".join((done.stderr or done.stdout).split())[-300:]

@@ -22,43 +22,46 @@ _SOFTWARE: Final = "software watchdog"
 
 @dataclass
 class Watchdog:
-    """An armed one."""
+    """Armed ones; there may be several, and one of them not wired to a reset."""
 
-    name: str
+    names: tuple[str, ...]
     timeout: float
     """Seconds without being fed, until the reset."""
-    _fd: int
+    _fds: tuple[int, ...]
 
     def feed(self) -> None:
-        with suppress(OSError):  # it will bite; nothing else helps
-            os.write(self._fd, b"\0")
+        for fd in self._fds:
+            with suppress(OSError):  # it will bite; nothing else helps
+                os.write(fd, b"\0")
 
     def allow(self, seconds: float) -> None:
-        """A new timeout, and feeds it. What the hardware cannot do it rounds, or refuses."""
-        with suppress(OSError):
-            request = struct.pack("i", int(seconds))
-            (self.timeout,) = struct.unpack("i", fcntl.ioctl(self._fd, _SET_TIMEOUT, request))
+        """A new timeout, and feeds them. What the hardware cannot do it rounds, or refuses."""
+        request = struct.pack("i", int(seconds))
+        for fd in self._fds:
+            with suppress(OSError):
+                fcntl.ioctl(fd, _SET_TIMEOUT, request)
+        self.timeout = min(map(_timeout, self._fds))
         self.feed()
 
 
 def arm(seconds: float, devices: Path = Path("/dev")) -> Watchdog | None:
-    """The best one that there is: real hardware before the kernel's own timer. None: there is none
-    that we can have.
+    """All real hardware; the kernel's own timer where there is none. None: there is none that we
+    can have.
     """
-    for name in _by_worth():
-        try:
-            fd = os.open(devices / name, os.O_WRONLY | os.O_CLOEXEC)
-        except OSError:
-            continue
-        found = Watchdog(_identity(name) or name, _timeout(fd), fd)
-        found.allow(seconds)
-        return found
+    names, software = _by_worth()
+    for chosen in (names, software):
+        opened = {name: fd for name in chosen if (fd := _open(devices / name)) is not None}
+        if opened:
+            known = tuple(_identity(name) or name for name in opened)
+            found = Watchdog(known, seconds, tuple(opened.values()))
+            found.allow(seconds)
+            return found
     return None
 
 
 def was_reset() -> bool:
     """It was what started the machine anew, as far as the kernel knows without its being opened."""
-    for name in _by_worth():
+    for name in _by_worth()[0]:
         try:
             status = int((_SYS / name / "bootstatus").read_text())
         except (OSError, ValueError):
@@ -68,11 +71,20 @@ def was_reset() -> bool:
     return False
 
 
-def _by_worth() -> list[str]:
+def _open(device: Path) -> int | None:
+    try:
+        return os.open(device, os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+
+
+def _by_worth() -> tuple[list[str], list[str]]:
+    """Those of the hardware, and the kernel's own."""
     if not _SYS.is_dir():
-        return []
+        return [], []
     names = sorted(path.name for path in _SYS.iterdir())
-    return sorted(names, key=lambda name: _identity(name).lower() == _SOFTWARE)
+    software = [name for name in names if _identity(name).lower() == _SOFTWARE]
+    return [name for name in names if name not in software], software
 
 
 def _identity(name: str) -> str:

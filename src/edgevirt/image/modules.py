@@ -29,7 +29,10 @@ _WATCHDOGS: Final = (
     *("drivers/mfd/lpc_ich.ko", "drivers/watchdog/sbsa_gwdt.ko"),
 )
 
-EARLY: Final = (*_DISKS, *_TRUST, *_WATCHDOGS, "fs/efivarfs/*")
+_LAST_WORDS: Final = ("drivers/firmware/efi/efi-pstore.ko",)
+"""What keeps the kernel's words when it panics, from the start."""
+
+EARLY: Final = (*_DISKS, *_TRUST, *_WATCHDOGS, *_LAST_WORDS, "fs/efivarfs/*")
 """Modules of the initial file system."""
 
 PRESENT: Final = (

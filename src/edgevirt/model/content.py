@@ -157,10 +157,13 @@ class BlobRequest(Noun, frozen=True, kw_only=True):
     """Bytes at which the download is refused; 0: no bound."""
     attempt: int = 0
     """Grows when the bytes turned out wrong: start over."""
+    system: bool = False
+    """Of the node's own operating system: kept outside the vault, which may be closed."""
 
 
 class BlobDownload(Noun, frozen=True, kw_only=True):
-    """Key: digest. downloader → volumes. The file is at `downloads/<hex>` when DOWNLOADED."""
+    """Key: digest. downloader → volumes. The file is at `downloads/<hex>` when DOWNLOADED,
+    the operating system's in a directory of its own."""
 
     digest: Digest
     state: SwState
@@ -210,6 +213,8 @@ class BlobClaim(Noun, frozen=True, kw_only=True):
     """(content tree, url) that once were resolved to this blob: a tag isn't asked for twice."""
     unused_since: float | None = None
     """Wall clock since when no content tree and no volume needs it."""
+    system: bool = False
+    """As in BlobRequest."""
 
 
 class BlobChild(Noun, frozen=True, kw_only=True):

@@ -26,6 +26,7 @@ from edgevirt.host.release import RELEASE, read_release
 from edgevirt.host.stage import HOME, mount, name_hosts
 from edgevirt.host.tpm.failures import TpmError
 from edgevirt.host.tpm.measure import measure_config
+from edgevirt.host.watchdog import Watchdog, arm
 from edgevirt.host.xen import first_domain
 from edgevirt.model.disk import SLOT_ARGUMENT, Label
 from edgevirt.model.gpt import TableError
@@ -44,7 +45,7 @@ _END_SECONDS: Final = 5.0
 _MOST_STARTS: Final = 5
 """Of the supervisor; when it died each time the machine restarts."""
 _WATCHDOG: Final = 60.0
-"""Seconds until the hardware resets a machine whose supervisor does not turn."""
+"""Seconds until the hardware resets a machine that does not get on, or whose supervisor hangs."""
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _RUN_SIZE: Final = "256m"
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_REMOUNT = 1, 2, 4, 32
@@ -62,6 +63,12 @@ class Machine:
     notes: tuple[str, ...] = ()
     partitions: tuple[tuple[str, str], ...] = ()
     config: dict[str, bytes] = field(default_factory=dict)
+    watchdog: Watchdog | None = None
+
+    def get_on(self) -> None:
+        """A step is done: the watchdog, which the boot chain armed, is fed."""
+        if self.watchdog is not None:
+            self.watchdog.feed()
 
 
 def main() -> NoReturn:
@@ -117,19 +124,31 @@ def _prepare_kernel() -> None:
 
 def _prepare(arguments: dict[str, str]) -> Machine:
     """Everything that needs no service."""
-    _prepare_kernel()
     machine = Machine(arguments, slot=arguments.get(SLOT_ARGUMENT, ""), version=_version())
     console.say(f"{machine.version or 'a node'} in slot {machine.slot or '?'}")
+    machine = _arm_watchdog(machine)
+    _prepare_kernel()
+    machine.get_on()
     _set_clock(_image_time(), "the image")
     _make_groups(arguments)
     machine = _open_disk(machine)
+    machine.get_on()
     _set_clock(_last_run_time(), "the run before")
     again = early.load_modules()  # buses have shown what is behind them meanwhile
     if again is not None:
         again.wait()
     early.load_watchdog()
     _meet_hypervisor()
-    return machine
+    return _arm_watchdog(machine)
+
+
+def _arm_watchdog(machine: Machine) -> Machine:
+    """At once where the boot chain armed one; later, where it had no driver for it."""
+    seconds = _watchdog_seconds(machine)
+    machine.get_on()
+    if machine.watchdog is not None or not seconds:
+        return machine
+    return replace(machine, watchdog=arm(seconds))
 
 
 def _meet_hypervisor() -> None:
@@ -190,7 +209,7 @@ def _open_disk(machine: Machine) -> Machine:
     except (DiskError, OSError) as error:
         machine = replace(machine, lost=str(error))
     else:
-        lost, said = _open_persist(disk)
+        lost, said = _open_persist(disk, machine.get_on)
         machine = replace(machine, disk=str(disk.device), lost=lost, notes=said)
         machine = replace(machine, partitions=_partitions(disk))
     if machine.lost:
@@ -203,7 +222,7 @@ def _open_disk(machine: Machine) -> Machine:
     return machine
 
 
-def _open_persist(disk: BootDisk) -> tuple[str, tuple[str, ...]]:
+def _open_persist(disk: BootDisk, alive: Callable[[], None]) -> tuple[str, tuple[str, ...]]:
     """Why it cannot be had (empty when it is there), and what was done to it."""
     try:
         _add_missing(disk)
@@ -212,7 +231,7 @@ def _open_persist(disk: BootDisk) -> tuple[str, tuple[str, ...]]:
             found = found or other.find(Label.P3)
         if found is None:
             return "cannot keep anything: no disk has a partition P3, nor room for one", ()
-        said = open_persist(found.device, PERSIST)
+        said = open_persist(found.device, PERSIST, alive)
     except (DiskError, TableError, PersistError, OSError) as error:
         return str(error), ()
     if not said:
@@ -323,9 +342,7 @@ def _be_node(machine: Machine, paths: Paths) -> int:
         from edgevirt.node.supervisor.supervisor import Options, supervise
 
         _give_config(machine.config, paths.config)
-        options = Options(
-            fresh=fresh, watchdog=_watchdog_seconds(machine), keep_identity=identity.keep
-        )
+        options = Options(fresh=fresh, watchdog=machine.watchdog, keep_identity=identity.keep)
         return supervise(paths, settings, options)
 
     code = be_init(start, STOP_SECONDS, _MOST_STARTS)

@@ -123,6 +123,23 @@ class Paths:
         """The logs service's own: `collect/`, `devUpload/`, `appUpload/`, `keepSent/`."""
         return self.persist / "newlog"
 
+    # the operating system's images are no secret, and an update has to come through when the vault
+    # is closed: it may be the cure
+    @property
+    def system_downloads(self) -> Path:
+        """As `downloads`, of the node's own operating system."""
+        return self.persist / "system" / "downloads"
+
+    @property
+    def system_blobs(self) -> Path:
+        """As `blobs`."""
+        return self.persist / "system" / "blobs"
+
+    @property
+    def system_layers(self) -> Path:
+        """As `layers`."""
+        return self.persist / "system" / "layers"
+
     # -- in the vault: there once it is open --
     @property
     def vault(self) -> Path:

@@ -30,6 +30,9 @@ class WithVault(enum.Enum):
     """Starts when the vault is open."""
     STARTS_ANEW = "starts anew"
     """Starts at once, and once more when the vault is open: then it may see into it."""
+    HEARS = "hears"
+    """Starts when the vault is open or has said that it stays closed; in that case once more when
+    it opens after all. So what the operating system needs is done without it."""
 
 
 @dataclass(frozen=True)
@@ -96,18 +99,21 @@ ROWS: Final = (
         "downloader", "edgevirt.node.downloader", 64103,
         network=True,
         memory=256 * _MEBI,
-        writes=("downloads",),
+        writes=("downloads", "system_downloads"),
         umask=0o027,
-        vault=WithVault.WAITS,
+        vault=WithVault.HEARS,
     ),
     Row(
         "verifier", "edgevirt.node.verifier", 64104,
         groups=("downloader",),
         capabilities=_UNPACKING,
         memory=256 * _MEBI,
-        writes=("downloads", "blobs", "layers"),
+        writes=(
+            *("downloads", "blobs", "layers"),
+            *("system_downloads", "system_blobs", "system_layers"),
+        ),
         umask=0o027,
-        vault=WithVault.WAITS,
+        vault=WithVault.HEARS,
     ),
     Row(
         "volumes", "edgevirt.node.volumes", 64105,
@@ -118,15 +124,14 @@ ROWS: Final = (
         reads=("blobs", "layers"),
         writes=("volumes",),
         umask=0o027,
-        vault=WithVault.WAITS,
+        vault=WithVault.HEARS,
     ),
     Row("apps", "edgevirt.node.apps", 64106),
     Row(
         "baseos", "edgevirt.node.baseos", 64110,
         groups=("verifier",),
-        reads=("boot_record", "blobs"),
+        reads=("boot_record", "system_blobs"),
         partitions=(Label.ESP, Label.IMGA, Label.IMGB),
-        vault=WithVault.STARTS_ANEW,  # then the images that are in it can be read
     ),
     Row(
         "networks", "edgevirt.node.networks", 64107,

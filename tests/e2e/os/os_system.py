@@ -84,6 +84,9 @@ class OsSystem(System):
     def node_status(self) -> Object:
         return self.fleet.status("EdgeNode", NODE)
 
+    def condition(self, kind: str) -> Object:
+        return next((c for c in self.node_status().get("conditions", ()) if c["type"] == kind), {})
+
     def eventually(self, what: str, found: Any, seconds: float) -> Any:
         """As everywhere, with the end of the console where it does not come."""
         try:

@@ -1,5 +1,5 @@
-"""Root images that differ from the built one: a good newer version, and four that are bad, each in
-its own way. Made by unpacking the image, changing it, and packing it again, quickly."""
+"""Root images that differ from the built one: a good newer version, and others that are bad, each
+in its own way. Made by unpacking the image, changing it, and packing it again, quickly."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ from typing import Any, Final
 from tests.e2e.os.os_system import IMAGES, artifact
 
 RELEASE: Final = "etc/edgevirt-release"
-PYTHON: Final = "#!/usr/bin/python3\n"
+SHELL: Final = "usr/bin/busybox"
+KEPT: Final = ("EFI", "boot", "bin", "sbin", "proc", "sys", "dev", "run", RELEASE, SHELL)
+"""Of an image that has to boot, and does nothing afterwards."""
+
+
+def same(tree: Path) -> None:
+    """Nothing but the version changes."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ class Workshop:
         _run("unsquashfs", "-q", "-n", "-d", self._tree, IMAGES / artifact("root")["name"])
         self._release: dict[str, Any] = json.loads((self._tree / RELEASE).read_text())
 
-    def make(self, name: str, change: Callable[[Path], None] = lambda tree: None) -> Variant:
+    def make(self, name: str, change: Callable[[Path], None] = same) -> Variant:
         """The image with another version, after `change` had its way with the tree."""
         tree = self._tree.with_name(name)
         _run("cp", "-a", "--reflink=auto", self._tree, tree)
@@ -67,12 +73,12 @@ def _run(*command: str | Path) -> None:
 
 def panics(tree: Path) -> None:
     """Process 1 ends, at which the kernel panics."""
-    _be_process_1(tree, "raise SystemExit(1)\n")
+    _be_process_1(tree, "exit 1\n")
 
 
 def hangs(tree: Path) -> None:
     """Process 1 does nothing at all, and nobody feeds the watchdog."""
-    _be_process_1(tree, "import time\nwhile True: time.sleep(3600)\n")
+    _be_process_1(tree, "while :; do /bin/busybox sleep 3600; done\n")
 
 
 def no_services(tree: Path) -> None:
@@ -87,12 +93,17 @@ def unreachable(tree: Path) -> None:
 
 
 def _be_process_1(tree: Path, text: str) -> None:
-    path = tree / "sbin/init"
-    path.unlink()
-    path.write_text(PYTHON + text)
+    """A small image: what is fetched, written and read back takes a moment."""
+    small = tree.with_name(f"{tree.name}-small")
+    for name in KEPT:
+        (small / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).rename(small / name)
+    shutil.rmtree(tree)
+    small.rename(tree)
+    path = tree / "usr/sbin/init"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!/bin/busybox sh\n{text}")
     path.chmod(0o755)
-    shutil.rmtree(tree / "containers")
-    shutil.rmtree(tree / "usr/lib/edgevirt")
 
 
 def _edit(tree: Path, name: str, old: str, new: str) -> None:

@@ -5,6 +5,7 @@ export PATH=/bin
 /bin/busybox --install -s /bin
 NEW=/root
 PATIENCE=60
+WATCHDOG=120
 
 say() { echo "edgevirt: $*"; }
 
@@ -23,7 +24,7 @@ mkdir -p /run/edgevirt
 exec </dev/console >/dev/console 2>&1
 
 slot=
-watchdog=
+watchdog=$WATCHDOG
 esp=
 for argument in $(cat /proc/cmdline); do
   case $argument in
@@ -75,7 +76,7 @@ find_root() {
 }
 
 # waits for slow disks; what shows up may need drivers of its own
-modprobe -a -q squashfs sd_mod 2>/dev/null
+modprobe -a -q squashfs sd_mod efi_pstore 2>/dev/null
 waited=0
 while load_drivers; ! device=$(find_root); do
   waited=$((waited + 1))
@@ -87,12 +88,23 @@ while load_drivers; ! device=$(find_root); do
   sleep 0.2
 done
 
-# what hangs after this is reset by the hardware, when the kernel was told so
-if [ -n "$watchdog" ] && [ -c /dev/watchdog ]; then
-  watchdog -F -T "$watchdog" -t 3600 /dev/watchdog &
-  sleep 0.2
-  kill -9 $!
-fi
+# What hangs from here on is reset by the hardware (`edgevirt.watchdog=SECONDS`; 0: it is left alone).
+# Process 1 feeds it next. All of them are armed: one may be there and not wired to a reset.
+arm_watchdogs() {
+  for known in /sys/class/watchdog/watchdog*; do
+    if [ ! -e "$known/identity" ] || grep -qi "^software watchdog" "$known/identity"; then
+      continue
+    fi
+    watchdog -F -T "$watchdog" -t 3600 "/dev/${known##*/}" 2>/dev/null &
+    tries=0
+    until [ "$(cat "$known/timeout")" = "$watchdog" ] || [ $tries -ge 20 ]; do
+      tries=$((tries + 1))
+      sleep 0.05
+    done
+    kill -9 $! 2>/dev/null
+  done
+}
+[ "$watchdog" = 0 ] || [ "$slot" = INSTALLER ] || arm_watchdogs
 
 # TPM2_PCR_Extend of register 13 with a SHA-256 digest, with an empty password
 extend_13() {
@@ -112,7 +124,7 @@ if [ -c /dev/tpm0 ]; then
   # the image's size stands in its superblock; the file is padded to whole blocks of 4 KiB
   size=$(hexdump -s 40 -n 4 -e '1/4 "%u"' "$device")
   blocks=$(((size + 4095) / 4096))
-  digest=$(dd if="$device" bs=4096 count="$blocks" 2>/dev/null | sha256sum)
+  digest=$(head -c $((blocks * 4096)) "$device" | sha256sum)
   digest=${digest%% *}
   extend_13 "$digest" || fail "the TPM does not take the measurement of the root image"
   echo "13 $digest root" >>/run/edgevirt/measured

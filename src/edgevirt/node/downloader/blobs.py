@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Coroutine, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,20 @@ class TooBig(CannotFetch):
     """There is more than was allowed: no retry."""
 
 
+@dataclass(frozen=True)
+class Directories:
+    """`apps`: in the vault; it is not there while that is closed, and what apps need waits."""
+
+    apps: Path
+    system: Path
+
+    def of(self, spec: BlobRequest) -> Path:
+        return self.system if spec.system else self.apps
+
+    def present(self) -> list[Path]:
+        return [place for place in (self.apps, self.system) if place.is_dir()]
+
+
 class BlobReconciler:
     name = "blobs"
     spec: Kind[Any] = BLOB_REQUEST
@@ -47,12 +62,12 @@ class BlobReconciler:
 
     def __init__(
         self,
-        directory: Path,
+        directories: Directories,
         sources: sources.Sources,
         clock: Clock,
         jitter: Jitter = random.random,
     ) -> None:
-        self._directory = directory
+        self._directories = directories
         self._sources = sources
         self._clock = clock
         self._jitter = jitter
@@ -61,7 +76,8 @@ class BlobReconciler:
         self._unwanted: dict[str, float] = {}
 
     async def existing(self) -> Iterable[str]:
-        found = [f"sha256:{name}" for name in names_in(self._directory)]
+        places = self._directories.present()
+        found = {f"sha256:{name}" for place in places for name in names_in(place)}
         return [key for key in found if oci.is_digest(key)]
 
     async def reconcile(
@@ -69,10 +85,14 @@ class BlobReconciler:
     ) -> BlobDownload | None:
         if not oci.is_digest(key):
             raise Refuse(f"cannot fetch {key!r}: it is no sha256 digest")
-        partial = Partial(self._directory, oci.hex_of(Digest(key)))
+        name = oci.hex_of(Digest(key))
         if spec is None:
-            self._leave(key, partial, inputs)
+            places = self._directories.present()
+            self._leave(key, [Partial(place, name) for place in places], inputs)
             return None
+        if not self._directories.of(spec).is_dir():
+            raise Retry("the vault is not open")  # its opening starts this service anew
+        partial = Partial(self._directories.of(spec), name)
         self._unwanted.pop(key, None)
         if self._attempts.get(key, 0) != spec.attempt:  # also after a restart, if not the first
             partial.discard()
@@ -85,13 +105,14 @@ class BlobReconciler:
         size = partial.whole_size()
         return job.status() if size is None else _done(spec, partial, size)
 
-    def _leave(self, key: str, partial: Partial, inputs: Inputs) -> None:
+    def _leave(self, key: str, partials: list[Partial], inputs: Inputs) -> None:
         grace = GRACE if key in self._attempts else LEFTOVER_GRACE
         since = self._unwanted.setdefault(key, inputs.monotonic)
         left = since + grace - inputs.monotonic
         if left > 0:
             raise Retry("no longer wanted; its bytes go", after=left)
-        partial.discard()
+        for partial in partials:
+            partial.discard()
         self._attempts.pop(key, None)
         self._unwanted.pop(key, None)
 
@@ -176,7 +197,7 @@ class BlobReconciler:
             raise TooBig(
                 f"cannot fetch {job.spec.url}: it has {job.size} bytes, allowed are {bound}"
             )
-        self._check_room(job.size - transfer.offset)
+        self._check_room(job.spec, job.size - transfer.offset)
         async with job.partial.append(transfer.offset) as writer:
             async for chunk in transfer.chunks:
                 if bound and writer.size + len(chunk) > bound:
@@ -188,8 +209,8 @@ class BlobReconciler:
                 f"cannot fetch {job.spec.url}: it ended at byte {writer.size} of {job.size}"
             )
 
-    def _check_room(self, needed: int) -> None:
-        usable = room(self._directory).usable
+    def _check_room(self, spec: BlobRequest, needed: int) -> None:
+        usable = room(self._directories.of(spec)).usable
         if needed > usable:
             raise DiskFull(f"cannot download: {needed} bytes needed, {usable} free on the disk")
 

@@ -10,22 +10,21 @@ from edgevirt.model.kinds import (
     TAG_REQUEST,
 )
 from edgevirt.node.downloader import sources
-from edgevirt.node.downloader.blobs import BlobReconciler
+from edgevirt.node.downloader.blobs import BlobReconciler, Directories
 from edgevirt.node.downloader.tags import TagReconciler
 from edgevirt.node.service import Context, Service
 from edgevirt.runtime import engine
 
 
 async def run(context: Context) -> None:
-    directory = context.paths.downloads
-    directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+    directories = Directories(context.paths.downloads, context.paths.system_downloads)
     datastores = sources.Sources()
     try:
         await engine.run(
             context.store,
             context.clock,
             [
-                BlobReconciler(directory, datastores, context.clock),
+                BlobReconciler(directories, datastores, context.clock),
                 TagReconciler(datastores),
             ],
         )

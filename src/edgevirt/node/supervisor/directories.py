@@ -35,6 +35,9 @@ PLACES: Final = (
     Place("checkpoint", "agent", "agent", 0o700),
     Place("keys", "trust", "trust", 0o700),
     Place("vaults", "trust", "trust"),
+    Place("system_downloads", "downloader", "downloader", 0o2770),
+    Place("system_blobs", "verifier", "verifier", 0o2750),
+    Place("system_layers", "verifier", "verifier", 0o700),
     Place("vault", "trust", "trust", vault=True),
     # the group is inherited by what is made in a directory with the setgid bit
     Place("downloads", "downloader", "downloader", 0o2770, vault=True),

@@ -17,6 +17,7 @@ import msgspec
 from edgevirt.model import kinds
 from edgevirt.model.machine import BootReason
 from edgevirt.model.node import Operation, ServiceStatus
+from edgevirt.model.trust import VaultState
 from edgevirt.node.service import Context, Service
 from edgevirt.runtime import Gone, InStep, Put
 from edgevirt.runtime.store import release
@@ -46,6 +47,8 @@ class Heard(msgspec.Struct, frozen=True, omit_defaults=True):
 
     wish: Wish | None = None
     vault_open: bool = False
+    vault_closed: bool = False
+    """It said that it stays so, for now."""
 
 
 def voice(channel: int) -> Service:
@@ -109,12 +112,20 @@ async def _pass_on_reboots(context: Context, line: socket.socket) -> None:
 
 
 async def _pass_on_vault(context: Context, line: socket.socket) -> None:
-    """Once it is open, or known not to be encrypted; it is not closed again while the node runs."""
+    """That it is closed, and once it is open, or known not to be encrypted; it is not closed again
+    while the node runs.
+    """
     loop = asyncio.get_running_loop()
+    closed = False
     async for event in context.store.watch(kinds.VAULT_STATUS):
-        if isinstance(event, Put) and event.resource.value.usable:
+        if not isinstance(event, Put):
+            continue
+        if event.resource.value.usable:
             await loop.sock_sendall(line, msgspec.json.encode(Heard(vault_open=True)))
             return
+        if event.resource.value.state is not VaultState.OPENING and not closed:
+            closed = True
+            await loop.sock_sendall(line, msgspec.json.encode(Heard(vault_closed=True)))
 
 
 SERVICE: Final = voice(-1)

@@ -26,7 +26,7 @@ from edgevirt.host.confine import limit_memory, permitted
 from edgevirt.host.panics import take_panic
 from edgevirt.host.seccomp import Filter, build_filter
 from edgevirt.host.stage import running_programs
-from edgevirt.host.watchdog import arm, was_reset
+from edgevirt.host.watchdog import Watchdog, was_reset
 from edgevirt.model.machine import BootReason
 from edgevirt.model.node import ServiceStatus
 from edgevirt.node.paths import Paths
@@ -76,8 +76,8 @@ class Options:
     limits: Limits = field(default_factory=Limits)
     beat: float = 5.0
     fresh: bool = True
-    watchdog: float = 0.0
-    """Seconds after which the machine's watchdog resets it, unless fed; 0: it is left alone."""
+    watchdog: Watchdog | None = None
+    """Armed: from now on fed here alone. None: there is none, or it is left alone."""
     keep_identity: Callable[[], bool] | None = None
     """Called now and then until it returns True: see `node.identity`."""
 
@@ -110,10 +110,10 @@ class Supervisor:
         self._stacks: dict[str, str] = {}
         self._kills: dict[str, int] = {}
         self._keep_identity = options.keep_identity
-        self._watchdog = arm(options.watchdog) if options.watchdog else None
-        if options.watchdog:
-            found = self._watchdog
-            _LOG.info("watchdog: %s", f"{found.name}, {found.timeout:.0f} s" if found else "none")
+        self._watchdog = options.watchdog
+        if self._watchdog is not None:
+            known = ", ".join(self._watchdog.names)
+            _LOG.info("watchdog: %s, %.0f s", known, self._watchdog.timeout)
 
     def run(self) -> int:
         """Until SIGTERM or an operation: an exit code of the node."""
@@ -274,6 +274,8 @@ class Supervisor:
         except msgspec.MsgspecError as error:
             _LOG.error("cannot read what was heard: %s", error)
             return
+        if heard.vault_closed:
+            self._go_on_without()
         if heard.vault_open:
             self._open_gate()
         wish = heard.wish
@@ -283,7 +285,15 @@ class Supervisor:
     # -- the vault -------------------------------------------------------------------------------
 
     def _waits(self, name: str) -> bool:
-        return not self._vault_open and self._rows[name].vault is WithVault.WAITS
+        waiting = (WithVault.WAITS, WithVault.HEARS)
+        return not self._vault_open and self._rows[name].vault in waiting
+
+    def _go_on_without(self) -> None:
+        """The vault stays closed, for now: what can do without it does what can be done."""
+        now = time.monotonic()
+        for name, row in self._rows.items():
+            if row.vault is WithVault.HEARS:
+                self._keeping.release(name, now)
 
     def _open_gate(self) -> None:
         """What lies in the vault can be used from now on."""
@@ -294,10 +304,9 @@ class Supervisor:
         self._vault_open = True
         now = time.monotonic()
         for name, row in self._rows.items():
-            if row.vault is WithVault.WAITS:
-                self._keeping.release(name, now)
-            elif row.vault is WithVault.STARTS_ANEW:
-                self._keeping.renew(name)
+            if row.vault in (WithVault.STARTS_ANEW, WithVault.HEARS):
+                self._keeping.renew(name)  # if it runs
+            self._keeping.release(name, now)
 
     def _end(self, reason: BootReason, text: str, outcome: int, stack: str = "") -> None:
         """The first reason counts."""
@@ -355,7 +364,10 @@ def supervise(
     memory.leave_out()
     memory.give_back()
     gc.disable()
-    services = {name: load(row) for name, row in by_name.items()}
+    services = {}
+    for name, row in by_name.items():
+        services[name] = load(row)
+        _feed(options)
     prepare(paths, services.values(), settings)
     log_to_file("supervisor", paths.service_logs / "supervisor.log")
     if options.fresh:
@@ -376,9 +388,16 @@ def supervise(
         prepare_vault(paths)
     supervisor = Supervisor(work, by_name, services, options)
     permitted()
+    _feed(options)
     warm_up(os.geteuid())
     gc.freeze()
     return supervisor.run()
+
+
+def _feed(options: Options) -> None:
+    """Between two steps of the start: none of them takes long."""
+    if options.watchdog is not None:
+        options.watchdog.feed()
 
 
 def _has_gate(work: Work, rows: Mapping[str, Row]) -> bool:

@@ -37,8 +37,14 @@ class ClaimReconciler:
     reads: tuple[Kind[Any], ...] = ()
     recheck: float | None = None
 
-    def __init__(self, content: ContentStore, here: oci.Platform) -> None:
+    def __init__(
+        self, content: ContentStore | None, here: oci.Platform, system: ContentStore | None = None
+    ) -> None:
+        """`content`: in the vault; None: it is closed, and what lies in it is left as it is.
+        `system`: of the node's own operating system.
+        """
         self._content = content
+        self._system = system
         self._here = here
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._settled: dict[str, BlobClaim] = {}
@@ -49,7 +55,13 @@ class ClaimReconciler:
         self._stopped = True
 
     async def existing(self) -> Iterable[str]:
-        return await asyncio.to_thread(self._content.existing)
+        found: set[Digest] = set()
+        for store in self._stores():
+            found |= await asyncio.to_thread(store.existing)
+        return found
+
+    def _stores(self) -> list[ContentStore]:
+        return [store for store in (self._content, self._system) if store is not None]
 
     async def reconcile(
         self, key: str, spec: BlobClaim | None, inputs: Inputs, report: Report[BlobStatus]
@@ -58,19 +70,23 @@ class ClaimReconciler:
             raise Refuse(f"cannot keep a blob {key!r}: it is no sha256 digest")
         if spec is None:
             self._settled.pop(key, None)
-            await asyncio.to_thread(self._content.remove, Digest(key))
+            for store in self._stores():
+                await asyncio.to_thread(store.remove, Digest(key))
             return None
+        content = self._system if spec.system else self._content
+        if content is None:
+            return inputs.get(BLOB_STATUS, key)
         before = inputs.get(BLOB_STATUS, key)
         asked = structs.replace(spec, tags=(), unused_since=None)
         if before is not None and self._settled.get(key) == asked:
             return before
         quiet = before is not None and before.state == SwState.LOADED
-        work = _Work(spec, report, lambda: self._is_cancelled(key, inputs), quiet=quiet)
+        work = _Work(spec, content, report, lambda: self._is_cancelled(key, inputs), quiet=quiet)
         async with self._slots:
             status = await self._prepare(work, before, inputs)
         self._settled[key] = asked
         if status.state == SwState.LOADED:
-            self._content.believe(spec.digest)
+            content.believe(spec.digest)
         return status
 
     def _is_cancelled(self, key: str, inputs: Inputs) -> bool:
@@ -98,7 +114,7 @@ class ClaimReconciler:
             return work.status(SwState.FAILED, trouble=worsen(None, why, inputs.now))
 
     async def _prove_and_use(self, work: _Work) -> BlobStatus:
-        claim, content = work.claim, self._content
+        claim, content = work.claim, work.content
         await work.under_way(SwState.VERIFYING)
         size = await asyncio.to_thread(content.ensure, claim.digest, work.cancelled)
         match claim.role:
@@ -115,10 +131,10 @@ class ClaimReconciler:
         await work.under_way(SwState.LOADING, size=size)
         limits = Limits(bytes=claim.max_unpacked or max(LEAST_BOUND, EXPANSION * size))
         unpacked = await asyncio.to_thread(
-            partial(self._content.unpack, claim.digest, claim.diff_id, limits, work.cancelled)
+            partial(work.content.unpack, claim.digest, claim.diff_id, limits, work.cancelled)
         )
-        path = str(self._content.layer(claim.digest))
-        found = await asyncio.to_thread(self._content.files_in, claim.digest, claim.seek)
+        path = str(work.content.layer(claim.digest))
+        found = await asyncio.to_thread(work.content.files_in, claim.digest, claim.seek)
         return work.status(SwState.LOADED, size=size, path=path, unpacked=unpacked, found=found)
 
 
@@ -154,12 +170,14 @@ class _Work:
     def __init__(
         self,
         claim: BlobClaim,
+        content: ContentStore,
         report: Report[BlobStatus],
         cancelled: Callable[[], bool],
         *,
         quiet: bool,
     ) -> None:
         self.claim = claim
+        self.content = content
         self.report = report
         self.cancelled = cancelled
         self._quiet = quiet

@@ -63,6 +63,14 @@ class ContentPlanner:
     )
     owns: tuple[Kind[Any], ...] = (TAG_REQUEST, BLOB_REQUEST, BLOB_CLAIM, CONTENT_TREE_STATUS)
 
+    def __init__(self, *, vault_open: bool = True) -> None:
+        """With the vault closed only the operating system's own image is cared for; of all else
+        nothing is known, and nothing goes.
+        """
+        self._vault_open = vault_open
+        if not vault_open:  # nobody knows the volumes, then
+            self.reads = tuple(kind for kind in self.reads if kind is not VOLUME_STATUS)
+
     def plan(self, inputs: Inputs) -> Iterator[Output | Again]:
         claims = inputs.all(BLOB_CLAIM)
         by_age = sorted(claims.values(), key=lambda claim: claim.unused_since is None)
@@ -70,8 +78,11 @@ class ContentPlanner:
         table = _Table(claims, inputs)
         system = inputs.get(BASE_OS, "node")
         for tree in sorted(inputs.all(CONTENT_TREE).values(), key=lambda tree: tree.id):
-            if system is not None and tree.id == system.content_tree:
+            ours = system is not None and tree.id == system.content_tree
+            if ours:
                 tree = _as_one_file(tree)
+            elif not self._vault_open:
+                continue
             found = walk(tree, resolved, inputs)
             if found.by_tag and (tree.id, tree.url) not in resolved:
                 question = TagRequest(datastores=tree.datastores, url=tree.url)
@@ -80,14 +91,31 @@ class ContentPlanner:
                 asked, left = ask_for_signatures(found, inputs)
                 yield Output(TAG_REQUEST, question_key(found), asked)
                 yield Again(left)
-            table.add(found)
+            table.add(found, system=ours)
             status = tree_status(found, table.blobs, inputs)
             yield Output(CONTENT_TREE_STATUS, tree.id, status)
         for digest, request in table.requests.items():
             yield Output(BLOB_REQUEST, digest, request)
         for digest, claim in table.claims.items():
             yield Output(BLOB_CLAIM, digest, claim)
-        yield from _keep_unused(claims, table.claims, inputs)
+        unwanted = {key: claim for key, claim in claims.items() if key not in table.claims}
+        yield from self._keep(unwanted, inputs)
+
+    def _keep(self, unwanted: Mapping[str, BlobClaim], inputs: Inputs) -> Iterator[Output | Again]:
+        if self._vault_open:
+            yield from _keep_unused(unwanted, self._used(inputs), inputs)
+            return
+        for digest, claim in unwanted.items():
+            if not claim.system:
+                yield Output(BLOB_CLAIM, digest, claim)
+        ours = {digest: claim for digest, claim in unwanted.items() if claim.system}
+        yield from _keep_unused(ours, set(), inputs)
+
+    def _used(self, inputs: Inputs) -> set[Digest]:
+        """What volumes lie on."""
+        volumes = inputs.all(VOLUME_STATUS).values()
+        layers = {Digest(f"sha256:{Path(layer).name}") for v in volumes for layer in v.layers}
+        return layers | {blob for volume in volumes for blob in volume.blobs}
 
 
 def _as_one_file(tree: ContentTree) -> ContentTree:
@@ -107,17 +135,17 @@ class _Table:
         self._before = before
         self._inputs = inputs
 
-    def add(self, found: Walk) -> None:
+    def add(self, found: Walk, *, system: bool = False) -> None:
         """May find out that the tree can't be had. Then what there is of it stays, as long as
         the tree does, and nothing more is fetched.
         """
         for want in found.wants:
             if found.trouble is None:
-                self._add(found, want)
+                self._add(found, want, system=system)
             elif want.digest in self._before and want.digest not in self.claims:
                 self.claims[want.digest] = self._before[want.digest]
 
-    def _add(self, found: Walk, want: Want) -> None:
+    def _add(self, found: Walk, want: Want, *, system: bool) -> None:
         other = self.blobs.get(want.digest)
         if other is not None and _conflicts(other.want, want):
             found.fail(f"another content tree takes {want.digest} for something else")
@@ -125,7 +153,10 @@ class _Table:
         blob = judge(want, self._inputs)
         self.blobs[want.digest] = blob
         if blob.request is not None:
-            self.requests.setdefault(want.digest, _request(found.tree, want, blob.request))
+            request = _request(found.tree, want, blob.request)
+            request = self.requests.get(want.digest, request)
+            request = structs.replace(request, system=request.system or system)
+            self.requests[want.digest] = request
         if blob.claim is not None:
             claim = self.claims.get(want.digest)
             tags = set(claim.tags) if claim is not None else set()
@@ -142,6 +173,7 @@ class _Table:
                 signatures=_union(want.signatures, claim.signatures if claim else ()),
                 keys=_union(want.keys, claim.keys if claim else ()),
                 tags=tuple(sorted(tags)),
+                system=system or (claim is not None and claim.system),
             )
 
 
@@ -168,29 +200,21 @@ def _request(tree: ContentTree, want: Want, attempt: int) -> BlobRequest:
 
 
 def _keep_unused(
-    before: Mapping[str, BlobClaim], wanted: Mapping[Digest, BlobClaim], inputs: Inputs
+    left: Mapping[str, BlobClaim], used: set[Digest], inputs: Inputs
 ) -> Iterator[Output | Again]:
     """Claims that no tree needs: as long as a volume lies on them, and for a grace."""
-    used = {
-        Digest(f"sha256:{Path(layer).name}")
-        for volume in inputs.all(VOLUME_STATUS).values()
-        for layer in volume.layers
-    }
-    used |= {blob for volume in inputs.all(VOLUME_STATUS).values() for blob in volume.blobs}
     grace = max(GRACE, float(number(inputs, "timer.defer.content.delete")))
-    for digest, claim in before.items():
-        if digest in wanted:
-            continue
+    for digest, claim in left.items():
         if claim.digest in used or not config_is_known(inputs):
             yield Output(BLOB_CLAIM, digest, structs.replace(claim, unused_since=None))
             continue
         since = claim.unused_since
         if since is None or since > inputs.now:  # the clock was set back
             since = inputs.now
-        left = since + grace - inputs.now
-        if left > 0:
+        seconds = since + grace - inputs.now
+        if seconds > 0:
             yield Output(BLOB_CLAIM, digest, structs.replace(claim, unused_since=since))
-            yield Again(left)
+            yield Again(seconds)
 
 
 def config_is_known(inputs: Inputs) -> bool:

@@ -13,6 +13,9 @@ from edgevirt.runtime import engine
 
 async def run(context: Context) -> None:
     paths = context.paths
+    if not paths.volumes.is_dir():  # the vault is closed; its opening starts this service anew
+        planner = ContentPlanner(vault_open=False)
+        await engine.run(context.store, context.clock, [planner])
     files = VolumeFiles(paths.volumes)
     await asyncio.to_thread(files.begin)
     volumes = VolumeReconciler(files, paths.persist, paths.blobs, paths.layers)

@@ -35,6 +35,7 @@ from edgevirt.node.downloader.blobs import (
     GRACE,
     LEFTOVER_GRACE,
     BlobReconciler,
+    Directories,
 )
 from edgevirt.node.downloader.sources import Sources
 from edgevirt.runtime import VirtualClock
@@ -93,7 +94,12 @@ class World:
         async with rough_server(serve) as self.server:
             await self.datastore("d1", self.server.url)
             sources = Sources()
-            blobs = BlobReconciler(self.directory, sources, self.clock, lambda: 0.0)
+            blobs = BlobReconciler(
+                Directories(self.directory, self.directory / "system"),
+                sources,
+                self.clock,
+                lambda: 0.0,
+            )
             serving = asyncio.create_task(runtime_engine.run(self.store, self.clock, [blobs]))
             try:
                 yield

@@ -93,17 +93,30 @@ async def test_a_restart_that_baseos_asks_for_reaches_the_supervisor_with_its_re
     assert wish == Wish(reason=BootReason.FALLBACK, why="nobody answers", stack="f")
 
 
+async def hear(ours: socket.socket) -> Heard:
+    message = await asyncio.get_running_loop().sock_recv(ours, MESSAGE_MAX)
+    return msgspec.json.decode(message, type=Heard)
+
+
 @pytest.mark.parametrize("state", [VaultState.OPEN, VaultState.DISABLED])
 async def test_the_supervisor_hears_once_that_the_vault_can_be_used(
     line: tuple[socket.socket, MemoryStore], state: VaultState
 ) -> None:
     ours, store = line
-    loop = asyncio.get_running_loop()
-    for present in (VaultState.OPENING, VaultState.CLOSED, VaultState.ERROR, state):
+    for present in (VaultState.OPENING, state, state):
         await store.put(kinds.VAULT_STATUS, "vault", VaultStatus(state=present, since=1.0))
-    message = await loop.sock_recv(ours, MESSAGE_MAX)
-    assert msgspec.json.decode(message, type=Heard) == Heard(vault_open=True)
+    assert await hear(ours) == Heard(vault_open=True)
     await store.put(kinds.VAULT_STATUS, "vault", VaultStatus(state=state, since=2.0))
     await store.put(kinds.AGENT_STATUS, "node", agent(REBOOT))
-    message = await loop.sock_recv(ours, MESSAGE_MAX)
-    assert msgspec.json.decode(message, type=Heard).wish is not None
+    assert (await hear(ours)).wish is not None
+
+
+async def test_the_supervisor_hears_once_that_the_vault_stays_closed_and_then_that_it_is_open(
+    line: tuple[socket.socket, MemoryStore],
+) -> None:
+    ours, store = line
+    await store.put(kinds.VAULT_STATUS, "vault", VaultStatus(state=VaultState.CLOSED, since=1.0))
+    assert await hear(ours) == Heard(vault_closed=True)
+    await store.put(kinds.VAULT_STATUS, "vault", VaultStatus(state=VaultState.ERROR, since=2.0))
+    await store.put(kinds.VAULT_STATUS, "vault", VaultStatus(state=VaultState.OPEN, since=3.0))
+    assert await hear(ours) == Heard(vault_open=True)

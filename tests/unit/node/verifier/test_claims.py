@@ -36,12 +36,17 @@ class World:
         self.content = ContentStore(
             where / "blobs", where / "layers", where / "downloads", "boot-1"
         )
+        self.system = ContentStore(
+            where / "system/blobs", where / "system/layers", where / "downloads", "boot-1"
+        )
         (where / "downloads").mkdir()
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    async def running(self, *, vault_open: bool = True) -> AsyncIterator[None]:
         self.content.begin()
-        claims = ClaimReconciler(self.content, oci.Platform("amd64", "linux"))
+        self.system.begin()
+        content = self.content if vault_open else None
+        claims = ClaimReconciler(content, oci.Platform("amd64", "linux"), self.system)
         serving = asyncio.create_task(runtime_engine.run(self.store, self.clock, [claims]))
         try:
             yield
@@ -98,6 +103,20 @@ async def test_a_file_is_loaded_when_it_is_proven(world: World) -> None:
         await world.claim(digest, BlobRole.FILE)
         loaded = await world.reached(digest, SwState.LOADED)
     assert (loaded.size, Path(loaded.path).read_bytes()) == (4, b"disk")
+
+
+async def test_an_operating_system_s_image_is_proven_while_the_vault_is_closed(
+    world: World,
+) -> None:
+    digest, others = world.download(b"root image"), world.download(b"an app's disk")
+    async with world.running(vault_open=False):
+        await world.claim(others, BlobRole.FILE)
+        await world.claim(digest, BlobRole.FILE, system=True)
+        loaded = await world.reached(digest, SwState.LOADED)
+        assert Path(loaded.path) == world.system.blob(digest)
+        assert await world.store.get(BLOB_STATUS, others) is None
+    async with world.running():
+        await world.reached(others, SwState.LOADED)
 
 
 async def test_a_manifest_tells_its_children_and_a_config_how_to_run(world: World) -> None:

@@ -573,3 +573,51 @@ def test_a_failed_tree_keeps_what_it_has_and_fetches_nothing() -> None:
     assert set(world.claims()) == {MANIFEST}
     assert world.claims()[MANIFEST].unused_since is None
     assert not world.requests()
+
+
+SYSTEM = Digest("sha256:" + "e" * 64)
+
+
+def closed_vault() -> World:
+    """An app's image was had before; then the node started, and its vault stayed closed."""
+    world = World(by_digest())
+    world.load_image()
+    world.plan()
+    disk = tree("os", format=ContentFormat.RAW, sha256=oci.hex_of(SYSTEM))
+    world.values[CONTENT_TREE]["os"] = disk
+    world.run_system("os")
+    world.vault_open = False
+    world.values[BLOB_STATUS].clear()
+    return world
+
+
+def test_with_a_closed_vault_the_operating_system_is_fetched_and_nothing_else() -> None:
+    world = closed_vault()
+    world.plan()
+    assert {digest: request.system for digest, request in world.requests().items()} == {
+        SYSTEM: True
+    }
+    world.downloaded(SYSTEM)
+    world.plan()
+    assert world.claims()[SYSTEM].system
+
+
+def test_with_a_closed_vault_nothing_that_is_in_it_is_given_up() -> None:
+    world = closed_vault()
+    before = dict(world.claims())
+    world.now += 10 * GRACE
+    world.plan()
+    world.now += 10 * GRACE
+    world.plan()
+    assert before
+    assert {digest: world.claims()[digest] for digest in before} == before
+
+
+def test_an_operating_system_s_image_is_kept_outside_the_vault_though_an_app_has_it_too() -> None:
+    world = World(
+        tree("app", format=ContentFormat.RAW, sha256=oci.hex_of(TOP)),
+        tree("os", format=ContentFormat.RAW, sha256=oci.hex_of(TOP)),
+    )
+    world.run_system("os")
+    world.plan()
+    assert world.requests()[TOP].system

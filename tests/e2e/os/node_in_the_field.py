@@ -1,0 +1,106 @@
+"""A node in the field: it has an app with data, and can be sent versions of its system."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.e2e.os.os_system import BOOT, OsSystem, file_server, os_system
+from tests.e2e.os.variants import Variant, Workshop, same
+from tests.e2e.system import NODE
+
+UPDATE = 600.0
+"""Seconds for a whole update, emulated: fetch, write, boot, test. Some 100 on a quiet machine."""
+
+
+@dataclass
+class Field:
+    """`made`: the versions that were offered, by name."""
+
+    system: OsSystem
+    workshop: Workshop
+    port: int = 0
+    made: dict[str, Variant] = field(default_factory=dict)
+
+    def offer(self, name: str, change: Callable[[Path], None] = same) -> Variant:
+        """An OSImage of that name, made once."""
+        if name not in self.made:
+            variant = self.made[name] = self.workshop.make(name, change)
+            spec = {
+                "version": variant.version,
+                "datastoreRefs": [{"name": "os-images"}],
+                "reference": variant.file,
+                "sha256": variant.sha256,
+                "maxSize": "400Mi",
+                "measurements": variant.measurements,
+            }
+            self.system.fleet.create("OSImage", name, spec)
+        return self.made[name]
+
+    def want(self, name: str, **more: int) -> None:
+        self.system.fleet.patch("EdgeNode", NODE, {"os": {"image": name, **more}})
+
+    def step(self, name: str) -> str:
+        """How far the node is with that version; empty while it speaks of another."""
+        told = self.system.os()
+        wanted: str = told.get("step", "")
+        return wanted if told.get("version") == self.made[name].version else ""
+
+    def becomes(self, name: str, *steps: str, seconds: float = UPDATE) -> str:
+        found: str = self.system.eventually(
+            f"{name} becomes {steps}; it is {self.step(name)}",
+            lambda: (step := self.step(name)) in steps and step,
+            seconds,
+        )
+        return found
+
+    def running(self) -> str:
+        [version] = [s["version"] for s in self.system.os()["slots"] if s.get("running")]
+        return str(version)
+
+    def app_is_back(self) -> None:
+        """With the data that it had: its volume counts its starts."""
+        self.system.eventually(
+            "the app answers, with its data", lambda: self.system.starts(self.port) > 1, BOOT
+        )
+
+    def other_label(self) -> str:
+        [label] = [s["label"] for s in self.system.os()["slots"] if not s.get("running")]
+        return str(label)
+
+    def fell_back(self, name: str, before: str, reason: str, words: str) -> None:
+        """From that version to the one `before`, for that reason, told in such words; it stays
+        refused, and the app is back.
+        """
+        self.becomes(name, "FellBack")
+        assert self.running() == before
+        status = self.system.node_status()
+        assert status["bootReason"] == reason, status
+        phase = status["os"]["phase"]
+        assert words in phase, phase
+        assert "refused until spec.os.retryCounter is raised" in phase
+        self.app_is_back()
+        assert self.system.slots()[self.other_label()] == ("inprogress", self.made[name].version)
+
+
+@contextlib.contextmanager
+def node_in_the_field(directory: Path, settings: str = "", **options: Any) -> Iterator[Field]:
+    """Online, and its app answers. `settings`: CONFIG's grub.cfg. `options`: of the MachineSpec."""
+    workshop = Workshop(directory / "served", directory / "scratch")
+    with file_server(workshop.directory) as port, os_system(directory, **options) as system:
+        url = f"http://fleet.local:{port}"
+        system.fleet.create("Datastore", "os-images", {"type": "HTTP", "url": url})
+        system.push("probe:1.0")
+        system.add_image("probe", "probe:1.0")
+        if settings:
+            (system.directory / "config/grub.cfg").write_text(settings)
+        system.lay_disk()
+        system.power_on()
+        made = Field(system, workshop)
+        made.port = system.add_app("probe", port=system.ports[0])
+        system.online()
+        system.eventually("the app answers", lambda: system.starts(made.port) > 0, BOOT)
+        yield made
