@@ -116,10 +116,11 @@ test: check $(KUBECTL) image
 	$(PYTEST) tests/unit -m 'root or slow' $(TOGETHER) 3
 	$(PYTEST) tests/conformance $(TOGETHER) 3
 	$(PYTEST) tests/e2e --ignore tests/e2e/os -m 'not slow' $(TOGETHER) 3
-	$(PYTEST) tests/e2e/os -m 'not slow'
+	$(PYTEST) tests/e2e/os -m 'not slow' $(TOGETHER) 2
 
 test-updates: setup image
-	$(PYTEST) tests/e2e/os/test_updates.py
+	$(PYTEST) tests/e2e/os/test_updates.py tests/e2e/os/test_power_cuts.py \
+	  tests/e2e/os/test_tampering.py $(TOGETHER) 2
 
 test-xen: setup
 	@$(MAKE) image VARIANT=xen

@@ -61,6 +61,8 @@ def _text(value: Any) -> str:
 
 
 def _registers(given: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Each value once: a slot's name changes the registers of the boot loader alone."""
     return {
-        str(int(number)): [_text(value) for value in values] for number, values in given.items()
+        str(int(number)): list(dict.fromkeys(_text(value) for value in values))
+        for number, values in given.items()
     }

@@ -82,8 +82,6 @@ class UpdateStep(enum.StrEnum):
     """No version is wanted."""
     FETCHING = "fetching"
     """Its image is not whole on the node yet, or only that was asked for."""
-    DEFERRED = "deferred"
-    """It waits for something; the status says what for."""
     WRITING = "writing"
     REBOOTING = "rebooting"
     TESTING = "testing"

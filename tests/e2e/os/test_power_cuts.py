@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e.os.node_in_the_field import Field, node_in_the_field
 
-pytestmark = [pytest.mark.root, pytest.mark.e2e, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.root, pytest.mark.e2e, pytest.mark.timeout(2400)]
 
 NAME = "good"
 

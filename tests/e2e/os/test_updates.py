@@ -13,9 +13,9 @@ import pytest
 from tests.e2e.os.node_in_the_field import Field, node_in_the_field
 from tests.e2e.os.variants import hangs, no_services, panics, unreachable
 
-IMPATIENT = 'set_global dom0_extra_args "edgevirt.watchdog=60"\n'
+IMPATIENT = 'set_global dom0_extra_args "edgevirt.watchdog=90"\n'
 
-pytestmark = [pytest.mark.root, pytest.mark.e2e, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.root, pytest.mark.e2e, pytest.mark.timeout(2400)]
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,7 @@ def software(
     ]
 
 
-_OUTSIDE: Final = frozenset({UpdateStep.FETCHING, UpdateStep.DEFERRED, UpdateStep.FAILED})
+_OUTSIDE: Final = frozenset({UpdateStep.FETCHING, UpdateStep.FAILED})
 
 
 def _is_on_its_way(slots: list[Slot], status: BaseOsStatus) -> bool:
@@ -112,8 +112,6 @@ def _fill_coming(message: info.ZInfoDevSW, status: BaseOsStatus) -> None:
     elif step is UpdateStep.WRITING:
         message.userStatus = info.UPDATING
         message.subStatus = info.UPDATE_INITIALIZING
-    elif step is UpdateStep.DEFERRED:
-        message.subStatus = info.UPDATE_DEFERRED
     elif status.content in _FETCHED:
         message.userStatus = info.DOWNLOAD_DONE
         message.downloadProgress = 100
