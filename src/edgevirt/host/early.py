@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import os
+import select
 import socket
 import struct
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -59,8 +62,9 @@ _SETTINGS: Final = {
     "fs/protected_fifos": "2",
     "fs/protected_regular": "2",
 }
+_FILE_SYSTEMS: Final = ("ext4", "vfat", "nls_cp437", "nls_iso8859_1", "nls_ascii")
 _MODULES: Final = (
-    *("overlay", "loop", "ext4", "vfat", "nls_cp437", "nls_iso8859_1", "nls_ascii"),
+    *("overlay", "loop"),
     *("bridge", "br_netfilter", "veth", "tun", "8021q"),
     *("nf_tables", "nft_ct", "nft_nat", "nft_masq", "nft_reject", "nft_reject_inet", "nft_limit"),
     *("nft_chain_nat", "nft_log", "nft_fib", "nft_fib_inet", "nf_conntrack_netlink"),
@@ -110,31 +114,54 @@ def apply_settings() -> None:
             (Path("/proc/sys") / name).write_text(value)
 
 
-def load_modules() -> subprocess.Popen[bytes] | None:
-    """Starts loading what the present devices and the node need; the caller waits for its end."""
-    return _load("-b", *sorted(_device_aliases()), *_MODULES)
+@dataclass
+class Loading:
+    """Modules are on their way. What was forked meanwhile can wait for them too."""
+
+    aliases: frozenset[str]
+    """Of the devices that were there at its begin."""
+    _process: subprocess.Popen[bytes] | None = None
+    _end: int | None = None
+
+    def wait(self) -> None:
+        """Its process may have been reaped by somebody else."""
+        if self._process is not None and self._end is not None:
+            select.select([self._end], [], [])
+            self._process.wait()
+
+    def finish(self) -> None:
+        """Waits, and loads what has shown up behind buses meanwhile, and a watchdog."""
+        self.wait()
+        late = sorted(set(_device_aliases()) - self.aliases)
+        if late:
+            _load(frozenset(late), "-b", *late).wait()
+        for modules in _WATCHDOGS:
+            if not _has_watchdog():
+                _load(frozenset(), *modules).wait()
 
 
-def load_watchdog() -> None:
-    """Real hardware if there is any."""
-    for modules in _WATCHDOGS:
-        if _has_watchdog():
-            return
-        loading = _load(*modules)
-        if loading is not None:
-            loading.wait()
+def load_modules() -> Loading:
+    """Starts loading what the present devices and the node need."""
+    aliases = frozenset(_device_aliases())
+    return _load(aliases, "-b", *sorted(aliases), *_MODULES)
 
 
-def _load(*arguments: str) -> subprocess.Popen[bytes] | None:
+def load_file_systems() -> None:
+    """At once, those of P3 and CONFIG."""
+    _load(frozenset(), *_FILE_SYSTEMS).wait()
+
+
+def _load(aliases: frozenset[str], *arguments: str) -> Loading:
     try:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             ["modprobe", "-a", "-q", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+        return Loading(aliases, process, os.pidfd_open(process.pid))
     except OSError:
-        return None
+        return Loading(aliases)
 
 
 def _has_watchdog() -> bool:
@@ -143,13 +170,12 @@ def _has_watchdog() -> bool:
 
 
 def _device_aliases() -> Iterator[str]:
-    seen = set()
-    for directory, _, files in os.walk("/sys/devices"):
-        if "modalias" in files and not os.path.exists(f"{directory}/driver"):
+    """Of those that no driver has yet."""
+    for path in glob.iglob("/sys/bus/*/devices/*/modalias"):
+        if not os.path.exists(f"{os.path.dirname(path)}/driver"):
             with contextlib.suppress(OSError):
-                alias = Path(directory, "modalias").read_text().strip()
-                if alias and alias not in seen:
-                    seen.add(alias)
+                alias = Path(path).read_text().strip()
+                if alias:
                     yield alias
 
 

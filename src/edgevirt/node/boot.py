@@ -64,6 +64,12 @@ class Machine:
     partitions: tuple[tuple[str, str], ...] = ()
     config: dict[str, bytes] = field(default_factory=dict)
     watchdog: Watchdog | None = None
+    loading: early.Loading | None = None
+
+    def have_devices(self) -> None:
+        """All of them have their drivers."""
+        if self.loading is not None:
+            self.loading.finish()
 
     def get_on(self) -> None:
         """A step is done: the watchdog, which the boot chain armed, is fed."""
@@ -96,7 +102,7 @@ def _be_installer(arguments: dict[str, str]) -> bool:
     """True when the machine is to start again."""
     from edgevirt.node.installer.program import be_installer  # a node never needs it
 
-    _prepare_kernel()
+    _prepare_kernel().finish()
     _set_clock(_image_time(), "the image")
     return be_installer(arguments)
 
@@ -112,14 +118,14 @@ def _be_machine(began: float, arguments: dict[str, str]) -> bool:
     return code == SHUTDOWN
 
 
-def _prepare_kernel() -> None:
-    """Its modules as far as the buses show devices, its settings, its keys."""
+def _prepare_kernel() -> early.Loading:
+    """Its settings, its keys; its modules are on their way."""
     loading = early.load_modules()
+    early.load_file_systems()
     early.apply_settings()
     early.raise_loopback()
     power.take_over_keys()
-    if loading is not None:
-        loading.wait()
+    return loading
 
 
 def _prepare(arguments: dict[str, str]) -> Machine:
@@ -127,19 +133,15 @@ def _prepare(arguments: dict[str, str]) -> Machine:
     machine = Machine(arguments, slot=arguments.get(SLOT_ARGUMENT, ""), version=_version())
     console.say(f"{machine.version or 'a node'} in slot {machine.slot or '?'}")
     machine = _arm_watchdog(machine)
-    _prepare_kernel()
+    machine = replace(machine, loading=_prepare_kernel())
     machine.get_on()
     _set_clock(_image_time(), "the image")
     _make_groups(arguments)
     machine = _open_disk(machine)
     machine.get_on()
     _set_clock(_last_run_time(), "the run before")
-    again = early.load_modules()  # buses have shown what is behind them meanwhile
-    if again is not None:
-        again.wait()
-    early.load_watchdog()
-    _meet_hypervisor()
-    return _arm_watchdog(machine)
+    _meet_hypervisor(machine)
+    return machine
 
 
 def _arm_watchdog(machine: Machine) -> Machine:
@@ -151,12 +153,13 @@ def _arm_watchdog(machine: Machine) -> Machine:
     return replace(machine, watchdog=arm(seconds))
 
 
-def _meet_hypervisor() -> None:
+def _meet_hypervisor(machine: Machine) -> None:
     """Without it no domain starts, and the node is reachable all the same."""
     under_xen = first_domain.is_xen()
     first_domain.KIND.write_text("xen\n" if under_xen else "kvm\n")
     if not under_xen:
         return
+    machine.have_devices()  # its own among them
     try:
         console.say(f"the machine is {first_domain.be_first_domain()}")
     except (first_domain.XenError, OSError) as error:
@@ -209,7 +212,7 @@ def _open_disk(machine: Machine) -> Machine:
     except (DiskError, OSError) as error:
         machine = replace(machine, lost=str(error))
     else:
-        lost, said = _open_persist(disk, machine.get_on)
+        lost, said = _open_persist(disk, machine)
         machine = replace(machine, disk=str(disk.device), lost=lost, notes=said)
         machine = replace(machine, partitions=_partitions(disk))
     if machine.lost:
@@ -222,16 +225,18 @@ def _open_disk(machine: Machine) -> Machine:
     return machine
 
 
-def _open_persist(disk: BootDisk, alive: Callable[[], None]) -> tuple[str, tuple[str, ...]]:
+def _open_persist(disk: BootDisk, machine: Machine) -> tuple[str, tuple[str, ...]]:
     """Why it cannot be had (empty when it is there), and what was done to it."""
     try:
+        if disk.find(Label.P3) is None:
+            machine.have_devices()  # it may be on another disk: then none is made here
         _add_missing(disk)
         found = disk.find(Label.P3)
         for other in data_disks(disk) if found is None else ():
             found = found or other.find(Label.P3)
         if found is None:
             return "cannot keep anything: no disk has a partition P3, nor room for one", ()
-        said = open_persist(found.device, PERSIST, alive)
+        said = open_persist(found.device, PERSIST, machine.get_on)
     except (DiskError, TableError, PersistError, OSError) as error:
         return str(error), ()
     if not said:
@@ -339,10 +344,13 @@ def _be_node(machine: Machine, paths: Paths) -> int:
     identity = Identity(dict(machine.partitions).get(Label.CONFIG), machine.config, paths)
 
     def start(fresh: bool) -> int:
-        from edgevirt.node.supervisor.supervisor import Options, supervise
+        from edgevirt.node.supervisor.supervisor import Options, load_all, supervise
 
+        load_all(machine.get_on)
         _give_config(machine.config, paths.config)
-        options = Options(fresh=fresh, watchdog=machine.watchdog, keep_identity=identity.keep)
+        machine.have_devices()  # they came while our own code was read
+        watchdog = _arm_watchdog(machine).watchdog
+        options = Options(fresh=fresh, watchdog=watchdog, keep_identity=identity.keep)
         return supervise(paths, settings, options)
 
     code = be_init(start, STOP_SECONDS, _MOST_STARTS)

@@ -37,7 +37,7 @@ def test_a_version_that_hangs_is_left_when_the_watchdog_bites(node: Field) -> No
     before = node.running()
     node.offer("hangs", hangs)
     node.want("hangs")
-    node.fell_back("hangs", before, "HWWatchdog", "watchdog")
+    node.fell_back("hangs", before, "WatchdogHung", "the hardware watchdog reset the machine")
 
 
 @pytest.mark.slow

@@ -352,6 +352,20 @@ class Supervisor:
         )
 
 
+def load_all(
+    get_on: Callable[[], None] = lambda: None, rows: Iterable[Row] = ROWS
+) -> dict[str, Service]:
+    """The code of the services, by name. `get_on` is called after each of them."""
+    memory.leave_out()
+    memory.give_back()
+    gc.disable()
+    found = {}
+    for row in rows:
+        found[row.name] = load(row)
+        get_on()
+    return found
+
+
 def supervise(
     paths: Paths,
     settings: Settings,
@@ -361,13 +375,7 @@ def supervise(
     """Runs the node's services in the present namespaces; needs root. Returns an exit code."""
     options = options or Options()
     by_name = {row.name: row for row in rows}
-    memory.leave_out()
-    memory.give_back()
-    gc.disable()
-    services = {}
-    for name, row in by_name.items():
-        services[name] = load(row)
-        _feed(options)
+    services = load_all(lambda: _feed(options), by_name.values())
     prepare(paths, services.values(), settings)
     log_to_file("supervisor", paths.service_logs / "supervisor.log")
     if options.fresh:
