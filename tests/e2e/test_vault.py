@@ -20,6 +20,7 @@ from edgevirt.host.vault import EncryptedDirectory
 from edgevirt.node.services import ROWS, WithVault
 from tests.agent_world import private_pem
 from tests.device_client import Onboarding
+from tests.e2e.os.os_system import file_server
 from tests.fleet_process import FleetProcess
 from tests.host_node import Node, eventually, start
 from tests.swtpm import Swtpm, swtpm
@@ -160,8 +161,37 @@ def test_after_an_update_the_controllers_copy_opens_it_and_without_it_it_stays_c
         assert node.file("persist/vault/data/secret").read_text() == "geheim"
 
 
+def test_a_node_whose_vault_stays_closed_still_gets_an_operating_system(
+    box: Box, named_fleet: FleetProcess, tmp_path: Path
+) -> None:
+    """It belonged to another fleet, say: this one has no copy of the key."""
+    with box.boot("one") as node:
+        eventually(node.up, "all services run")
+        node.file("persist/vault/data/secret").write_text("geheim")
+
+    fleet, serial, onboarding = named_fleet, "vault-0002", Onboarding()
+    fleet.admit(onboarding)
+    give_config(box.directory / "config", fleet, onboarding)
+    (tmp_path / "files").mkdir()
+    image = b"a root image" * 1000
+    digest = hashlib.sha256(image).hexdigest()
+    (tmp_path / "files/os.img").write_bytes(image)
+    with file_server(tmp_path / "files") as port:
+        store = {"type": "HTTP", "url": f"http://controller.test:{port}"}
+        fleet.create("Datastore", "files", store)
+        version = {"version": "os-2", "reference": "os.img", "sha256": digest, "maxSize": "1Mi"}
+        fleet.create("OSImage", "os-2", {**version, "datastoreRefs": [{"name": "files"}]})
+        fleet.create("EdgeNode", serial, {"serial": serial, "os": {"image": "os-2"}})
+        with box.boot("two", serial=serial, forwards=[fleet.nodes, port]) as node:
+            eventually(lambda: bool(node.pid("verifier")), "it goes on without the vault", 90.0)
+            kept = node.file(f"persist/system/blobs/{digest}")
+            eventually(kept.exists, "the image is fetched and proven", 90.0)
+            assert kept.read_bytes() == image
+            assert not any(node.pid(name) for name in WAITING)
+
+
 def give_config(directory: Path, fleet: FleetProcess, onboarding: Onboarding) -> None:
-    directory.mkdir()
+    directory.mkdir(exist_ok=True)
     (directory / "server").write_text(f"controller.test:{fleet.nodes}\n")
     (directory / "root-certificate.pem").write_bytes(fleet.root_file.read_bytes())
     (directory / "onboard.cert.pem").write_bytes(onboarding.pem)
