@@ -123,3 +123,25 @@ def test_a_guest_heeds_the_power_button_when_its_app_is_stopped(system: System) 
     eventually("it ends soon", lambda: not machine_pid(system, "polite"), 20)
     eventually("it is HALTED", lambda: system.app_state("polite") == "HALTED")
     system.remove_app("polite")
+
+
+def test_a_guest_that_powers_itself_off_is_started_again_after_the_boot_retry(
+    system: System,
+) -> None:
+    system.fleet.patch("EdgeNode", NODE, {"properties": {"timer.boot.retry": "10"}})
+    add_machine(system, "sleepy", "unikernel", type="Unikernel", command=["exit"])
+    (trouble,) = eventually("its end is told", lambda: system.troubles("sleepy"), 60)
+    assert "the guest powered itself off" in trouble["message"]
+    assert "retryAt" in trouble
+    started = eventually("it starts again", lambda: system.app("sleepy").get("restarts", 0) > 1, 60)
+    assert started
+    system.remove_app("sleepy")
+
+
+def test_a_guest_that_panics_stays_down_until_somebody_restarts_it(system: System) -> None:
+    add_machine(system, "panicky", "unikernel", type="Unikernel", command=["panic"])
+    (trouble,) = eventually("its end is told", lambda: system.troubles("panicky"), 60)
+    assert "retryAt" not in trouble
+    assert trouble["hint"] == "restart the app to try again"
+    assert not machine_pid(system, "panicky")
+    system.remove_app("panicky")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import AsyncIterator
 from io import BytesIO
 from pathlib import Path
@@ -12,9 +13,10 @@ from msgspec.structs import replace
 from pycdlib import PyCdlib
 
 from edgevirt.host import qemu
-from edgevirt.host.hypervisor import UnfitError
+from edgevirt.host.hypervisor import HypervisorError, UnfitError
 from edgevirt.host.seed import MOST_USER_DATA, make_seed
 from edgevirt.model.app import BootMode, Domain, DomainVif, DomainVolume, VirtualizationMode
+from edgevirt.model.base import SwState
 from edgevirt.model.content import ContentFormat
 from edgevirt.model.ids import AppId
 from tests.busybox_app import until
@@ -170,3 +172,28 @@ async def test_qemu_runs_without_rights_and_without_the_node_s_network(world: Gu
     assert (fields["NoNewPrivs"], fields["Seccomp"]) == ("1", "2")
     ours = Path("/proc/self/ns/net").readlink()
     assert Path(f"/proc/{info.pid}/ns/net").readlink() != ours
+
+
+@pytest.mark.root
+@pytest.mark.slow
+async def test_a_machine_whose_monitor_is_silent_is_ended_all_the_same(world: GuestWorld) -> None:
+    hypervisor, domain = world.hypervisor(), world.domain("run")
+    await hypervisor.create(domain, b"")
+    info = await hypervisor.start(domain.app)
+    await world.ready(domain.app)
+    os.kill(info.pid, signal.SIGSTOP)
+    before = world.clock.monotonic()
+    await hypervisor.stop(domain.app, graceful=60.0, forced=20.0)
+    assert world.clock.monotonic() - before < 30.0
+    ended = await hypervisor.info(domain.app)
+    assert ended is not None
+    assert (ended.state, ended.pid) == (SwState.BROKEN, 0)
+
+
+@pytest.mark.root
+async def test_a_machine_that_was_never_made_whole_leaves_nothing(world: GuestWorld) -> None:
+    hypervisor, domain = world.hypervisor(), world.domain("run")
+    world.kernel.write_bytes(b"this is no kernel")
+    with pytest.raises(HypervisorError, match="cannot create"):
+        await hypervisor.create(domain, b"")
+    assert await hypervisor.list() == ()
