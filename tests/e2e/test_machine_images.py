@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,15 +11,18 @@ from typing import Any
 import pytest
 
 from tests.e2e.machine_apps import add_disk, add_machine, boot_sector, says
-from tests.e2e.system import System, eventually, whole_system
+from tests.e2e.system import NODE, System, eventually, whole_system
 from tests.guest_world import unikernel
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 pytestmark = [pytest.mark.root, pytest.mark.e2e, pytest.mark.timeout(180)]
 
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     with whole_system(tmp_path_factory.mktemp("images")) as made:
+        url = f"docker://registry.local:{made.registry_port}"
+        made.fleet.create("Datastore", "local-registry", {"type": "OCIRegistry", "url": url})
         yield made
 
 
@@ -29,10 +33,27 @@ def package(system: System, name: str, text: str, *words: str) -> None:
     (source / "kernel").write_bytes(unikernel())
     (source / "data.raw").write_bytes(boot_sector("a disk"))
     (source / "eci.yaml").write_text(text)
+    publish(system, name, source, *words)
+    system.add_image(name, f"{name}:1")
+
+
+def publish(system: System, name: str, source: Path, *words: str) -> None:
     layout = str(system.directory / f"{name}-layout")
     system.edgevirt("eci", "build", str(source), "-o", layout, *words)
     system.edgevirt("eci", "push", layout, f"{system.registry.host}/{name}:1")
-    system.add_image(name, f"{name}:1")
+
+
+def make_example(system: System, name: str) -> Path:
+    """A copy of its directory, with what its Makefile makes."""
+    made = system.directory / "examples" / name
+    shutil.copytree(EXAMPLES / name, made)
+    _run("make", "-s", "-C", made)
+    return made
+
+
+def run_example(system: System, name: str) -> None:
+    system.edgevirt("apply", "-f", str(EXAMPLES / name / "app.yaml"))
+    system.fleet.create("AppInstance", name, {"app": name, "edgeNode": NODE})
 
 
 def why(system: System, name: str) -> str:
@@ -50,6 +71,22 @@ def test_an_image_brings_its_own_kernel_command_line_and_disks(system: System) -
     opened = [str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()]
     assert any("/blobs/" in path or "/layers/" in path for path in opened), "its disk is attached"
     system.remove_app("packaged")
+
+
+def test_the_catalog_s_unikernel_runs_as_its_page_says(system: System) -> None:
+    publish(system, "unikernel", make_example(system, "unikernel"))
+    run_example(system, "unikernel")
+    says(system, "unikernel", "hello from a unikernel")
+    system.remove_app("unikernel")
+
+
+def test_the_catalog_s_old_machine_boots_from_its_floppy_disk(system: System) -> None:
+    made = make_example(system, "legacy")
+    publish(system, "floppy", made / "floppy.img")
+    publish(system, "empty-disk", made / "disk.img")
+    run_example(system, "legacy")
+    says(system, "legacy", "booted from a floppy disk")
+    system.remove_app("legacy")
 
 
 def test_an_app_that_has_not_what_its_image_wants_is_told_so(system: System) -> None:

@@ -47,19 +47,6 @@ def test_a_virtual_machine_boots_from_a_qcow2_and_what_it_prints_is_kept(system:
     assert status["virtualization"] in ("Hardware", "Emulated")
 
 
-def test_legacy_hardware_boots_from_a_floppy_disk(system: System) -> None:
-    floppy = system.directory / "floppy.img"
-    floppy.write_bytes(boot_sector("booted from a floppy")[:512].ljust(1474560, b"\0"))
-    add_disk(system, "floppy", floppy)
-    blank = system.directory / "blank.img"
-    blank.write_bytes(bytes(1 << 20))
-    add_disk(system, "blank", blank)
-    volumes = [{"name": "a", "image": "floppy", "device": "Floppy", "size": "1Mi"}]
-    add_machine(system, "legacy", "blank", type="VM", virtualization="Legacy", volumes=volumes)
-    says(system, "legacy", "booted from a floppy")
-    system.remove_app("legacy")
-
-
 class Asked(http.server.BaseHTTPRequestHandler):
     """What was asked for, of all."""
 
