@@ -60,6 +60,7 @@ class Build:
     tool_lock: Lock
     cache: Cache
     _mirrors: Mapping[str, str] = field(default_factory=dict)
+    _root: tuple[Done, str] | None = field(default=None, init=False)
 
     # -- what is fetched -------------------------------------------------------------------------
 
@@ -150,7 +151,14 @@ class Build:
         )
 
     def root(self) -> tuple[Done, str]:
-        """The root image, and the version by which it is known."""
+        """The root image, and the version by which it is known: one for all that is made of it,
+        also when somebody changes a file meanwhile.
+        """
+        if self._root is None:
+            self._root = self._make_root()
+        return self._root
+
+    def _make_root(self) -> tuple[Done, str]:
         parts = [self.base(), self.kernel(), self.initrd(), self.libraries()]
         if (xen := self.hypervisor()) is not None:
             parts.append(xen)

@@ -76,7 +76,7 @@ def test_a_changed_source_file_makes_a_new_root_and_nothing_before_it(elsewhere:
     elsewhere.made.clear()
     with (build.code / "node/init.py").open("a") as file:
         file.write("# changed\n")
-    after = build.root()
+    after = replace(build).root()
     assert after[1] != before[1]
     assert build.sha256(after[0]) != build.sha256(before[0])
     assert elsewhere.made == ["root", "hash"]
