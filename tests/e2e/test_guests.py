@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.root, pytest.mark.e2e, pytest.mark.slow, pytest.mark.t
 BOOT = 400.0
 """Seconds; emulated on a quiet machine some 25."""
 SERVE = """#!/bin/sh
+ifconfig eth0 up
 udhcpc -q -n -i eth0 -s /etc/dhcp
 mkdir -p /run/data && mount -t ext4 /dev/vdb /run/data
 echo start >> /run/data/starts

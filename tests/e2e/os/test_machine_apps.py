@@ -22,7 +22,7 @@ def test_the_system_s_own_qemu_runs_a_unikernel(tmp_path: Path) -> None:
     with os_system(tmp_path / "system", memory=2048) as system:
         system.lay_disk()
         system.power_on()
-        system.online()
+        system.online(EMULATED)
         add_disk(system, "unikernel", kernel)
         add_machine(system, "within", "unikernel", type="Unikernel", command=["say", "deep"])
         system.eventually("it runs", lambda: running(system, "within"), EMULATED)
