@@ -177,6 +177,8 @@ class UpdateMemory(Noun, frozen=True, kw_only=True):
     """Refused until the retry counter moves."""
     failure: str = ""
     failed_at: float = 0.0
+    rearmed: str = ""
+    """A version that failed and may be tried again, while its slot still says that it failed."""
 
 
 class UpdateTest(Noun, frozen=True, kw_only=True):

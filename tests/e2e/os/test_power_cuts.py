@@ -51,6 +51,7 @@ def test_a_power_cut_in_the_test_window_brings_the_version_before_back(node: Fie
     node.fell_back(NAME, before, "PowerFail", "without a word")
 
 
+@pytest.mark.slow
 def test_tried_once_more_it_is_kept_and_the_vault_opens_again(node: Field) -> None:
     before = node.running()
     node.want(NAME, retryCounter=1)

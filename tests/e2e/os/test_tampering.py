@@ -19,7 +19,7 @@ from edgevirt.model.disk import Label
 from tests.e2e.os.os_system import BOOT, IMAGES, OUTSIDE, OsSystem, artifact, os_system
 from tests.e2e.system import NODE
 
-pytestmark = [pytest.mark.root, pytest.mark.e2e, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.root, pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(2400)]
 
 ROOT_CERTIFICATE = "root-certificate.pem"
 

@@ -75,7 +75,10 @@ def remember(facts: Facts) -> UpdateMemory:
         and other.state is SlotState.INPROGRESS
         and facts.current.state is not SlotState.INPROGRESS
     )
-    if failed and other is not None and memory.failed_version != (other.version or "?"):
+    if not failed and memory.rearmed:
+        return replace(memory, rearmed="")
+    known = {memory.failed_version, memory.rearmed}
+    if failed and other is not None and (other.version or "?") not in known:
         memory = replace(
             memory,
             failed_version=other.version or "?",
@@ -129,7 +132,12 @@ def _heed_retry(memory: UpdateMemory, wanted: BaseOs) -> UpdateMemory:
     if wanted.retry_counter is None or wanted.retry_counter == memory.retry_counter:
         return memory
     return replace(
-        memory, retry_counter=wanted.retry_counter, failed_version="", failure="", failed_at=0.0
+        memory,
+        retry_counter=wanted.retry_counter,
+        failed_version="",
+        failure="",
+        failed_at=0.0,
+        rearmed=memory.failed_version,
     )
 
 

@@ -346,6 +346,25 @@ def test_a_version_that_failed_is_refused_until_its_retry_counter_moves(node: No
     assert node.status.retry_counter == 1
 
 
+def test_a_version_that_is_tried_again_may_have_to_be_fetched_first_and_may_fail_again(
+    node: Node,
+) -> None:
+    updated(node)
+    node.power_cut()
+    node.online()
+    node.tree_state = SwState.DOWNLOADING
+    node.want(retry=1)
+    assert node.run(100) is None
+    assert node.doing() is UpdateStep.FETCHING
+    node.tree_state = SwState.LOADED
+    assert node.run(100) is not None
+    node.restart(BootReason.UPDATE, "update")
+    node.power_cut()
+    node.online()
+    assert node.run(2000) is None
+    assert node.doing() is UpdateStep.FAILED
+
+
 def test_another_version_is_not_refused_for_the_failure_of_one(node: Node) -> None:
     updated(node)
     node.power_cut()
