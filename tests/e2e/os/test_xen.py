@@ -55,7 +55,7 @@ def test_config_changes_the_first_domain_s_share_of_the_machine(
     disk = probe.copy(tmp_path / "disk.raw")
     settings = b'set_global hv_dom0_mem_settings "600M"\nset_global hv_dom0_cpu_settings "1"\n'
     probe.put(disk, Label.CONFIG, {"grub.cfg": settings})
-    printed = boot(tmp_path, disk, Firmware.BIOS, patience=ONLINE, **MACHINE)
+    printed = boot(tmp_path, disk, Firmware.UEFI, patience=ONLINE, **MACHINE)
     assert slot_of(printed) == "IMGA"
     assert "hv_dom0_mem_settings=dom0_mem=600M,max:600M" in printed
     assert "hv_dom0_cpu_settings=dom0_max_vcpus=1" in printed
