@@ -20,10 +20,10 @@ from edgevirt.node.installer.planner import MARK
 from tests.e2e.os.os_system import BOOT, DISK, IMAGES, OsSystem, artifact, os_system
 from tests.e2e.system import SERIAL, eventually
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 ARGUMENTS = 'set_global dom0_extra_args "eve_install_disk=vda"\n'
-INSTALL = 300.0
+INSTALL = 480.0
 """Seconds on a machine that is busy; a quiet one needs sixty."""
 
 
