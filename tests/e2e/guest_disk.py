@@ -26,13 +26,14 @@ FOLDERS = "boot EFI/BOOT sbin bin etc proc sys dev run tmp mnt"
 MODULES = (
     *("fs/isofs/*", "fs/ext4/*", "drivers/net/virtio_net.ko", "drivers/net/ethernet/intel/e1000/*"),
     *("drivers/acpi/button.ko", "drivers/input/evdev.ko", "net/packet/*", "drivers/ata/*piix*"),
+    *("crypto/crc32c*", "arch/x86/crypto/crc32c*"),
 )
 INIT = """\
 #!/bin/sh
 export PATH=/bin
 mount -t tmpfs tmpfs /tmp
 mount -t tmpfs tmpfs /run
-modprobe -a button evdev isofs ext4 virtio_net e1000 af_packet 2>/dev/null
+modprobe -a button evdev crc32c_generic isofs ext4 virtio_net e1000 af_packet 2>/dev/null
 for button in /dev/input/event*; do
   (head -c 1 "$button" >/dev/null && echo "guest: the button" && sync && poweroff -f) &
 done

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.guest_disk import make_guest_disk
-from tests.e2e.machine_apps import add_disk, add_machine, console, convert, says
+from tests.e2e.machine_apps import add_disk, add_machine, console, convert, machine_pid, says
 from tests.e2e.system import NODE, System, eventually, whole_system
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -103,6 +103,7 @@ def test_a_vmdk_boots_by_uefi_and_its_variables_are_the_vault_s(system: System) 
     kept = list((system.state / "persist").rglob(f"{system.app_id('modern')}.fd"))
     assert [path.parent.name for path in kept] == ["firmware"]
     assert "vault" in kept[0].parts
+    process = Path(f"/proc/{machine_pid(system, 'modern')}")
     system.remove_app("modern")
-    eventually("its QEMU ends", lambda: not system.pids("qemu-system-x86"), 90)
+    eventually("its QEMU ends", lambda: not process.exists(), 90)
     eventually("they go with the app", lambda: not kept[0].exists(), 60)
