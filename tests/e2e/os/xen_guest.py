@@ -20,7 +20,7 @@ $B mount -t devtmpfs devtmpfs /dev
 exec </dev/console >/dev/console 2>&1
 for module in $($B cat /modules); do $B insmod /$module; done
 while [ ! -b /dev/xvda ]; do $B sleep 0.1; done
-found=$($B dd if=/dev/xvda bs=64 count=1 2>/dev/null | $B tr -d '\\0')
+found=$($B head -c 26 /dev/xvda)
 echo "GUEST its disk says: $found"
 echo "kept by the guest" | $B dd of=/dev/xvda bs=512 count=1 conv=sync,fsync 2>/dev/null
 echo "GUEST runs on $($B cat /sys/hypervisor/type), told $($B cat /proc/cmdline)"
