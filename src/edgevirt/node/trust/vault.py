@@ -28,8 +28,9 @@ from edgevirt.wire.escrow import EscrowError
 
 _log = logging.getLogger(__name__)
 
-SEALING: Final = (*range(5), *range(6, 15))
-"""Registers that the key is sealed to."""
+SEALING: Final = (*range(5), *range(6, 10), *range(11, 15))
+"""Registers that the key is sealed to. Not 5, the partition table, which a first boot changes; and
+not 10, where the kernel puts a digest of 0 to 9, 5 among them."""
 
 
 @dataclass(frozen=True)
