@@ -100,6 +100,13 @@ class ContentWorld:
     store: MemoryStore = field(default_factory=MemoryStore)
     clock: JumpingClock = field(default_factory=JumpingClock)
 
+    def __post_init__(self) -> None:
+        """As the supervisor makes them once the vault is open; services wait for them."""
+        paths = self.paths
+        vault = (paths.downloads, paths.blobs, paths.layers, paths.volumes)
+        for directory in (*vault, paths.system_downloads, paths.system_blobs, paths.system_layers):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
         """All three services run meanwhile."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import struct
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from tests.docker_registry import DockerRegistry, docker_registry
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e]
 MI = 1 << 20
-QCOW2 = struct.pack(">4sIQ", b"QFI\xfb", 3, 0).ljust(4096, b"\0")
+DISK = b"what the disk holds".ljust(1 << 20, b"\0")
 
 
 @pytest.fixture
@@ -101,8 +101,21 @@ async def test_a_machine_with_a_disk_of_pieces_becomes_a_disk_and_a_kernel_to_st
 
 async def push_legacy(registry: DockerRegistry, where: Path, *, annotated: bool) -> None:
     """As `eci push --format legacy` makes it, or a Dockerfile with labels."""
+    (where / "disk.raw").write_bytes(DISK)
+    made = where / "disk.qcow2"
+    command = [
+        "qemu-img",
+        "convert",
+        "-f",
+        "raw",
+        "-O",
+        "qcow2",
+        str(where / "disk.raw"),
+        str(made),
+    ]
+    subprocess.run(command, check=True, capture_output=True)
     layers = []
-    for name, content in (("kernel", b"kernel"), ("disk-root-a.qcow2", QCOW2)):
+    for name, content in (("kernel", b"kernel"), ("disk-root-a.qcow2", made.read_bytes())):
         files = where / f"files-{name}"
         files.mkdir()
         (files / name).write_bytes(content)
@@ -165,8 +178,19 @@ async def test_an_image_of_edge_containers_legacy_form_becomes_a_disk_and_a_kern
         volume = await world.volume(await world.want_volume(1, tree))
         assert volume.boot is not None
         assert Path(volume.boot.kernel).read_bytes() == b"kernel"
-    assert Path(volume.path).read_bytes() == QCOW2
     assert volume.format == ContentFormat.QCOW2
+    command = [
+        "qemu-img",
+        "convert",
+        "-f",
+        "qcow2",
+        "-O",
+        "raw",
+        volume.path,
+        str(tmp_path / "back"),
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    assert (tmp_path / "back").read_bytes() == DISK
 
 
 async def test_an_artifact_for_another_machine_is_refused(
