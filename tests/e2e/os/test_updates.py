@@ -33,6 +33,7 @@ def test_a_kernel_that_panics_is_left_and_its_last_words_are_told(node: Field) -
     assert "Attempted to kill init" in node.system.node_status()["rebootStack"]
 
 
+@pytest.mark.slow
 def test_a_version_that_hangs_is_left_when_the_watchdog_bites(node: Field) -> None:
     before = node.running()
     node.offer("hangs", hangs)
