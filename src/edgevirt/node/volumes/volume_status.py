@@ -162,10 +162,10 @@ class VolumeReconciler:
         key, inputs = telling.key, telling.inputs
         if tree is None and record.size <= 0:
             await telling.fail("a blank volume needs a size")
+        left = self._left(key, inputs)
         if record.format == ContentFormat.CONTAINER:
-            left = self._left(key, inputs)
             record = msgspec.structs.replace(record, size=writable_size(record.size, left))
-        await self._promise(telling, record.size, tree)
+        await self._promise(telling, record.size, left, tree)
         await telling.report(telling.status(SwState.CREATING_VOLUME, progress=100))
         try:
             if tree is None:
@@ -198,11 +198,10 @@ class VolumeReconciler:
             await asyncio.to_thread(self._files.make_nothing, key, record)
 
     async def _promise(
-        self, telling: _Telling, needed: int, tree: ContentTreeStatus | None
+        self, telling: _Telling, needed: int, left: int, tree: ContentTreeStatus | None
     ) -> None:
         """Nothing awaits between looking and promising: volumes are made side by side."""
         key, inputs = telling.key, telling.inputs
-        left = self._left(key, inputs)
         if needed > left and not flag(inputs, "storage.apps.ignore.disk.check"):
             why = f"Remaining disk space {left} volume needs {needed}"
             waiting = SwState.INITIAL if tree is None else SwState.LOADED
