@@ -1,8 +1,10 @@
 """Disk images of others: what their headers say, read with suspicion. Pure but for one file.
 
 A header may name other files: a backing file, a data file, extents. On a node those would be the
-node's own, so such an image is refused here, before any tool opens it. What passes is still
-converted by a confined `qemu-img`, and only what that made is ever given to a hypervisor.
+node's own, so such an image is refused here, before any tool opens it. A disk that calls itself raw
+and is not is the classic way around that: what a file claims to be is compared with what it is.
+What passes is still converted by a confined `qemu-img`, and only what that made is ever given to a
+hypervisor.
 
 Formats: QEMU's docs/interop/qcow2.txt; VMware's «Virtual Disk Format 5.0»; Microsoft's «Virtual
 Hard Disk Image Format» and [MS-VHDX].
@@ -29,6 +31,11 @@ _TYPE: Final = re.compile(rb'^createType\s*=\s*"([A-Za-z0-9]+)"', re.MULTILINE)
 _KNOWN_FEATURES: Final = 0b1_1001
 """Of qcow2: dirty (a repair is due), compression by zstd, and subclusters."""
 _DATA_FILE_NAME: Final = 0x4441_5441
+
+_LEADING: Final = frozenset(
+    {ContentFormat.QCOW, ContentFormat.QCOW2, ContentFormat.VMDK, ContentFormat.VHDX}
+)
+"""Formats in which a disk may lead to other files. A raw disk may well look like the others."""
 
 READABLE: Final = {
     ContentFormat.RAW: "raw",
@@ -61,44 +68,78 @@ def read_disk_image(path: Path, format: ContentFormat) -> DiskFacts:
         size = file.seek(0, 2)
         file.seek(0)
         head = file.read(_HEAD)
+        file.seek(max(0, size - _SECTOR))
+        tail = file.read(_SECTOR)
+        _compare(format, _format_by(head, tail))
         if format in (ContentFormat.RAW, ContentFormat.ISO):
             facts = DiskFacts(size)
         elif format in (ContentFormat.QCOW, ContentFormat.QCOW2):
-            facts = _read_qcow(head, format)
+            facts = _read_qcow(head)
         elif format is ContentFormat.VMDK:
             facts = _read_vmdk(head, file, size)
         elif format is ContentFormat.VHD:
-            facts = _read_vhd(head, file, size)
+            facts = _read_vhd(head, tail)
         else:
-            facts = _read_vhdx(head)
+            facts = DiskFacts(
+                0
+            )  # VHDX: in tables far behind; of those with a parent QEMU opens none
     if facts.virtual_size > MOST_VIRTUAL:
         raise BadDiskImage(f"a disk of {facts.virtual_size} bytes; {MOST_VIRTUAL} are the bound")
     return facts
 
 
-def _read_qcow(head: bytes, format: ContentFormat) -> DiskFacts:
-    if len(head) < 72 or head[:4] != b"QFI\xfb":
-        raise BadDiskImage(f"it is no {format.name.lower()}")
+def _format_by(head: bytes, tail: bytes) -> ContentFormat | None:
+    """By its content; None: raw, as far as that can be told."""
+    if head.startswith(b"QFI\xfb") and len(head) >= 8:
+        version = struct.unpack_from(">I", head, 4)[0]
+        return ContentFormat.QCOW if version == 1 else ContentFormat.QCOW2
+    if head.startswith((b"KDMV", b"COWD", b"# Disk DescriptorFile")):
+        return ContentFormat.VMDK
+    if head.startswith(b"vhdxfile"):
+        return ContentFormat.VHDX
+    if head.startswith(b"conectix") or tail.startswith(b"conectix"):
+        return ContentFormat.VHD
+    if head[32769:32774] == b"CD001":
+        return ContentFormat.ISO
+    if head[257:262] == b"ustar":
+        return ContentFormat.OVA
+    return None
+
+
+def _compare(format: ContentFormat, found: ContentFormat | None) -> None:
+    if format == ContentFormat.RAW and found not in _LEADING:
+        return
+    if format == ContentFormat.ISO and found in {None, ContentFormat.OVA}:  # UDF, or a hybrid
+        return
+    if found != format:
+        what = f"a {found.name.lower()} disk" if found else "something else"
+        raise BadDiskImage(f"it is {what} by its content")
+
+
+def _read_qcow(head: bytes) -> DiskFacts:
+    if len(head) < 72:
+        raise BadDiskImage("its header is cut off")
     version, backing = struct.unpack_from(">IQ", head, 4)
-    wanted = (1,) if format is ContentFormat.QCOW else (2, 3)
-    if version not in wanted:
-        raise BadDiskImage(f"it is qcow of version {version}, not a {format.name.lower()}")
+    if version not in (1, 2, 3):
+        raise BadDiskImage(f"it is qcow of version {version}")
     if backing:
         raise BadDiskImage("it names a backing file")
     (virtual,) = struct.unpack_from(">Q", head, 24)
     if version == 1:
         return DiskFacts(virtual)
+    if version == 3:
+        _check_qcow3(head)
     bits, _, crypt = struct.unpack_from(">IQI", head, 20)
     if not 9 <= bits <= 21:
         raise BadDiskImage(f"its clusters have 2^{bits} bytes")
     if crypt:
         raise BadDiskImage("it is encrypted")
-    if version == 3:
-        _check_qcow3(head)
     return DiskFacts(virtual)
 
 
 def _check_qcow3(head: bytes) -> None:
+    if len(head) < 80:
+        raise BadDiskImage("its header is cut off")
     (features,) = struct.unpack_from(">Q", head, 72)
     if features & 0b100:
         raise BadDiskImage("it names a data file")
@@ -106,6 +147,8 @@ def _check_qcow3(head: bytes) -> None:
         raise BadDiskImage("it says that it is corrupt")
     if features & ~_KNOWN_FEATURES:
         raise BadDiskImage(f"it has unknown features {features:#x}")
+    if len(head) < 104:
+        raise BadDiskImage("its header is cut off")
     (place,) = struct.unpack_from(">I", head, 100)
     while place + 8 <= len(head):
         kind, length = struct.unpack_from(">II", head, place)
@@ -118,10 +161,10 @@ def _check_qcow3(head: bytes) -> None:
 
 
 def _read_vmdk(head: bytes, file: BinaryIO, size: int) -> DiskFacts:
+    if head.startswith(b"#"):
+        raise BadDiskImage("it is a description that names other files")
     if head[:4] != b"KDMV" or len(head) < _SECTOR:
-        if b"Disk DescriptorFile" in head[:_SECTOR]:
-            raise BadDiskImage("it is a description that names other files")
-        raise BadDiskImage("it is no vmdk")
+        raise BadDiskImage("it is a vmdk of another kind, or cut off")
     (capacity,) = struct.unpack_from("<Q", head, 12)
     start, length = (_SECTOR * n for n in struct.unpack_from("<QQ", head, 28))
     if not capacity:
@@ -144,21 +187,11 @@ def _check_description(text: bytes) -> None:
         raise BadDiskImage("it names other files as its extents")
 
 
-def _read_vhd(head: bytes, file: BinaryIO, size: int) -> DiskFacts:
-    footer = head[:_SECTOR]
-    if footer[:8] != b"conectix" and size >= _SECTOR:
-        file.seek(size - _SECTOR)
-        footer = file.read(_SECTOR)
-    if footer[:8] != b"conectix" or len(footer) < 64:
-        raise BadDiskImage("it is no VHD")
+def _read_vhd(head: bytes, tail: bytes) -> DiskFacts:
+    footer = head if head.startswith(b"conectix") else tail
+    if len(footer) < 64:
+        raise BadDiskImage("its footer is cut off")
     virtual, kind = struct.unpack_from(">Q4xI", footer, 48)
     if kind not in (2, 3):
         raise BadDiskImage("it names a parent disk" if kind == 4 else "it is no disk")
     return DiskFacts(virtual)
-
-
-def _read_vhdx(head: bytes) -> DiskFacts:
-    """Its size is in tables far behind; of those with a parent QEMU opens none."""
-    if head[:8] != b"vhdxfile":
-        raise BadDiskImage("it is no VHDX")
-    return DiskFacts(0)

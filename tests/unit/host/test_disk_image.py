@@ -81,6 +81,19 @@ def test_a_qcow2_of_impossible_size_or_features_is_refused(tmp_path: Path) -> No
     assert "unknown features" in refused(new, ContentFormat.QCOW2)
 
 
+def test_a_qcow2_whose_header_is_cut_anywhere_is_refused_in_words(tmp_path: Path) -> None:
+    whole = make(tmp_path / "whole", "qcow2").read_bytes()
+    for length in range(8, 112):
+        (tmp_path / "cut").write_bytes(whole[:length])
+        assert "header" in refused(tmp_path / "cut", ContentFormat.QCOW2), length
+
+
+def test_a_raw_disk_that_is_another_format_by_its_content_is_refused(tmp_path: Path) -> None:
+    for kind in ("qcow2", "vmdk", "vhdx"):
+        made = make(tmp_path / kind, kind)
+        assert refused(made, ContentFormat.RAW) == f"it is a {kind} disk by its content"
+
+
 def test_a_vmdk_that_only_names_other_files_is_refused(tmp_path: Path) -> None:
     description = tmp_path / "disk.vmdk"
     description.write_text(
@@ -112,7 +125,7 @@ def test_a_vhd_with_a_parent_is_refused(tmp_path: Path) -> None:
 def test_an_image_of_another_format_than_was_said_is_refused(tmp_path: Path) -> None:
     raw = make(tmp_path / "disk", "raw")
     for format in MADE:
-        assert refused(raw, format).startswith("it is no ")
+        assert refused(raw, format) == "it is something else by its content"
     assert "not served" in refused(raw, ContentFormat.OVA)
 
 

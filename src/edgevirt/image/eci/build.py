@@ -7,15 +7,15 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from edgevirt.host.disk_image import BadDiskImage, read_disk_image
 from edgevirt.image.eci.layout import Layout
 from edgevirt.image.eci.spec import Disk, EciSpec, SpecError, format_of
 from edgevirt.image.oci import make_image, pack_layer
-from edgevirt.model.content import ImageConfig
+from edgevirt.model.content import ContentFormat, ImageConfig
 from edgevirt.model.eci import Declared, PartKind, Wants
 from edgevirt.model.ids import Digest
 from edgevirt.model.quantity import whole
-from edgevirt.wire import disk_header, eci, oci
-from edgevirt.wire.errors import BadDocument
+from edgevirt.wire import eci, oci
 
 MOST_PIECES = 900
 """Layers of one disk; a manifest has a bound on all of them."""
@@ -139,22 +139,19 @@ def _disk(
 ) -> oci.Descriptor:
     path = _regular(f"{field}.file", base / disk.file)
     name = format_of(disk)
-    try:
-        check_disk_file(path, name)
-    except BadDocument as error:
-        raise SpecError(f"cannot build: {field}: {path}: {error}") from error
+    _look_at_disk(field, path, eci.FORMATS[name])
     which = "root" if kind == PartKind.ROOT else field[6:-1]
     title = f"disk-{which}-{path.name}"
     labels[f"{eci.LABELS}{'root' if kind == PartKind.ROOT else f'disk-{which}'}"] = f"/{title}"
     return _part(layout.add_part(path), eci.DISK + name, kind.value, title)
 
 
-def check_disk_file(path: Path, name: str) -> None:
-    """That it is of the format `name`, and all of it. Raises BadDocument, OSError."""
-    with path.open("rb") as file:
-        head = file.read(disk_header.HEAD)
-        file.seek(max(0, path.stat().st_size - disk_header.TAIL))
-        disk_header.check_disk(head, file.read(), eci.FORMATS[name])
+def _look_at_disk(field: str, path: Path, format: ContentFormat) -> None:
+    """Raises SpecError when it is of another format, or leads to other files; OSError."""
+    try:
+        read_disk_image(path, format)
+    except BadDiskImage as error:
+        raise SpecError(f"cannot build: {field}: {path}: {error}") from error
 
 
 def _pieces(disk: Disk, base: Path, layout: Layout) -> tuple[list[oci.Descriptor], int]:
@@ -195,10 +192,7 @@ def _stretches(disk: Disk, base: Path) -> Iterator[tuple[str, Path, int, int, in
     if not disk.file:
         return
     path = _regular("root.file", base / disk.file)
-    try:
-        check_disk_file(path, "raw")
-    except BadDocument as error:
-        raise SpecError(f"cannot build: root: {path}: {error}") from error
+    _look_at_disk("root", path, ContentFormat.RAW)
     chunk, size = whole(disk.chunk), path.stat().st_size
     with path.open("rb") as file:
         for at in range(0, size, chunk):

@@ -9,11 +9,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from edgevirt.host.disk_image import BadDiskImage, read_disk_image
 from edgevirt.image.eci.layout import Layout, LayoutError
 from edgevirt.model.content import BlobChild, BlobRole, ImageConfig
 from edgevirt.model.eci import ContentFormat, Declared, Part, PartKind
 from edgevirt.model.ids import Digest
-from edgevirt.wire import disk_header, eci, oci
+from edgevirt.wire import eci, oci
 from edgevirt.wire.errors import BadDocument
 
 _BLOCK = 1024 * 1024
@@ -115,10 +116,10 @@ def _disk(part: Part, path: Path) -> DiskFile:
     format = part.format if part.format != ContentFormat.UNKNOWN else by_name
     if format is None:
         raise LayoutError(f"cannot run the image: it doesn't tell the format of {part.file}")
-    with path.open("rb") as file:
-        head = file.read(disk_header.HEAD)
-        file.seek(max(0, path.stat().st_size - disk_header.TAIL))
-        disk_header.check_disk(head, file.read(), format)
+    try:
+        read_disk_image(path, format)
+    except BadDiskImage as error:
+        raise BadDocument(f"cannot use the disk {part.file or path.name}: {error}") from error
     return DiskFile(path, format)
 
 

@@ -40,7 +40,6 @@ from edgevirt.node.volumes.content_plan import config_is_known
 from edgevirt.node.volumes.space import Promise, remaining, writable_size
 from edgevirt.runtime import Inputs, Kind, Refuse, Report, Retry
 from edgevirt.wire import oci
-from edgevirt.wire.errors import BadDocument
 
 GRACE = 10.0
 """Seconds that a volume stays after the config stopped naming it."""
@@ -172,9 +171,6 @@ class VolumeReconciler:
                 await self._files.make_blank(key, record)
             else:
                 await self._make_from(key, record, tree)
-        except BadDocument as bad:
-            self._promised.pop(key, None)
-            await telling.fail(str(bad))
         except BadDiskImage as bad:
             self._promised.pop(key, None)
             await telling.fail(f"its disk image is refused: {bad}")

@@ -20,7 +20,8 @@ from edgevirt.wire import eci, oci
 
 HERE = oci.Platform("amd64", "linux")
 MI = 1 << 20
-QCOW2 = struct.pack(">4sIQ", b"QFI\xfb", 3, 0).ljust(1024, b"\0")
+HEAD = struct.pack(">4sIQIIQ", b"QFI\xfb", 3, 0, 0, 16, 1 << 20).ljust(100, b"\0")
+QCOW2 = (HEAD + struct.pack(">I", 104)).ljust(1024, b"\0")
 
 
 def made(where: Path, **spec: Any) -> tuple[Layout, Digest]:
@@ -177,12 +178,12 @@ def test_pieces_that_overlap_are_refused(tmp_path: Path) -> None:
     [
         ("a.raw", QCOW2, "it is a qcow2 disk by its content"),
         ("a.qcow2", b"MZ" * 100, "it is something else by its content"),
-        ("a.qcow2", struct.pack(">4sIQ", b"QFI\xfb", 2, 512).ljust(99, b"\0"), "another file"),
+        ("a.qcow2", struct.pack(">4sIQ", b"QFI\xfb", 2, 512).ljust(99, b"\0"), "a backing file"),
         ("a.qcow2", struct.pack(">4sI", b"QFI\xfb", 3), "cut off"),
         (
             "a.qcow2",
             struct.pack(">4sIQ", b"QFI\xfb", 3, 0).ljust(72, b"\0") + struct.pack(">Q", 4),
-            "keeps its data in another file",
+            "it names a data file",
         ),
         ("a.vmdk", b'# Disk DescriptorFile\nRW 1 FLAT "/etc/shadow" 0\n', "names other files"),
     ],
