@@ -29,8 +29,15 @@ class ContainerHypervisor(MonitoredHypervisor):
         clock: Clock,
         runtime: Runtime | None = None,
     ) -> None:
-        super().__init__(directory, consoles, apps=apps, monitors=monitors, clock=clock)
         self._runtime = runtime or Runtime(directory / ".runc")
+        super().__init__(
+            directory,
+            consoles,
+            self._runtime.conmon,
+            apps=apps,
+            monitors=monitors,
+            clock=clock,
+        )
 
     def _build(self, bundle: Bundle, domain: Domain, user_data: bytes) -> None:
         bundle.build(
@@ -39,9 +46,6 @@ class ContainerHypervisor(MonitoredHypervisor):
             cgroup=self._app_group(domain.app).path,
             limit_swap=swap_limited(),
         )
-
-    async def _launch(self, bundle: Bundle, console: Path) -> tuple[Process, Process]:
-        return await self._runtime.create(bundle, console, self._monitor_group(bundle.app))
 
     async def _begin(self, bundle: Bundle) -> None:
         await self._runtime.start(bundle)

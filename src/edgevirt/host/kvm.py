@@ -54,9 +54,9 @@ class KvmHypervisor(MonitoredHypervisor):
         monitors: str,
         clock: Clock,
     ) -> None:
-        super().__init__(directory, consoles, apps=apps, monitors=monitors, clock=clock)
+        conmon = Conmon(PROGRAM_IN_CELL, what="virtual machine", environment=ENVIRONMENT)
+        super().__init__(directory, consoles, conmon, apps=apps, monitors=monitors, clock=clock)
         self._firmware = firmware
-        self._conmon = Conmon(PROGRAM_IN_CELL, what="virtual machine", environment=ENVIRONMENT)
 
     def _build(self, bundle: Bundle, domain: Domain, user_data: bytes) -> None:
         program = shutil.which(PROGRAM)
@@ -105,14 +105,11 @@ class KvmHypervisor(MonitoredHypervisor):
             part.replace(kept)
         return str(kept)
 
-    async def _launch(self, bundle: Bundle, console: Path) -> tuple[Process, Process]:
-        return await self._conmon.create(bundle, console, self._monitor_group(bundle.app))
-
     async def _begin(self, bundle: Bundle) -> None:
         await ask(_monitor_of(bundle), "cont")
 
     async def _forget(self, bundle: Bundle) -> None:
-        pass
+        """There is nothing else."""
 
     async def _ask_to_end(self, bundle: Bundle, process: Process) -> bool:
         """Presses the power button. A machine whose monitor is silent cannot hear it."""

@@ -122,14 +122,14 @@ class Runtime:
     monitor: str = "/usr/bin/conmon"
     console_bytes: int = 4 << 20
 
-    async def create(self, bundle: Bundle, console: Path, group: Cgroup) -> tuple[Process, Process]:
-        """As Conmon does."""
-        conmon = Conmon(
+    @property
+    def conmon(self) -> Conmon:
+        """Starts a container's process."""
+        return Conmon(
             (self.program, "--root", str(self.root)),
             program=self.monitor,
             console_bytes=self.console_bytes,
         )
-        return await conmon.create(bundle, console, group)
 
     async def start(self, bundle: Bundle) -> None:
         code, said = await self._run("start", bundle.app)

@@ -20,6 +20,7 @@ import msgspec
 from edgevirt.host.bundle import Bundle, Record
 from edgevirt.host.cgroup import Cgroup
 from edgevirt.host.hypervisor import DomainInfo, Exit, HypervisorError, UnfitError
+from edgevirt.host.monitor import Conmon
 from edgevirt.host.processes import Process
 from edgevirt.model.app import Domain, DomainMetric, VirtualizationMode
 from edgevirt.model.base import SwState
@@ -34,7 +35,8 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\Z")
 class MonitoredHypervisor(ABC):
     """`directory`: its own, gone with the machine's run. `consoles`: a file `<app>.log` each.
 
-    `apps` and `monitors`: control groups, one below each for every app.
+    `apps` and `monitors`: control groups, one below each for every app. `conmon`: starts a
+    domain's process, and watches over it.
     """
 
     modes: frozenset[VirtualizationMode]
@@ -43,6 +45,7 @@ class MonitoredHypervisor(ABC):
         self,
         directory: Path,
         consoles: Path,
+        conmon: Conmon,
         *,
         apps: str,
         monitors: str,
@@ -50,6 +53,7 @@ class MonitoredHypervisor(ABC):
     ) -> None:
         self._directory = directory
         self._consoles = consoles
+        self._conmon = conmon
         self._apps = apps
         self._monitors = monitors
         self._clock = clock
@@ -61,16 +65,12 @@ class MonitoredHypervisor(ABC):
         """Makes what the domain stands on. Blocks. Raises HypervisorError, UnfitError, OSError."""
 
     @abstractmethod
-    async def _launch(self, bundle: Bundle, console: Path) -> tuple[Process, Process]:
-        """(the domain's process, its conmon); nothing of the app runs yet."""
-
-    @abstractmethod
     async def _begin(self, bundle: Bundle) -> None:
-        """Lets the launched domain run."""
+        """Lets the domain run whose process conmon made."""
 
     @abstractmethod
     async def _forget(self, bundle: Bundle) -> None:
-        """Takes away what `_launch` made besides processes. Idempotent."""
+        """Takes away what was made besides files and processes. Idempotent."""
 
     @abstractmethod
     async def _ask_to_end(self, bundle: Bundle, process: Process) -> bool:
@@ -87,7 +87,8 @@ class MonitoredHypervisor(ABC):
         await self.delete(domain.app)
         try:
             await asyncio.to_thread(self._prepare, bundle, domain, user_data)
-            process, monitor = await self._launch(bundle, self._consoles / f"{domain.app}.log")
+            console, group = self._consoles / f"{domain.app}.log", self._monitor_group(domain.app)
+            process, monitor = await self._conmon.create(bundle, console, group)
         except (HypervisorError, OSError) as failure:
             with suppress(HypervisorError):  # the first failure is the one to tell
                 await self.delete(domain.app)

@@ -59,8 +59,8 @@ class XenHypervisor(MonitoredHypervisor):
     def __init__(
         self, directory: Path, consoles: Path, *, apps: str, monitors: str, clock: Clock
     ) -> None:
-        super().__init__(directory, consoles, apps=apps, monitors=monitors, clock=clock)
-        self._conmon = Conmon(_KEEPER, what="domain", environment=_IN_KEEPER)
+        conmon = Conmon(_KEEPER, what="domain", environment=_IN_KEEPER)
+        super().__init__(directory, consoles, conmon, apps=apps, monitors=monitors, clock=clock)
 
     def _build(self, bundle: Bundle, domain: Domain, user_data: bytes) -> None:
         text = write_config(domain, hardware=starts_with_hardware())
@@ -75,9 +75,6 @@ class XenHypervisor(MonitoredHypervisor):
             tuple(vif.host_name for vif in domain.vifs),
         )
         bundle.write(_CONFIG, kept.encode(), mode=0o600)
-
-    async def _launch(self, bundle: Bundle, console: Path) -> tuple[Process, Process]:
-        return await self._conmon.create(bundle, console, self._monitor_group(bundle.app))
 
     async def _begin(self, bundle: Bundle) -> None:
         await _ask("unpause", _name(bundle))
