@@ -1,21 +1,19 @@
 """Which libraries a tree's programs need and do not find: packages are left out by hand.
 
-Reads ELF's dynamic section (System V ABI, chapter 5), of 64-bit little-endian programs. What a
-program loads by itself while it runs is not seen.
+What a program loads by itself while it runs is not seen.
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
-_MAGIC: Final = b"\x7fELF\x02\x01"
-_LOAD, _DYNAMIC = 1, 2
-_NEEDED, _STRINGS, _RPATH, _RUNPATH = 1, 5, 15, 29
-_SEGMENT: Final = struct.Struct("<IIQQQQQQ")
+from elftools.elf.dynamic import DynamicSegment, DynamicTag
+from elftools.elf.elffile import ELFFile
+
+_MAGIC: Final = b"\x7fELF"
 
 
 @dataclass(frozen=True)
@@ -26,36 +24,22 @@ class Program:
     places: tuple[str, ...]
 
 
-def read_program(content: bytes) -> Program | None:
+def read_program(file: BinaryIO) -> Program | None:
     """None: it is no ELF file, or one that needs nothing."""
-    if not content.startswith(_MAGIC):
+    if file.read(len(_MAGIC)) != _MAGIC:
         return None
-    (start,) = struct.unpack_from("<Q", content, 32)
-    size, count = struct.unpack_from("<HH", content, 54)
-    segments = [_SEGMENT.unpack_from(content, start + number * size) for number in range(count)]
-    loads = [(s[3], s[2], s[5]) for s in segments if s[0] == _LOAD]
-    rows = [row for s in segments if s[0] == _DYNAMIC for row in _rows(content[s[2] : s[2] + s[5]])]
-    strings = next((value for tag, value in rows if tag == _STRINGS), None)
-    if strings is None:
-        return None
-    base = next(
-        at + strings - address for address, at, room in loads if address <= strings < address + room
+    segments = ELFFile(file).iter_segments()
+    tags = [tag for s in segments if isinstance(s, DynamicSegment) for tag in s.iter_tags()]
+    places = [*_texts(tags, "DT_RPATH", "rpath"), *_texts(tags, "DT_RUNPATH", "runpath")]
+    return Program(
+        needs=tuple(_texts(tags, "DT_NEEDED", "needed")),
+        places=tuple(place for found in places for place in found.split(":")),
     )
 
-    def text(offset: int) -> str:
-        end = content.index(b"\0", base + offset)
-        return content[base + offset : end].decode()
 
-    needs = tuple(text(value) for tag, value in rows if tag == _NEEDED)
-    places = [text(value) for tag, value in rows if tag in (_RPATH, _RUNPATH)]
-    return Program(needs, tuple(place for found in places for place in found.split(":")))
-
-
-def _rows(section: bytes) -> Iterator[tuple[int, int]]:
-    for tag, value in struct.iter_unpack("<qQ", section[: len(section) // 16 * 16]):
-        if tag == 0:
-            return
-        yield tag, value
+def _texts(tags: Iterable[DynamicTag], kind: str, attribute: str) -> Iterator[str]:
+    """The library gives each kind of tag an attribute of its own."""
+    return (str(getattr(tag, attribute)) for tag in tags if tag.entry.d_tag == kind)
 
 
 def find_missing(root: Path) -> tuple[str, ...]:
@@ -81,9 +65,7 @@ def _files(root: Path) -> Iterator[Path]:
 
 def _read(path: Path) -> Program | None:
     with path.open("rb") as file:
-        if file.read(len(_MAGIC)) != _MAGIC:
-            return None
-    return read_program(path.read_bytes())
+        return read_program(file)
 
 
 def _place(root: Path, path: Path, place: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from pathlib import Path
 
@@ -11,10 +12,11 @@ PROGRAM = Path("/usr/bin/env")
 
 
 def test_a_program_tells_what_it_needs() -> None:
-    found = read_program(PROGRAM.read_bytes())
+    with PROGRAM.open("rb") as file:
+        found = read_program(file)
     assert found is not None
     assert "libc.so.6" in found.needs
-    assert read_program(b"#!/bin/sh\n") is None
+    assert read_program(io.BytesIO(b"#!/bin/sh\n")) is None
 
 
 def test_what_is_missing_is_told_with_who_needs_it(tmp_path: Path) -> None:
