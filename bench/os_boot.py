@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edgevirt.host.table import read_table
-from edgevirt.image.machine import Machine, MachineSpec
+from edgevirt.image.machine import Machine, MachineSpec, machine
 from edgevirt.model.disk import Label
 from tests.e2e.os.os_system import OsSystem, os_system
 from tests.e2e.os.variants import Workshop
@@ -41,7 +41,8 @@ def run() -> list[dict[str, Any]]:
             folder = Path(directory, str(number))
             with os_system(folder / "ours") as system:
                 system.lay_disk()
-                ours.append(_boot(system.machine, ONBOARDED))
+                system.power_on()
+                ours.append(_between(system.machine, ONBOARDED))
                 memory = memory or _memory(system)
                 bare.append(_boot_bare(folder / "bare", system, image))
     beside = statistics.median(bare)
@@ -52,22 +53,17 @@ def run() -> list[dict[str, Any]]:
     ]
 
 
-def _boot(machine: Machine, end: str) -> float:
-    """Seconds between two lines of the console."""
-    machine.start()
-    try:
-        began = _seen(machine, HANDED_OVER)
-        return _seen(machine, end) - began
-    finally:
-        if end == BARE:
-            machine.cut_power()
+def _between(booting: Machine, end: str) -> float:
+    """Seconds from firmware's hand-over to a line of the console."""
+    began = _seen(booting, HANDED_OVER)
+    return _seen(booting, end) - began
 
 
-def _seen(machine: Machine, text: str) -> float:
+def _seen(booting: Machine, text: str) -> float:
     deadline = time.monotonic() + PATIENCE
-    while text not in machine.printed():
-        if not machine.running or time.monotonic() > deadline:
-            raise RuntimeError(f"cannot measure: no {text!r}:\n{machine.printed()[-2000:]}")
+    while text not in booting.printed():
+        if not booting.running or time.monotonic() > deadline:
+            raise RuntimeError(f"cannot measure: no {text!r}:\n{booting.printed()[-2000:]}")
         time.sleep(0.02)
     return time.monotonic()
 
@@ -101,7 +97,8 @@ def _boot_bare(state: Path, system: OsSystem, image: Path) -> float:
         disk.seek(place.start)
         disk.write(image.read_bytes())
     spec = MachineSpec(state=state, disks=(system.disk,), memory=system.machine.spec.memory)
-    return _boot(Machine(spec), BARE)
+    with machine(spec) as bare:
+        return _between(bare, BARE)
 
 
 def _row(name: str, value: float, unit: str, beside: str, theirs: float) -> dict[str, Any]:
