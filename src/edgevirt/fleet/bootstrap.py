@@ -10,11 +10,11 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from edgevirt.fleet import render_ports
 from edgevirt.fleet.api.app import Subresource
 from edgevirt.fleet.keys import KeyRing, Keys
 from edgevirt.fleet.objects.base import ApiObject
 from edgevirt.fleet.objects.edgenode import EdgeNode
+from edgevirt.fleet.render import ports as render_ports
 from edgevirt.model.ids import NodeId
 from edgevirt.model.node import DeviceConfig
 from edgevirt.runtime import Clock

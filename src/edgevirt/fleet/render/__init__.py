@@ -1,0 +1,176 @@
+"""Rendering: from the objects that concern one node to the config that the node gets. Pure.
+
+The same objects always make the same config, to the byte.
+
+EVE wants a counter raised before it lets an app change: `restart` for its resources and data,
+`purge` for its volumes. People here change the App and mean it, so both counters are the sum of
+the AppInstance's own and of a number that follows from what each of them stands for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from edgevirt.fleet.objects.app import App
+from edgevirt.fleet.objects.app_instance import AppInstance
+from edgevirt.fleet.objects.edgenode import EdgeNode
+from edgevirt.fleet.objects.node_os import FALLBACK_PROPERTY, NodeOS
+from edgevirt.fleet.objects.os_image import OSImage
+from edgevirt.fleet.render import apps, content, ports
+from edgevirt.fleet.render.nouns import (
+    RAMDISK,
+    ROOT,
+    Cipher,
+    Credentials,
+    Objects,
+    Rendered,
+    app_id,
+    content_tree_id,
+    datastore_id,
+    make_cipher,
+    network_id,
+    volume_id,
+)
+from edgevirt.model import baseos, network, node
+
+__all__ = (
+    "RAMDISK",
+    "ROOT",
+    "VERSION",
+    "Cipher",
+    "Credentials",
+    "Objects",
+    "Rendered",
+    "app_id",
+    "content_tree_id",
+    "datastore_id",
+    "make_cipher",
+    "network_id",
+    "render",
+    "volume_id",
+)
+
+VERSION: Final = 2
+"""Of this renderer; raise it when the same objects make another config."""
+
+
+def render(objects: Objects) -> Rendered:
+    """The config has neither a version nor a time yet: these are not the objects' business."""
+    waiting: dict[str, str] = {}
+    placed = list(_place(objects, waiting))
+    images = {name: objects.images[name] for _, app in placed for name in app.images}
+    system = _os_image(objects)
+    names = content.datastores_of([*images.values(), *([system] if system else [])])
+    stores, lacking = content.datastores(objects, names)
+    for instance, app in placed:
+        whys = (content.unreachable(objects.images[name], lacking) for name in app.images)
+        if why := next(filter(None, whys), ""):
+            waiting[instance.metadata.name] = f"cannot fetch its image: {why}"
+    encrypt = any(name in objects.credentials for name in names)
+    edge_node = objects.node
+    rendered = node.DeviceConfig(
+        id=objects.node_id,
+        properties=tuple(sorted(_properties(edge_node).items())),
+        reboot_counter=edge_node.spec.reboot_counter,
+        shutdown_counter=edge_node.spec.shutdown_counter,
+        datastores=stores,
+        content_trees=(
+            *(content.content_tree(images[name], objects) for name in sorted(images)),
+            *((content.content_tree(system, objects),) if system else ()),
+        ),
+        volumes=tuple(
+            v for instance, app in placed for v in content.volumes(instance, app, objects)
+        ),
+        network_instances=tuple(_networks(objects, placed)),
+        apps=tuple(apps.app_instance(instance, app, objects) for instance, app in placed),
+        ports=ports.ports(edge_node),
+        networks=ports.networks(edge_node),
+        base_os=_base_os(edge_node.spec.os, system),
+        cipher_contexts=(objects.cipher.context,) if encrypt and objects.cipher else (),
+        controller_cert_hash=objects.controller_cert_hash,
+        device_name=edge_node.metadata.name,
+        project_name=edge_node.metadata.namespace,
+    )
+    return Rendered(rendered, waiting, _os_waiting(objects, system, lacking))
+
+
+def _place(objects: Objects, waiting: dict[str, str]) -> Iterator[tuple[AppInstance, App]]:
+    """Instances whose every part is there, by name."""
+    for instance in sorted(objects.instances, key=lambda i: i.metadata.name):
+        app = objects.apps.get(instance.spec.app)
+        why = ""
+        if app is None:
+            why = f"App {instance.spec.app!r} does not exist"
+        elif missing := [name for name in app.images if name not in objects.images]:
+            why = f"Image {missing[0]!r} does not exist"
+        else:
+            lacking = {i.network_instance for i in app.spec.interfaces} - objects.networks.keys()
+            if lacking:
+                why = f"NetworkInstance {min(lacking)!r} does not exist"
+        if why or app is None:
+            waiting[instance.metadata.name] = f"cannot put it on the node: {why}"
+        else:
+            yield instance, app
+
+
+def _properties(edge_node: EdgeNode) -> dict[str, str]:
+    """What the spec lists, and what it says in a field of its own."""
+    properties = dict(edge_node.spec.properties)
+    if edge_node.spec.os is not None and edge_node.spec.os.fallback_counter:
+        properties[FALLBACK_PROPERTY] = str(edge_node.spec.os.fallback_counter)
+    return properties
+
+
+def _networks(
+    objects: Objects, placed: list[tuple[AppInstance, App]]
+) -> Iterator[network.NetworkInstance]:
+    used = {part.network_instance for _, app in placed for part in app.spec.interfaces}
+    for name in sorted(used):
+        wanted = objects.networks[name]
+        plan = wanted.addressing
+        spec = wanted.spec
+        yield network.NetworkInstance(
+            id=network_id(wanted, objects.node),
+            type=network.NetworkInstanceType[spec.type.upper()],
+            name=name,
+            port=spec.port,
+            subnet=str(plan.subnet) if plan else "",
+            gateway=str(plan.gateway) if plan else "",
+            dhcp_first=str(plan.first) if plan else "",
+            dhcp_last=str(plan.last) if plan else "",
+            domain=spec.dns.domain,
+            ntp=spec.ntp,
+            dns=spec.dns.servers,
+            static_names=tuple((entry.name, entry.addresses) for entry in spec.dns.static_names),
+            flow_log=spec.flow_log,
+            mtu=spec.mtu,
+        )
+
+
+# -- the node's own software --
+
+
+def _os_image(objects: Objects) -> OSImage | None:
+    wanted = objects.node.spec.os
+    return objects.os_images.get(wanted.image) if wanted is not None else None
+
+
+def _base_os(wanted: NodeOS | None, image: OSImage | None) -> baseos.BaseOs | None:
+    if wanted is None or image is None:
+        return None
+    return baseos.BaseOs(
+        content_tree=content_tree_id(image),
+        version=image.spec.version,
+        activate=wanted.activate,
+        retry_counter=wanted.retry_counter,
+    )
+
+
+def _os_waiting(objects: Objects, image: OSImage | None, lacking: Mapping[str, str]) -> str:
+    wanted = objects.node.spec.os
+    if wanted is None:
+        return ""
+    if image is None:
+        return f"OSImage {wanted.image!r} does not exist"
+    return content.unreachable(image, lacking)
