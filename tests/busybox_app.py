@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from edgevirt.host import mounts
-from edgevirt.host.bundle import Bundle
 from edgevirt.host.cgroup import Cgroup
 from edgevirt.host.container import ContainerHypervisor
-from edgevirt.host.hypervisor import DomainInfo, Exit
+from edgevirt.host.hypervisor import Exit
 from edgevirt.host.monitor import Runtime
 from edgevirt.model.app import Domain, DomainVolume
 from edgevirt.model.base import SwState
 from edgevirt.model.content import ContentFormat, ImageConfig
 from edgevirt.model.ids import AppId
-from edgevirt.runtime import RealClock
+from tests.monitored_world import MonitoredWorld
 
 BUSYBOX = Path("/bin/busybox")
 APPLETS = (
     "sh cat chmod dd echo env grep hostname id ip ls mkdir mount mknod sleep tail touch unshare"
 )
-PATIENCE = 90.0
-"""Seconds until a test gives up waiting for what must come."""
 SCRIPT = """#!/bin/sh
 verb=$1
 shift
@@ -63,21 +58,20 @@ def make_layer(layer: Path) -> Path:
     return layer
 
 
-class ContainerWorld:
-    """Real containers below `directory`. Close it, whatever happened."""
+class ContainerWorld(MonitoredWorld):
+    """Real containers."""
 
+    domains = "domains"
     tells_codes = True
     killed = (SwState.HALTED, Exit(137))
     overhead_kib = 0
 
     def __init__(self, directory: Path) -> None:
-        self.directory = directory
+        super().__init__(directory)
         self.layer = make_layer(directory / "layer")
-        self._cgroup = f"edgevirt-test-{uuid.uuid4().hex[:8]}"
-        self.clock = RealClock()
 
     def hypervisor(self, **runtime: Any) -> ContainerHypervisor:
-        """Each call: one that knows nothing of the others. `runtime`: other than the usual."""
+        """`runtime`: other than the usual."""
         domains = self.directory / "domains"
         return ContainerHypervisor(
             domains,
@@ -148,30 +142,8 @@ class ContainerWorld:
             hostname="box",
         )
 
-    def bundle(self, app: AppId) -> Bundle:
-        return Bundle(app, self.directory / "domains" / app)
-
     def cgroup(self, app: AppId) -> Cgroup:
         return Cgroup(f"{self._cgroup}-user-apps/{app}")
-
-    def console(self, app: AppId) -> str:
-        """What the app has printed, without conmon's stamps."""
-        path = self.directory / "consoles" / f"{app}.log"
-        lines = path.read_text().splitlines() if path.exists() else []
-        pieces = (line.split(" ", 3) for line in lines)
-        said = "".join(text + "\n" * (end == "F") for _, _, end, text in pieces)
-        return said.removesuffix("\n")
-
-    async def ready(self, app: AppId) -> None:
-        await until(lambda: "ready" in self.console(app))
-
-    def crash(self, info: DomainInfo) -> None:
-        os.kill(info.pid, signal.SIGKILL)
-
-    def lose(self, info: DomainInfo) -> None:
-        record = self.bundle(info.app).read_record()
-        assert record is not None
-        os.kill(record.monitor.pid, signal.SIGKILL)
 
     def freeze(self, pid: int) -> None:
         os.kill(pid, signal.SIGSTOP)
@@ -186,25 +158,6 @@ class ContainerWorld:
         assert info.exit is not None
         await hypervisor.delete(domain.app)
         return info.exit.code, self.console(domain.app)
-
-    async def close(self) -> None:
-        hypervisor = self.hypervisor()
-        for info in await hypervisor.list():
-            await hypervisor.delete(info.app)
-        assert mounts.below(self.directory) == []
-        for group in (Cgroup(f"{self._cgroup}-user-apps"), Cgroup(self._cgroup)):
-            group.remove()
-            assert not group.exists()
-
-
-async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float = PATIENCE) -> None:
-    """Waits for a condition that nothing announces."""
-    async with asyncio.timeout(seconds):
-        while True:
-            held = condition()
-            if held if isinstance(held, bool) else await held:
-                return
-            await asyncio.sleep(0.01)
 
 
 @contextlib.contextmanager

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import shutil
-import signal
 import subprocess
 import tempfile
 import uuid
@@ -14,17 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from edgevirt.host import mounts
-from edgevirt.host.bundle import Bundle
-from edgevirt.host.cgroup import Cgroup
-from edgevirt.host.hypervisor import DomainInfo, Exit
+from edgevirt.host.hypervisor import Exit
 from edgevirt.host.kvm import KvmHypervisor
 from edgevirt.model.app import Domain, DomainVolume, VirtualizationMode
 from edgevirt.model.base import SwState
 from edgevirt.model.content import ContentFormat
 from edgevirt.model.ids import AppId
-from edgevirt.runtime import RealClock
-from tests.busybox_app import until
+from tests.monitored_world import MonitoredWorld
 
 SOURCE = Path(__file__).parents[1] / "examples/unikernel"
 
@@ -37,22 +31,20 @@ def unikernel() -> bytes:
         return Path(out, "kernel").read_bytes()
 
 
-class GuestWorld:
-    """Real virtual machines below `directory`. Close it, whatever happened."""
+class GuestWorld(MonitoredWorld):
+    """Real virtual machines."""
 
+    domains = "machines"
     tells_codes = False
     killed = (SwState.BROKEN, Exit(137))
     overhead_kib = 300_000
 
     def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.clock = RealClock()
-        self._cgroup = f"edgevirt-test-{uuid.uuid4().hex[:8]}"
+        super().__init__(directory)
         self.kernel = directory / "kernel"
         self.kernel.write_bytes(unikernel())
 
     def hypervisor(self) -> KvmHypervisor:
-        """Each call: one that knows nothing of the others."""
         return KvmHypervisor(
             self.directory / "machines",
             self.directory / "consoles",
@@ -95,37 +87,6 @@ class GuestWorld:
             overhead_kib=self.overhead_kib,
             **{**fields, **more},
         )
-
-    def bundle(self, app: AppId) -> Bundle:
-        return Bundle(app, self.directory / "machines" / app)
-
-    def console(self, app: AppId) -> str:
-        """What the guest has printed, without conmon's stamps."""
-        path = self.directory / "consoles" / f"{app}.log"
-        lines = path.read_text().splitlines() if path.exists() else []
-        pieces = (line.split(" ", 3) for line in lines)
-        said = "".join(text + "\n" * (end == "F") for _, _, end, text in pieces)
-        return said.removesuffix("\n")
-
-    async def ready(self, app: AppId) -> None:
-        await until(lambda: "ready" in self.console(app))
-
-    def crash(self, info: DomainInfo) -> None:
-        os.kill(info.pid, signal.SIGKILL)
-
-    def lose(self, info: DomainInfo) -> None:
-        record = self.bundle(info.app).read_record()
-        assert record is not None
-        os.kill(record.monitor.pid, signal.SIGKILL)
-
-    async def close(self) -> None:
-        hypervisor = self.hypervisor()
-        for info in await hypervisor.list():
-            await hypervisor.delete(info.app)
-        assert mounts.below(self.directory) == []
-        for group in (Cgroup(f"{self._cgroup}-user-apps"), Cgroup(self._cgroup)):
-            group.remove()
-            assert not group.exists()
 
 
 @contextlib.contextmanager

@@ -14,7 +14,8 @@ from edgevirt.host.hypervisor import HypervisorError, UnfitError
 from edgevirt.model.app import Domain, DomainVolume
 from edgevirt.model.base import SwState
 from edgevirt.model.content import ContentFormat, ImageConfig
-from tests.busybox_app import ContainerWorld, network_namespace, until
+from tests.busybox_app import ContainerWorld, network_namespace
+from tests.monitored_world import until
 
 pytestmark = pytest.mark.root
 

@@ -19,8 +19,8 @@ from edgevirt.model.app import BootMode, Domain, DomainVif, DomainVolume, Virtua
 from edgevirt.model.base import SwState
 from edgevirt.model.content import ContentFormat
 from edgevirt.model.ids import AppId
-from tests.busybox_app import until
 from tests.guest_world import GuestWorld, guest_world
+from tests.monitored_world import until
 
 DISK = DomainVolume(path="/volumes/evil,file=/etc/shadow", format=ContentFormat.QCOW2)
 FLOPPY = DomainVolume(path="/volumes/a", format=ContentFormat.RAW, mount_dir="/dev/fd0")
