@@ -42,6 +42,10 @@ class Resources(Noun, frozen=True, kw_only=True):
     ramdisk: str = ""
     """Id of the volume that is the kernel's initial RAM disk."""
     kernel_arguments: str = ""
+    dedicated: bool = False
+    """Real-time: each of its CPUs is a processor that nothing else runs on, and its memory is there
+    from the start. (`pin_cpu` of the wire.)
+    """
     rest: bytes = b""
 
 
@@ -154,6 +158,9 @@ class Domain(Noun, frozen=True, kw_only=True):
     memory_kib: int = 0
     overhead_kib: int = 0
     vcpus: int = 1
+    cpus: tuple[int, ...] = ()
+    """The processors of the cores that it has for itself, at least one for each of its CPUs, in
+    their order; empty: it shares."""
     boot_mode: BootMode = BootMode.UNSPECIFIED
     volumes: tuple[DomainVolume, ...] = ()
     """The first is the root; without those that `kernel` and `ramdisk` name."""
@@ -211,6 +218,10 @@ class HostCapacity(Noun, frozen=True, kw_only=True):
     acceleration: str = ""
     """Of virtual machines: `kvm`, `xen` where the processor helps it, or `tcg` where they are
     emulated; empty: not known (yet)."""
+    cores: tuple[tuple[int, ...], ...] = ()
+    """Processors, by the core that they are part of, that an app may have for itself."""
+    no_cores: str = ""
+    """Why there are none."""
 
 
 class DomainExit(Noun, frozen=True, kw_only=True):

@@ -52,6 +52,9 @@ class AppResources(ApiStruct, frozen=True, kw_only=True):
     """What a container may write outside its volumes, at least `64Mi`; 0: a quarter of what the
     node has left, up to `1Gi`. Of a virtual machine: its first disk is at least as big. A change
     counts after a purge."""
+    real_time: bool = False
+    """Its CPUs are processors of the node's that nothing else runs on, and its memory is there from
+    the start. It starts only where that can be held."""
 
 
 class AppVolume(ApiStruct, frozen=True, kw_only=True):

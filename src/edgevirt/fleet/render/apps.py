@@ -55,6 +55,7 @@ def app_instance(instance: AppInstance, app: App, objects: Objects) -> app_model
         vcpus=app.cpus,
         mode=_MODES[app.virtualization],
         boot_mode=_FIRMWARES[spec.firmware],
+        dedicated=spec.resources.real_time,
     )
     if spec.type == UNIKERNEL:
         resources = replace(

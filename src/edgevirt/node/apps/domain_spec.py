@@ -38,6 +38,7 @@ def make_domain(
     generation: int,
     volumes: Mapping[str, VolumeStatus],
     network: AppNetworkStatus | None,
+    cpus: tuple[int, ...] = (),
 ) -> Domain:
     """All gates are passed: every volume is created, the network is ready."""
     used = [(ref, volumes[volume_key(ref.volume, ref.generation)]) for ref in app.volumes]
@@ -56,6 +57,7 @@ def make_domain(
         memory_kib=resources.memory_kib,
         overhead_kib=overhead_kib(resources),
         vcpus=resources.vcpus,
+        cpus=cpus,
         boot_mode=resources.boot_mode,
         volumes=tuple(_volumes(used, lent={resources.kernel, resources.ramdisk})),
         kernel=kernel,

@@ -19,6 +19,7 @@ from edgevirt.model.ids import NetworkInstanceId
 from edgevirt.model.network import AppNetworkStatus, NetworkInstanceState, NetworkInstanceStatus
 from edgevirt.model.volume import VolumeStatus, volume_key
 from edgevirt.node.apps.domain_spec import MODES, mode_of
+from edgevirt.node.apps.room import Room
 
 _VOLUME_WORDS = {
     SwState.INITIAL: "waiting for",
@@ -130,6 +131,27 @@ def check_memory(app: AppInstance, available: int, now: float) -> Wait | None:
     why = f"App instance needs {need} bytes but only have {max(0, available)}"
     trouble = Trouble(why=why, since=now, hint="starts by itself when another app is stopped")
     return Wait(SwState.INSTALLED, "waiting for memory", trouble)
+
+
+def check_processors(
+    app: AppInstance, room: Room, capacity: HostCapacity | None, now: float
+) -> Wait | None:
+    """Of its own, if it asks for such: they are there before anything starts, or it does not."""
+    if not app.resources.dedicated or capacity is None:
+        return None
+    need, left = app.resources.vcpus, room.processors_left(app.id)
+    if need <= left:
+        return None
+    may_have = sum(map(len, capacity.cores))
+    why = f"cannot start: it needs {need} processors of its own, "
+    if need > may_have:
+        why += f"this node has {may_have} to give" + (
+            f": {capacity.no_cores}" if capacity.no_cores else ", the first core is for all"
+        )
+        return Wait(SwState.INSTALLED, "cannot run here", Trouble(why=why, since=now))
+    why += f"{left} of {may_have} are free: others are held by {', '.join(room.holders())}"
+    trouble = Trouble(why=why, since=now, hint="starts by itself when one of them is stopped")
+    return Wait(SwState.INSTALLED, "waiting for processors", trouble)
 
 
 def await_delay(app: AppInstance, since_start: float) -> Wait | None:

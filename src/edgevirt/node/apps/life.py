@@ -9,7 +9,7 @@ purge, goes through the third situation, so that the old is gone before the new 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from dataclasses import replace as changed
 
 from msgspec.structs import replace
@@ -18,6 +18,7 @@ from edgevirt.model.app import (
     AppInstance,
     AppInstanceApplied,
     AppInstanceStatus,
+    Domain,
     DomainStatus,
     HostCapacity,
 )
@@ -29,6 +30,7 @@ from edgevirt.node.apps import gates
 from edgevirt.node.apps.changes import Changes, compare, merge_live, restarted, same_network
 from edgevirt.node.apps.domain_spec import make_domain
 from edgevirt.node.apps.gates import Wait
+from edgevirt.node.apps.room import Room
 
 
 @dataclass(frozen=True)
@@ -71,17 +73,6 @@ class Step:
     """`restarting` or `purging`, while that waits for something."""
 
 
-@dataclass
-class Memory:
-    """Bytes. The apps are asked one after the other; each sees what the ones before took."""
-
-    total: int
-    held: dict[str, int] = field(default_factory=dict)
-
-    def available(self, app: AppInstance) -> int:
-        return self.total - sum(held for key, held in self.held.items() if key != app.id)
-
-
 def is_live(applied: AppInstanceApplied, boot: str) -> bool:
     """A domain was told in this run of the node, so there may be one."""
     return applied.domain is not None and applied.boot == boot
@@ -103,24 +94,25 @@ def is_down(applied: AppInstanceApplied, status: DomainStatus | None) -> bool:
     )
 
 
-def memory_held(applied: AppInstanceApplied | None, domain: DomainStatus | None, boot: str) -> int:
-    if applied is None or applied.domain is None or not is_live(applied, boot):
-        return 0
-    if is_down(applied, domain):
-        return 0
-    return (applied.domain.memory_kib + applied.domain.overhead_kib) * 1024
+def holds(
+    applied: AppInstanceApplied | None, domain: DomainStatus | None, boot: str
+) -> Domain | None:
+    """The domain whose memory and processors are taken."""
+    if applied is None or not is_live(applied, boot) or is_down(applied, domain):
+        return None
+    return applied.domain
 
 
-def advance(facts: Facts, world: World, memory: Memory) -> Step:
+def advance(facts: Facts, world: World, room: Room) -> Step:
     applied = facts.applied or AppInstanceApplied(app=facts.wanted)
     if not is_live(applied, world.boot):
-        return _from_nothing(applied, facts, world, memory)
+        return _from_nothing(applied, facts, world, room)
     if is_down(applied, facts.domain):
-        return _from_down(applied, facts, world, memory)
-    return _from_up(applied, facts, world, memory)
+        return _from_down(applied, facts, world, room)
+    return _from_up(applied, facts, world, room)
 
 
-def _from_nothing(applied: AppInstanceApplied, facts: Facts, world: World, memory: Memory) -> Step:
+def _from_nothing(applied: AppInstanceApplied, facts: Facts, world: World, room: Room) -> Step:
     """Nothing runs that a change could disturb: all that is wanted applies.
 
     Only an app that ran before and is to be purged takes whichever volumes are there first.
@@ -135,19 +127,19 @@ def _from_nothing(applied: AppInstanceApplied, facts: Facts, world: World, memor
         applied = replace(applied, app=wanted)
     if not wanted.activate:
         return Step(applied, compare(applied.app, wanted), missing)
-    return _bring_up(applied, facts, world, memory, first=True)
+    return _bring_up(applied, facts, world, room, first=True)
 
 
-def _from_down(applied: AppInstanceApplied, facts: Facts, world: World, memory: Memory) -> Step:
+def _from_down(applied: AppInstanceApplied, facts: Facts, world: World, room: Room) -> Step:
     wanted = facts.wanted
     purge = compare(applied.app, wanted).purge
     applied = replace(applied, app=wanted if purge else restarted(applied.app, wanted))
     if not wanted.activate:
         return Step(applied, compare(applied.app, wanted))
-    return _bring_up(applied, facts, world, memory, first=False)
+    return _bring_up(applied, facts, world, room, first=False)
 
 
-def _from_up(applied: AppInstanceApplied, facts: Facts, world: World, memory: Memory) -> Step:
+def _from_up(applied: AppInstanceApplied, facts: Facts, world: World, room: Room) -> Step:
     wanted = facts.wanted
     applied = replace(applied, app=merge_live(applied.app, wanted))
     changes = compare(applied.app, wanted)
@@ -161,7 +153,7 @@ def _from_up(applied: AppInstanceApplied, facts: Facts, world: World, memory: Me
         return staying
     target = wanted if changes.purge else restarted(applied.app, wanted)
     moving = "purging" if changes.purge else "restarting"
-    wait = _ready(target, facts, world, memory)
+    wait = _ready(target, facts, world, room)
     if wait is not None:
         return changed(staying, wait=wait, moving=moving)
     if changes.purge or not same_network(applied.app, target):
@@ -169,16 +161,16 @@ def _from_up(applied: AppInstanceApplied, facts: Facts, world: World, memory: Me
     wait = gates.await_network(target, facts.network)
     if wait is not None:
         return changed(staying, wait=wait, moving=moving)
-    applied = _told_to_run(replace(applied, app=target), facts, world)
+    applied = _told_to_run(replace(applied, app=target), facts, world, room)
     return Step(applied, compare(applied.app, wanted))
 
 
 def _bring_up(
-    applied: AppInstanceApplied, facts: Facts, world: World, memory: Memory, *, first: bool
+    applied: AppInstanceApplied, facts: Facts, world: World, room: Room, *, first: bool
 ) -> Step:
     app = applied.app
     step = Step(applied, compare(app, facts.wanted))
-    wait = _ready(app, facts, world, memory) or gates.await_update(world.update)
+    wait = _ready(app, facts, world, room) or gates.await_update(world.update)
     if wait is None and first:
         wait = gates.await_delay(app, world.since_start)
     if wait is None:
@@ -188,10 +180,10 @@ def _bring_up(
     wait = gates.await_network(app, facts.network)
     if wait is not None:
         return changed(step, wait=wait, connect=True)
-    return changed(step, applied=_told_to_run(applied, facts, world))
+    return changed(step, applied=_told_to_run(applied, facts, world, room))
 
 
-def _ready(app: AppInstance, facts: Facts, world: World, memory: Memory) -> Wait | None:
+def _ready(app: AppInstance, facts: Facts, world: World, room: Room) -> Wait | None:
     wait = gates.check_mode(app, world.capacity, world.now)
     if wait is not None and wait.trouble is not None:
         volumes = gates.await_volumes(app.volumes, world.volumes)
@@ -200,11 +192,14 @@ def _ready(app: AppInstance, facts: Facts, world: World, memory: Memory) -> Wait
         gates.await_volumes(app.volumes, world.volumes)
         or wait
         or gates.check_wants(app, world.volumes, world.now)
-        or gates.check_memory(app, memory.available(app), world.now)
+        or gates.check_memory(app, room.memory_left(app.id), world.now)
+        or gates.check_processors(app, room, world.capacity, world.now)
     )
 
 
-def _told_to_run(applied: AppInstanceApplied, facts: Facts, world: World) -> AppInstanceApplied:
+def _told_to_run(
+    applied: AppInstanceApplied, facts: Facts, world: World, room: Room
+) -> AppInstanceApplied:
     """All gates are passed."""
     generation = applied.generation
     if is_live(applied, world.boot):
@@ -215,6 +210,7 @@ def _told_to_run(applied: AppInstanceApplied, facts: Facts, world: World) -> App
         generation=generation,
         volumes=world.volumes,
         network=facts.network,
+        cpus=room.processors_for(applied.app),
     )
     return replace(applied, generation=generation, domain=domain, boot=world.boot)
 

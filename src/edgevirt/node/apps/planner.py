@@ -28,14 +28,14 @@ from edgevirt.model.network import AppNetwork
 from edgevirt.model.volume import volume_key
 from edgevirt.node.apps.life import (
     Facts,
-    Memory,
     Step,
     World,
     advance,
+    holds,
     is_down,
     is_live,
-    memory_held,
 )
+from edgevirt.node.apps.room import Room
 from edgevirt.node.apps.status import make_leaving_status, make_status
 from edgevirt.node.properties import flag, number
 from edgevirt.runtime import Again, Inputs, Kind, Output
@@ -84,7 +84,7 @@ class AppsPlanner:
         wanted = inputs.all(APP_INSTANCE)
         applied = inputs.all(APP_INSTANCE_APPLIED)
         statuses = inputs.all(APP_INSTANCE_STATUS)
-        memory = self._memory(inputs, applied.values())
+        room = self._room(inputs, applied.values())
         numbers = assign_numbers(wanted, {key: known.app_num for key, known in statuses.items()})
         users: dict[str, list[AppId]] = {}
         for key in sorted({*applied, *statuses} - set(wanted)):
@@ -98,8 +98,8 @@ class AppsPlanner:
                 domain=inputs.get(DOMAIN_STATUS, key),
                 network=inputs.get(APP_NETWORK_STATUS, key),
             )
-            step = advance(facts, world, memory)
-            memory.held[key] = memory_held(step.applied, facts.domain, self._boot)
+            step = advance(facts, world, room)
+            room.hold(key, holds(step.applied, facts.domain, self._boot))
             use_volumes(users, step.applied.app)
             yield from self._outputs(facts, step, world)
         for volume, apps in users.items():
@@ -140,12 +140,13 @@ class AppsPlanner:
         if before is not None:
             yield Output(APP_INSTANCE_STATUS, key, make_leaving_status(before, inputs.now))
 
-    def _memory(self, inputs: Inputs, applied: Iterable[AppInstanceApplied]) -> Memory:
-        held: dict[str, int] = {
-            known.app.id: memory_held(known, inputs.get(DOMAIN_STATUS, known.app.id), self._boot)
-            for known in applied
-        }
-        return Memory(memory_for_apps(inputs), held)
+    def _room(self, inputs: Inputs, applied: Iterable[AppInstanceApplied]) -> Room:
+        capacity = inputs.get(HOST_CAPACITY, "node")
+        room = Room(memory_for_apps(inputs), () if capacity is None else capacity.cores)
+        for known in applied:
+            domain = inputs.get(DOMAIN_STATUS, known.app.id)
+            room.hold(known.app.id, holds(known, domain, self._boot))
+        return room
 
 
 def memory_for_apps(inputs: Inputs) -> int:

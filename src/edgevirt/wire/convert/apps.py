@@ -112,7 +112,7 @@ def _resources(message: config.VmConfig, what: str) -> Resources:
     rest = copy_without(
         message,
         *("memory", "maxmem", "vcpus", "virtualizationMode", "disableLogs"),
-        *("boot_mode", "vmm_maxmem", "kernel", "ramdisk", "extraargs"),
+        *("boot_mode", "vmm_maxmem", "kernel", "ramdisk", "extraargs", "pin_cpu"),
     )
     return Resources(
         memory_kib=message.memory,
@@ -124,6 +124,7 @@ def _resources(message: config.VmConfig, what: str) -> Resources:
         kernel=message.kernel,
         ramdisk=message.ramdisk,
         kernel_arguments=message.extraargs,
+        dedicated=message.pin_cpu,
         rest=pack(rest),
     )
 
@@ -139,6 +140,7 @@ def _resources_message(noun: Resources) -> config.VmConfig:
     message.kernel = noun.kernel
     message.ramdisk = noun.ramdisk
     message.extraargs = noun.kernel_arguments
+    message.pin_cpu = noun.dedicated
     return message
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from msgspec.structs import replace
 
 from edgevirt.model.app import (
@@ -371,6 +372,80 @@ def test_reserve_of_the_node_is_a_property_and_the_check_can_be_off() -> None:
     assert why(node.plan()) == f"App instance needs {65_536 * 1024} bytes but only have {24 << 20}"
     node.put(PROPERTY, "memory.apps.ignore.check", Property(value="true"))
     assert node.plan().state == SwState.BOOTING
+
+
+# -- processors of its own ------------------------------------------------------------------------
+
+
+def dedicated(id: AppId, vcpus: int, **fields: Any) -> AppInstance:
+    mode = VirtualizationMode.NOHYPER
+    resources = Resources(memory_kib=65_536, vcpus=vcpus, mode=mode, dedicated=True)
+    return app(id=id, resources=resources, interfaces=(), name=f"rt-{vcpus}", **fields)
+
+
+def machine_of(*cores: tuple[int, ...], no_cores: str = "") -> HostCapacity:
+    return replace(capacity(4 * GIB_KIB), cores=cores, no_cores=no_cores)
+
+
+def test_processors_of_its_own_are_held_until_the_app_has_ended() -> None:
+    node = Node()
+    node.put(HOST_CAPACITY, "node", machine_of((1,), (2,), (3,)))
+    first, second = dedicated(APP, 2), dedicated(OTHER, 2)
+    node.want(first, second)
+    node.volume_is(SwState.CREATED_VOLUME)
+    node.plan()
+    assert node.domain().cpus == (1, 2)
+    node.domain_is(SwState.RUNNING)
+    status = node.plan_any(OTHER)
+    assert status is not None
+    assert (status.state, status.what) == (SwState.INSTALLED, "waiting for processors")
+    held = "1 of 3 are free: others are held by rt-2"
+    assert why(status) == f"cannot start: it needs 2 processors of its own, {held}"
+
+    node.want(replace(first, activate=False), second)
+    node.plan_any(OTHER)
+    assert node.last.get(DOMAIN, OTHER) is None, "while the first still runs"
+    node.domain_is(SwState.HALTED)
+    node.plan()
+    assert node.domain(OTHER).cpus == (1, 2)
+
+
+def test_core_is_given_whole_and_an_app_keeps_its_cores_over_a_restart() -> None:
+    node = Node()
+    node.put(HOST_CAPACITY, "node", machine_of((1, 5), (2, 6), (3, 7)))
+    one, more = dedicated(APP, 1), dedicated(OTHER, 3)
+    node.want(more)
+    node.volume_is(SwState.CREATED_VOLUME)
+    node.plan_any(OTHER)
+    assert node.domain(OTHER).cpus == (1, 5, 2, 6)
+    node.want(one, more)
+    node.plan()
+    assert node.domain().cpus == (3, 7)
+    node.domain_is(SwState.RUNNING, OTHER)
+    node.domain_is(SwState.RUNNING)
+    node.want(replace(one, restart_counter=1, version="2"))
+    node.plan_any(OTHER)
+    node.plan()
+    assert node.domain().cpus == (3, 7)
+
+
+@pytest.mark.parametrize(
+    ("machine", "reason"),
+    [
+        (machine_of((1,)), "this node has 1 to give, the first core is for all"),
+        (machine_of(no_cores="it is Xen's"), "this node has 0 to give: it is Xen's"),
+    ],
+)
+def test_app_that_can_never_have_its_processors_says_what_there_is(
+    machine: HostCapacity, reason: str
+) -> None:
+    node = Node()
+    node.put(HOST_CAPACITY, "node", machine)
+    node.want(dedicated(APP, 2))
+    node.volume_is(SwState.CREATED_VOLUME)
+    status = node.plan()
+    assert (status.state, status.what) == (SwState.INSTALLED, "cannot run here")
+    assert why(status) == f"cannot start: it needs 2 processors of its own, {reason}"
 
 
 # -- stop, start, crash -------------------------------------------------------------------------
