@@ -16,6 +16,7 @@ from edgevirt.host.cgroup import Cgroup
 from edgevirt.host.container import ContainerHypervisor
 from edgevirt.host.hypervisor import Exit
 from edgevirt.host.monitor import Runtime
+from edgevirt.host.processors import Partition
 from edgevirt.model.app import Domain, DomainVolume
 from edgevirt.model.base import SwState
 from edgevirt.model.content import ContentFormat, ImageConfig
@@ -78,6 +79,7 @@ class ContainerWorld(MonitoredWorld):
             self.directory / "consoles",
             apps=f"{self._cgroup}-user-apps",
             monitors=f"{self._cgroup}/monitors",
+            partition=Partition(f"{self._cgroup}-real-time"),
             clock=self.clock,
             runtime=Runtime(domains / ".runc", **runtime),
         )

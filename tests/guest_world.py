@@ -14,6 +14,7 @@ from typing import Any
 
 from edgevirt.host.hypervisor import Exit
 from edgevirt.host.kvm import KvmHypervisor
+from edgevirt.host.processors import Partition
 from edgevirt.model.app import Domain, DomainVolume, VirtualizationMode
 from edgevirt.model.base import SwState
 from edgevirt.model.content import ContentFormat
@@ -51,6 +52,7 @@ class GuestWorld(MonitoredWorld):
             self.directory / "firmware",
             apps=f"{self._cgroup}-user-apps",
             monitors=f"{self._cgroup}/monitors",
+            partition=Partition(f"{self._cgroup}-real-time"),
             clock=self.clock,
         )
 

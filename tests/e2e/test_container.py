@@ -22,6 +22,7 @@ from msgspec.structs import replace
 from edgevirt.host.cgroup import Cgroup
 from edgevirt.host.container import ContainerHypervisor
 from edgevirt.host.processes import identify
+from edgevirt.host.processors import Partition
 from edgevirt.model.app import (
     AppInstance,
     AppInstanceStatus,
@@ -112,6 +113,7 @@ class Node:
             self.services.paths.console_logs,
             apps=f"{self.cgroup}-user-apps",
             monitors=f"{self.cgroup}/monitors",
+            partition=Partition(f"{self.cgroup}-real-time"),
             clock=RealClock(),
         )
 

@@ -33,6 +33,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     monitor: Process
     started: float = 0.0
     """Wall clock; 0: created only."""
+    remark: str = ""
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,13 @@ from edgevirt.host.cgroup import swap_limited
 from edgevirt.host.monitor import Runtime
 from edgevirt.host.monitored import MonitoredHypervisor
 from edgevirt.host.processes import Process
+from edgevirt.host.processors import Partition
 from edgevirt.model.app import Domain, VirtualizationMode
 from edgevirt.runtime import Clock
 
 
 class ContainerHypervisor(MonitoredHypervisor):
-    """`directory`, `consoles`, `apps`, `monitors`: as MonitoredHypervisor takes them."""
+    """As MonitoredHypervisor."""
 
     modes = frozenset({VirtualizationMode.NOHYPER})
 
@@ -26,6 +27,7 @@ class ContainerHypervisor(MonitoredHypervisor):
         *,
         apps: str,
         monitors: str,
+        partition: Partition,
         clock: Clock,
         runtime: Runtime | None = None,
     ) -> None:
@@ -36,16 +38,18 @@ class ContainerHypervisor(MonitoredHypervisor):
             self._runtime.conmon,
             apps=apps,
             monitors=monitors,
+            partition=partition,
             clock=clock,
         )
 
-    def _build(self, bundle: Bundle, domain: Domain, user_data: bytes) -> None:
+    def _build(self, bundle: Bundle, domain: Domain, user_data: bytes) -> str:
         bundle.build(
             domain,
             user_data,
             cgroup=self._app_group(domain.app).path,
             limit_swap=swap_limited(),
         )
+        return ""
 
     async def _begin(self, bundle: Bundle) -> None:
         await self._runtime.start(bundle)

@@ -47,6 +47,8 @@ class DomainInfo:
     started: float = 0.0
     """Wall clock; 0: not yet."""
     exit: Exit | None = None
+    remark: str = ""
+    """What of its spec it does without, in words."""
 
 
 class Hypervisor(Protocol):

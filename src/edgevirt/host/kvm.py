@@ -6,6 +6,7 @@ crashed, a guest that panicked) is the machine's: BROKEN.
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Final
@@ -15,11 +16,14 @@ from edgevirt.host.acceleration import PROGRAM, accelerator
 from edgevirt.host.bundle import Bundle
 from edgevirt.host.cell import ENVIRONMENT, PROGRAM_IN_CELL, Cell, OpenFile
 from edgevirt.host.confine import limit_memory
+from edgevirt.host.huge_pages import can_have
 from edgevirt.host.hypervisor import Exit, HypervisorError, UnfitError
 from edgevirt.host.monitor import Conmon
 from edgevirt.host.monitored import MonitoredHypervisor
 from edgevirt.host.processes import Process
-from edgevirt.host.qmp import ask
+from edgevirt.host.processors import Partition
+from edgevirt.host.qemu import Memory
+from edgevirt.host.qmp import ask, decode_cpus
 from edgevirt.host.seed import make_seed
 from edgevirt.model.app import Domain, VirtualizationMode
 from edgevirt.model.base import SwState
@@ -27,6 +31,7 @@ from edgevirt.runtime import Clock
 
 _FIRST_UID: Final = 64300
 _UIDS: Final = 1000
+_NO_HUGE_PAGES: Final = "runs in ordinary pages: no room for its memory in huge ones"
 
 
 class KvmHypervisor(MonitoredHypervisor):
@@ -52,13 +57,21 @@ class KvmHypervisor(MonitoredHypervisor):
         *,
         apps: str,
         monitors: str,
+        partition: Partition,
         clock: Clock,
     ) -> None:
-        conmon = Conmon(PROGRAM_IN_CELL, what="virtual machine", environment=ENVIRONMENT)
-        super().__init__(directory, consoles, conmon, apps=apps, monitors=monitors, clock=clock)
+        super().__init__(
+            directory,
+            consoles,
+            Conmon(PROGRAM_IN_CELL, what="virtual machine", environment=ENVIRONMENT),
+            apps=apps,
+            monitors=monitors,
+            partition=partition,
+            clock=clock,
+        )
         self._firmware = firmware
 
-    def _build(self, bundle: Bundle, domain: Domain, user_data: bytes) -> None:
+    def _build(self, bundle: Bundle, domain: Domain, user_data: bytes) -> str:
         program = shutil.which(PROGRAM)
         if program is None:
             raise HypervisorError(f"cannot create {domain.name}: {PROGRAM} is not installed")
@@ -69,6 +82,7 @@ class KvmHypervisor(MonitoredHypervisor):
             accelerator(),
             variables=self._variables(domain),
             seed=_write_seed(bundle, domain, user_data),
+            memory=_memory(domain),
         )
         group = self._app_group(domain.app)
         limit_memory(group, (domain.memory_kib + domain.overhead_kib) * 1024)
@@ -90,6 +104,7 @@ class KvmHypervisor(MonitoredHypervisor):
             writes=("/dev/kvm",),
         )
         bundle.write("cell.json", cell.encode(), mode=0o600)
+        return _NO_HUGE_PAGES if machine.memory is Memory.WHOLE else ""
 
     def _variables(self, domain: Domain) -> str:
         """Where they are, or are made as those of a new machine. Empty: it has no such firmware."""
@@ -106,7 +121,17 @@ class KvmHypervisor(MonitoredHypervisor):
         return str(kept)
 
     async def _begin(self, bundle: Bundle) -> None:
+        await self._place(bundle)
         await ask(_monitor_of(bundle), "cont")
+
+    async def _place(self, bundle: Bundle) -> None:
+        """Of a machine with processors of its own: each of its CPUs on one."""
+        cpus = self._partition.held(bundle.app)
+        if not cpus:
+            return
+        guests = decode_cpus(await ask(_monitor_of(bundle), "query-cpus-fast"))
+        for guest, cpu in zip(guests, cpus, strict=False):  # whole cores: there may be more
+            os.sched_setaffinity(guest.thread_id, {cpu})
 
     async def _forget(self, bundle: Bundle) -> None:
         """There is nothing else."""
@@ -121,6 +146,12 @@ class KvmHypervisor(MonitoredHypervisor):
 
     def _judge(self, exit: Exit) -> SwState:
         return SwState.HALTED if exit.code == 0 else SwState.BROKEN
+
+
+def _memory(domain: Domain) -> Memory:
+    if not domain.cpus:
+        return Memory.AS_USED
+    return Memory.HUGE if can_have(domain.memory_kib * 1024) else Memory.WHOLE
 
 
 def _monitor_of(bundle: Bundle) -> Path:

@@ -22,6 +22,7 @@ from edgevirt.host.cgroup import Cgroup
 from edgevirt.host.hypervisor import DomainInfo, Exit, HypervisorError, UnfitError
 from edgevirt.host.monitor import Conmon
 from edgevirt.host.processes import Process
+from edgevirt.host.processors import Partition
 from edgevirt.model.app import Domain, DomainMetric, VirtualizationMode
 from edgevirt.model.base import SwState
 from edgevirt.model.ids import AppId
@@ -35,8 +36,9 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\Z")
 class MonitoredHypervisor(ABC):
     """`directory`: its own, gone with the machine's run. `consoles`: a file `<app>.log` each.
 
-    `apps` and `monitors`: control groups, one below each for every app. `conmon`: starts a
-    domain's process, and watches over it.
+    `apps` and `monitors`: control groups, one below each for every app; `partition`: instead of
+    the first, for those that have processors of their own. `conmon`: starts a domain's process, and
+    watches over it.
     """
 
     modes: frozenset[VirtualizationMode]
@@ -49,6 +51,7 @@ class MonitoredHypervisor(ABC):
         *,
         apps: str,
         monitors: str,
+        partition: Partition,
         clock: Clock,
     ) -> None:
         self._directory = directory
@@ -56,13 +59,17 @@ class MonitoredHypervisor(ABC):
         self._conmon = conmon
         self._apps = apps
         self._monitors = monitors
+        self._partition = partition
         self._clock = clock
 
     # -- what a kind of domains has of its own --
 
     @abstractmethod
-    def _build(self, bundle: Bundle, domain: Domain, user_data: bytes) -> None:
-        """Makes what the domain stands on. Blocks. Raises HypervisorError, UnfitError, OSError."""
+    def _build(self, bundle: Bundle, domain: Domain, user_data: bytes) -> str:
+        """Makes what the domain stands on; a remark, if it is less than was asked for.
+
+        Blocks. Raises HypervisorError, UnfitError, OSError.
+        """
 
     @abstractmethod
     async def _begin(self, bundle: Bundle) -> None:
@@ -86,7 +93,7 @@ class MonitoredHypervisor(ABC):
         bundle = self._bundle(domain.app)
         await self.delete(domain.app)
         try:
-            await asyncio.to_thread(self._prepare, bundle, domain, user_data)
+            remark = await asyncio.to_thread(self._prepare, bundle, domain, user_data)
             console, group = self._consoles / f"{domain.app}.log", self._monitor_group(domain.app)
             process, monitor = await self._conmon.create(bundle, console, group)
         except (HypervisorError, OSError) as failure:
@@ -101,6 +108,7 @@ class MonitoredHypervisor(ABC):
                 generation=domain.generation,
                 process=process,
                 monitor=monitor,
+                remark=remark,
             )
         )
 
@@ -146,6 +154,7 @@ class MonitoredHypervisor(ABC):
             await asyncio.to_thread(bundle.remove)
             for group in groups:
                 await self._remove_group(group)
+            self._partition.give_back()
         except OSError as failure:
             raise HypervisorError(f"cannot delete {app}: {failure}") from failure
 
@@ -186,18 +195,24 @@ class MonitoredHypervisor(ABC):
             disk_write=usage.disk_write,
         )
 
-    def _prepare(self, bundle: Bundle, domain: Domain, user_data: bytes) -> None:
+    def _prepare(self, bundle: Bundle, domain: Domain, user_data: bytes) -> str:
         if domain.netns and not Path(domain.netns).exists():
             raise HypervisorError(f"cannot create {domain.name}: no network at {domain.netns}")
         self._consoles.mkdir(parents=True, exist_ok=True)
-        self._build(bundle, domain, user_data)
+        if domain.cpus:
+            self._partition.hold(domain.app, domain.cpus)
+        return self._build(bundle, domain, user_data)
 
     def _inspect(self, bundle: Bundle, record: Record | None) -> DomainInfo:
         broken = DomainInfo(bundle.app, "", 0, SwState.BROKEN)
         if record is None:
             return broken
         info = replace(
-            broken, name=record.name, generation=record.generation, started=record.started
+            broken,
+            name=record.name,
+            generation=record.generation,
+            started=record.started,
+            remark=record.remark,
         )
         running = record.process.alive() and record.monitor.alive()
         code = bundle.exit_code()  # after looking at conmon: it writes, then ends
@@ -231,7 +246,8 @@ class MonitoredHypervisor(ABC):
         return Bundle(app, self._directory / app)
 
     def _app_group(self, app: AppId) -> Cgroup:
-        return Cgroup(f"{self._apps}/{app}")
+        own = self._partition.group(app)
+        return own if own.exists() else Cgroup(f"{self._apps}/{app}")
 
     def _monitor_group(self, app: AppId) -> Cgroup:
         return Cgroup(f"{self._monitors}/{app}")

@@ -232,7 +232,9 @@ def _resources(domain: Domain, *, limit_swap: bool) -> dict[str, object]:
         "devices": [{"allow": False, "access": "rwm"}],
         "pids": {"limit": _MAX_PIDS},
     }
-    if domain.vcpus:
+    if domain.cpus:
+        resources["cpu"] = {"cpus": ",".join(map(str, domain.cpus))}
+    elif domain.vcpus:
         resources["cpu"] = {"period": _CPU_PERIOD, "quota": _CPU_PERIOD * domain.vcpus}
     if domain.memory_kib:
         memory = {"limit": domain.memory_kib * 1024}

@@ -6,11 +6,13 @@ of the node's stands here, and no name that somebody else chose is ever parsed.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from edgevirt.host.acceleration import KVM
+from edgevirt.host.huge_pages import SIZE
 from edgevirt.host.hypervisor import UnfitError
 from edgevirt.model.app import BootMode, Domain, DomainVolume, VirtualizationMode
 from edgevirt.model.content import ContentFormat
@@ -34,6 +36,8 @@ _MOST_IDE: Final = 4
 FLOPPY: Final = "/dev/fd0"
 CDROM: Final = "/dev/cdrom"
 
+_BOARD: Final = "usb=off,dump-guest-core=off"
+
 OVMF_CODE: Final = "/usr/share/OVMF/OVMF_CODE_4M.fd"
 OVMF_VARIABLES: Final = "/usr/share/OVMF/OVMF_VARS_4M.fd"
 
@@ -55,6 +59,16 @@ class Opened:
     copied: bool = False
 
 
+class Memory(enum.Enum):
+    """When the machine gives a guest its memory: as it is used, or WHOLE from the start; HUGE: and
+    in huge pages.
+    """
+
+    AS_USED = enum.auto()
+    WHOLE = enum.auto()
+    HUGE = enum.auto()
+
+
 @dataclass(frozen=True)
 class Machine:
     """`domain`, with what its hypervisor made for it. Paths; empty: none.
@@ -66,6 +80,7 @@ class Machine:
     accelerator: str
     variables: str = ""
     seed: str = ""
+    memory: Memory = Memory.AS_USED
 
 
 def is_uefi(domain: Domain) -> bool:
@@ -152,10 +167,25 @@ def _base(machine: Machine) -> list[str]:
         *("-name", domain.app, "-uuid", domain.app),
         *("-nodefaults", "-no-user-config", "-S", "-display", "none"),
         *("-sandbox", f"on,{denied}"),
-        *("-machine", f"{board},usb=off,dump-guest-core=off", "-accel", machine.accelerator),
-        *("-m", f"size={domain.memory_kib}k"),
+        *("-machine", f"{board},{_BOARD}"),
+        *("-accel", machine.accelerator),
+        *_memory(machine),
         *("-rtc", f"base={clock}", "-boot", "strict=on"),
         *("-action", "panic=exit-failure", "-device", "pvpanic"),
+    ]
+
+
+def _memory(machine: Machine) -> list[str]:
+    size = f"size={machine.domain.memory_kib}k"
+    if machine.memory is Memory.AS_USED:
+        return ["-m", size]
+    kind = "memory-backend-ram"
+    if machine.memory is Memory.HUGE:
+        kind = f"memory-backend-memfd,hugetlb=on,hugetlbsize={SIZE}"
+    return [
+        *("-m", size),
+        *("-object", f"{kind},id=memory,prealloc=on,{size}"),
+        *("-machine", "memory-backend=memory"),
     ]
 
 

@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from qemu.qmp import QMPClient, QMPError
 
 from edgevirt.host.hypervisor import HypervisorError
@@ -15,6 +16,22 @@ SECONDS: Final = 10.0
 
 # it calls a QEMU that ends an error
 logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
+
+
+class GuestCpu(msgspec.Struct, rename="kebab"):
+    """One of `query-cpus-fast`."""
+
+    cpu_index: int
+    thread_id: int
+
+
+def decode_cpus(said: object) -> list[GuestCpu]:
+    """In their order. Raises HypervisorError."""
+    try:
+        found = msgspec.convert(said, list[GuestCpu])
+    except msgspec.ValidationError as failure:
+        raise HypervisorError(f"cannot place the machine's CPUs: {failure}") from failure
+    return sorted(found, key=lambda cpu: cpu.cpu_index)
 
 
 async def ask(monitor: Path, command: str, **arguments: object) -> object:

@@ -7,6 +7,7 @@ import signal
 from collections.abc import AsyncIterator
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -38,7 +39,7 @@ DOMAIN = Domain(
 )
 
 
-def words(domain: Domain, **more: str) -> str:
+def words(domain: Domain, **more: Any) -> str:
     qemu.check(domain)
     return " ".join(qemu.command("qemu", qemu.Machine(domain, "tcg", **more)))
 
@@ -197,3 +198,12 @@ async def test_a_machine_that_was_never_made_whole_leaves_nothing(world: GuestWo
     with pytest.raises(HypervisorError, match="cannot create"):
         await hypervisor.create(domain, b"")
     assert await hypervisor.list() == ()
+
+
+def test_memory_of_a_real_time_guest_is_all_there_from_the_start() -> None:
+    assert "prealloc" not in words(DOMAIN)
+    whole = words(DOMAIN, memory=qemu.Memory.WHOLE)
+    assert "memory-backend-ram,id=memory,prealloc=on,size=65536k" in whole
+    assert "-machine memory-backend=memory" in whole
+    huge = words(DOMAIN, memory=qemu.Memory.HUGE)
+    assert "memory-backend-memfd,hugetlb=on,hugetlbsize=2097152,id=memory,prealloc=on" in huge

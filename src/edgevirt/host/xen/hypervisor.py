@@ -16,6 +16,7 @@ from edgevirt.host.hypervisor import Exit, HypervisorError
 from edgevirt.host.monitor import ENVIRONMENT, SECONDS, Conmon
 from edgevirt.host.monitored import MonitoredHypervisor
 from edgevirt.host.processes import Process, output
+from edgevirt.host.processors import Partition
 from edgevirt.host.xen.domain_config import write_config
 from edgevirt.host.xen.first_domain import PROGRAMS, STORE, starts_with_hardware
 from edgevirt.host.xen.keeper import Kept, decode
@@ -57,12 +58,26 @@ class XenHypervisor(MonitoredHypervisor):
     modes = frozenset({VirtualizationMode.PV, VirtualizationMode.HVM})
 
     def __init__(
-        self, directory: Path, consoles: Path, *, apps: str, monitors: str, clock: Clock
+        self,
+        directory: Path,
+        consoles: Path,
+        *,
+        apps: str,
+        monitors: str,
+        partition: Partition,
+        clock: Clock,
     ) -> None:
-        conmon = Conmon(_KEEPER, what="domain", environment=_IN_KEEPER)
-        super().__init__(directory, consoles, conmon, apps=apps, monitors=monitors, clock=clock)
+        super().__init__(
+            directory,
+            consoles,
+            Conmon(_KEEPER, what="domain", environment=_IN_KEEPER),
+            apps=apps,
+            monitors=monitors,
+            partition=partition,
+            clock=clock,
+        )
 
-    def _build(self, bundle: Bundle, domain: Domain, user_data: bytes) -> None:
+    def _build(self, bundle: Bundle, domain: Domain, user_data: bytes) -> str:
         text = write_config(domain, hardware=starts_with_hardware())
         bundle.begin()
         group = self._app_group(domain.app)
@@ -75,6 +90,7 @@ class XenHypervisor(MonitoredHypervisor):
             tuple(vif.host_name for vif in domain.vifs),
         )
         bundle.write(_CONFIG, kept.encode(), mode=0o600)
+        return ""
 
     async def _begin(self, bundle: Bundle) -> None:
         await _ask("unpause", _name(bundle))

@@ -143,7 +143,7 @@ def check_processors(
     if need <= left:
         return None
     may_have = sum(map(len, capacity.cores))
-    why = f"cannot start: it needs {need} processors of its own, "
+    why = f"cannot start: it needs {need} processor{'s' * (need > 1)} of its own, "
     if need > may_have:
         why += f"this node has {may_have} to give" + (
             f": {capacity.no_cores}" if capacity.no_cores else ", the first core is for all"

@@ -160,6 +160,8 @@ class DomainReconciler:
         history, now = self._history(info.app, spec), self._clock.now()
         ran = now - info.started if info.started else 0.0
         remark = history.remark(now, ran=ran, cap=number(inputs, BOOT_RETRY))
+        if remark is None and info.remark:
+            remark = Trouble(why=info.remark, since=info.started, severity=Severity.NOTICE)
         return teller.status(SwState.RUNNING, history, remark, info=info)
 
     async def _halt(self, app: AppId, teller: _Teller, report: Report[Any]) -> DomainStatus:

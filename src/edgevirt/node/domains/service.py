@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from typing import TypedDict
 
 from msgspec.structs import replace
 
@@ -13,6 +14,7 @@ from edgevirt.host.capacity import Capacity, read_capacity
 from edgevirt.host.container import ContainerHypervisor
 from edgevirt.host.hypervisor import Hypervisor, HypervisorError
 from edgevirt.host.kvm import KvmHypervisor
+from edgevirt.host.processors import Partition, read_cores
 from edgevirt.host.xen.first_domain import starts_with_hardware
 from edgevirt.host.xen.hypervisor import (
     XenHypervisor,
@@ -33,7 +35,7 @@ from edgevirt.node.domains.exits import ExitWatch
 from edgevirt.node.domains.metering import meter_forever
 from edgevirt.node.domains.reconciler import DomainReconciler
 from edgevirt.node.service import Context, Service
-from edgevirt.runtime import Store, engine
+from edgevirt.runtime import Clock, Store, engine
 from edgevirt.runtime.store import release
 
 _LOG = logging.getLogger("edgevirt.domains")
@@ -41,31 +43,33 @@ _LOG = logging.getLogger("edgevirt.domains")
 
 def hypervisors(context: Context) -> tuple[Hypervisor, ...]:
     """One adapter per way of running things that this node has."""
-    paths, clock, cgroup = context.paths, context.clock, context.settings.cgroup
-    apps, monitors = f"{cgroup}-user-apps", f"{cgroup}/containerd"
-    containers = ContainerHypervisor(
-        paths.domains, paths.console_logs, apps=apps, monitors=monitors, clock=clock
+    paths, cgroup = context.paths, context.settings.cgroup
+    around = Around(
+        apps=f"{cgroup}-user-apps",
+        monitors=f"{cgroup}/containerd",
+        partition=_partition(context),
+        clock=context.clock,
     )
+    containers = ContainerHypervisor(paths.domains, paths.console_logs, **around)
     if can_start_domains():
-        return (containers, _xen(context, apps, monitors))
+        return (containers, XenHypervisor(paths.machines, paths.console_logs, **around))
     if not can_emulate():
         return (containers,)
-    machines = KvmHypervisor(
-        paths.machines,
-        paths.console_logs,
-        paths.firmware,
-        apps=apps,
-        monitors=monitors,
-        clock=clock,
-    )
+    machines = KvmHypervisor(paths.machines, paths.console_logs, paths.firmware, **around)
     return (containers, machines)
 
 
-def _xen(context: Context, apps: str, monitors: str) -> Hypervisor:
-    paths = context.paths
-    return XenHypervisor(
-        paths.machines, paths.console_logs, apps=apps, monitors=monitors, clock=context.clock
-    )
+class Around(TypedDict):
+    """What all adapters of a node take alike."""
+
+    apps: str
+    monitors: str
+    partition: Partition
+    clock: Clock
+
+
+def _partition(context: Context) -> Partition:
+    return Partition(f"{context.settings.cgroup}-real-time")
 
 
 async def run(context: Context) -> None:
@@ -76,7 +80,14 @@ async def serve(context: Context, adapters: Sequence[Hypervisor]) -> None:
     store, clock = context.store, context.clock
     machine = await _measure()
     modes = sorted({mode for adapter in adapters for mode in adapter.modes})
-    capacity = HostCapacity(memory_kib=machine.memory_kib, cpus=machine.cpus, modes=tuple(modes))
+    no_cores = _no_cores(context)
+    capacity = HostCapacity(
+        memory_kib=machine.memory_kib,
+        cpus=machine.cpus,
+        modes=tuple(modes),
+        cores=() if no_cores else read_cores()[1:],  # the first is the node's
+        no_cores=no_cores,
+    )
     await store.put(HOST_CAPACITY, "node", capacity)
     probing = any(adapter.modes != ContainerHypervisor.modes for adapter in adapters)
     await release(store, (HOST_CAPACITY, DOMAIN_EXIT, DOMAIN_METRIC))
@@ -91,6 +102,13 @@ async def serve(context: Context, adapters: Sequence[Hypervisor]) -> None:
             group.create_task(meter_forever(store, clock, adapters))
     finally:
         exits.close()
+
+
+def _no_cores(context: Context) -> str:
+    """Why no app can have processors of its own."""
+    if can_start_domains():
+        return "its processors are Xen's"
+    return _partition(context).refusal()
 
 
 async def _measure() -> Capacity:
