@@ -18,6 +18,7 @@ EDGE_NODE: Final = "EdgeNode"
 APP_INSTANCE: Final = "AppInstance"
 RENDERED: Final = (
     EDGE_NODE, APP_INSTANCE, "App", "Image", "OSImage", "NetworkInstance", "Datastore", "Secret",
+    "HardwareModel",
 )  # fmt: skip
 """Kinds that configs are made of."""
 

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from edgevirt.fleet import health, os_status
+from edgevirt.fleet import health, node_adapters, os_status
 from edgevirt.fleet.objects.base import Condition, set_condition, timestamp
 from edgevirt.fleet.objects.edgenode import EdgeNodeStatus, NodeAddress
 from edgevirt.fleet.os_status import Wanted
@@ -83,6 +83,7 @@ def fill(
         port_config=health.source_of_ports(device.systemAdapter),
         os=os_status.fill(status.os, wanted, device, now),
         addresses=tuple(_addresses(device)),
+        adapters=tuple(node_adapters.read(device)),
         errors=errors,
     )
     return msgspec.structs.replace(filled, conditions=_conditions(filled, device, now))
@@ -215,5 +216,8 @@ def _errors(device: info.ZInfoDevice) -> Iterator[str]:
             yield f"property {name}: {item.error}"
     for name, item in sorted(device.configItemStatus.unknownConfigItems.items()):
         yield f"property {name}: {item.error or 'the node does not know it'}"
+    for bundle in device.assignableAdapters:
+        if bundle.err.description and bundle.usedByAppUUID:
+            yield f"adapter group {bundle.name}: {bundle.err.description}"
     if device.attestation_info.error.description:
         yield f"attestation: {device.attestation_info.error.description}"

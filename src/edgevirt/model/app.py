@@ -6,6 +6,7 @@ import enum
 
 from edgevirt.model.base import Noun, SwState, Trouble
 from edgevirt.model.content import CipherBlock, ImageConfig
+from edgevirt.model.hardware import Adapter, DomainDevice
 from edgevirt.model.ids import AppId, VolumeId
 from edgevirt.model.network import AppInterface
 
@@ -46,6 +47,8 @@ class Resources(Noun, frozen=True, kw_only=True):
     """Real-time: each of its CPUs is a processor that nothing else runs on, and its memory is there
     from the start. (`pin_cpu` of the wire.)
     """
+    tpm: bool = False
+    """Whether a virtual machine has a TPM of its own."""
     rest: bytes = b""
 
 
@@ -79,8 +82,8 @@ class AppInstance(Noun, frozen=True, kw_only=True):
     resources: Resources
     volumes: tuple[VolumeRef, ...] = ()
     interfaces: tuple[AppInterface, ...] = ()
-    adapters: tuple[str, ...] = ()
-    """Assignment groups."""
+    adapters: tuple[Adapter, ...] = ()
+    """Devices of the machine that it has for itself."""
     restart_counter: int = 0
     purge_counter: int = 0
     user_data: str = ""
@@ -177,6 +180,8 @@ class Domain(Noun, frozen=True, kw_only=True):
     netns: str = ""
     dns: tuple[str, ...] = ()
     hostname: str = ""
+    devices: tuple[DomainDevice, ...] = ()
+    tpm: bool = False
 
 
 class DomainStatus(Noun, frozen=True, kw_only=True):

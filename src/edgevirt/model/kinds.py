@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgevirt.model import app, baseos, content, network, node, ports, trust, volume
+from edgevirt.model import app, baseos, content, hardware, network, node, ports, trust, volume
 from edgevirt.runtime.resource import Kind
 
 DATASTORE = Kind("Datastore", content.Datastore, readers=frozenset({"trust", "downloader"}))
@@ -37,6 +37,11 @@ DOMAIN_STATUS = Kind("DomainStatus", app.DomainStatus, report=True)
 DOMAIN_EXIT = Kind("DomainExit", app.DomainExit, readers=frozenset({"domains"}), report=True)
 HOST_CAPACITY = Kind("HostCapacity", app.HostCapacity, report=True)
 DOMAIN_METRIC = Kind("DomainMetric", app.DomainMetric, report=True)
+
+PHYSICAL_IO = Kind("PhysicalIo", hardware.PhysicalIo)
+MACHINE_DEVICES = Kind("MachineDevices", hardware.MachineDevices, report=True)
+ADAPTER_GROUP = Kind("AdapterGroup", hardware.AdapterGroup, report=True)
+ADAPTER_USE = Kind("AdapterUse", hardware.AdapterUse, report=True)
 
 BASE_OS = Kind("BaseOs", baseos.BaseOs)
 BASE_OS_STATUS = Kind("BaseOsStatus", baseos.BaseOsStatus, report=True)

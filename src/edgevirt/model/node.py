@@ -8,6 +8,7 @@ from edgevirt.model.app import AppInstance
 from edgevirt.model.base import Noun, Trouble
 from edgevirt.model.baseos import BaseOs
 from edgevirt.model.content import ContentTree, Datastore
+from edgevirt.model.hardware import PhysicalIo
 from edgevirt.model.ids import NodeId
 from edgevirt.model.network import NetworkInstance
 from edgevirt.model.ports import ETHERNET, PortNetwork
@@ -60,6 +61,8 @@ class DeviceConfig(Noun, frozen=True, kw_only=True):
     network_instances: tuple[NetworkInstance, ...] = ()
     apps: tuple[AppInstance, ...] = ()
     ports: tuple[Port, ...] = ()
+    devices: tuple[PhysicalIo, ...] = ()
+    """Those that no port is."""
     base_os: BaseOs | None = None
     networks: tuple[PortNetwork, ...] = ()
     cipher_contexts: tuple[CipherContext, ...] = ()

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from edgevirt.model.app import AppInstance, Resources, VirtualizationMode, VolumeRef
 from edgevirt.model.baseos import BaseOs
 from edgevirt.model.content import CipherBlock, ContentFormat, ContentTree, Datastore, DatastoreType
+from edgevirt.model.hardware import Adapter
 from edgevirt.model.ids import (
     AppId,
     ContentTreeId,
@@ -228,7 +229,7 @@ APP = AppInstance(
             ),
         ),
     ),
-    adapters=("USB1",),
+    adapters=(Adapter(name="USB1", type=13),),
     restart_counter=4,
     purge_counter=5,
     user_data="Rk9PPWJhcg==",

@@ -6,6 +6,7 @@ import ipaddress
 import re
 from collections.abc import Iterator
 
+from edgevirt.fleet.objects.app_device import AppDevice, check_devices
 from edgevirt.fleet.objects.base import ApiObject, ApiStruct, Condition
 from edgevirt.fleet.objects.columns import AGE, NAME, Column
 from edgevirt.fleet.objects.content import check_size
@@ -171,6 +172,8 @@ class AppSpec(ApiStruct, frozen=True, kw_only=True):
     """Places for its data."""
     interfaces: tuple[AppInterface, ...] = ()
     """Its network interfaces."""
+    devices: tuple[AppDevice, ...] = ()
+    """Devices of the node that it has for itself. A change restarts the app; its data stays."""
     virtualization: str = ""
     """What it is kept in: `None` (a container on the node's kernel), or a virtual machine: `PV` or
     `HVM` (with a BIOS), `FML` (with UEFI), or `Legacy`, which has the hardware of twenty years ago
@@ -233,6 +236,11 @@ def validate(app: App) -> Iterator[Problem]:
     yield from _check_resources(spec.resources)
     yield from _check_volumes(spec.volumes, container=spec.type not in (VM, UNIKERNEL))
     yield from _check_interfaces(spec.interfaces)
+    yield from check_devices(
+        spec.devices,
+        bare=app.virtualization == "None",
+        legacy=app.virtualization == "Legacy",
+    )
 
 
 def _check_type(app: App) -> Iterator[Problem]:

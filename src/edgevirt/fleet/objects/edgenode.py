@@ -14,6 +14,7 @@ from edgevirt.fleet.objects.base import (
     Time,
 )
 from edgevirt.fleet.objects.columns import AGE, NAME, Column, condition_status, since
+from edgevirt.fleet.objects.node_adapter import NodeAdapter
 from edgevirt.fleet.objects.node_os import MAX_COUNTER, NodeOS, NodeOSStatus, check_os
 from edgevirt.fleet.objects.node_port import NodePort, check_ports
 from edgevirt.fleet.objects.node_trust import NodeTrust
@@ -43,6 +44,8 @@ class EdgeNodeSpec(ApiStruct, frozen=True, kw_only=True):
     """Physical ports; empty: one uplink `eth0` with DHCP."""
     os: NodeOS | None = None
     """The software that it should run; absent: whatever it has."""
+    hardware_model: str = ""
+    """The HardwareModel that says which devices of it apps may have; empty: none."""
     trusted_registers: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
     """By the number of a TPM's register: values, in hex, that are accepted of this node besides
     those of its AttestationPolicy."""
@@ -142,6 +145,8 @@ class EdgeNodeStatus(ApiStruct, frozen=True, kw_only=True):
     """The software that it runs, and how far an update is."""
     addresses: tuple[NodeAddress, ...] = ()
     """Addresses of its ports."""
+    adapters: tuple[NodeAdapter, ...] = ()
+    """Its devices by group, and who has them."""
     apps: AppSummary = AppSummary()
     """Its apps in numbers."""
     trust: str = ""

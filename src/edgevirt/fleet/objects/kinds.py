@@ -14,6 +14,7 @@ from edgevirt.fleet.objects import (
     edgenode,
     event,
     event_view,
+    hardware_model,
     image,
     namespace,
     network_instance,
@@ -91,6 +92,7 @@ EDGE_NODE = Kind("EdgeNode", edgenode.EdgeNode, persistent=True)
 DATASTORE = Kind("Datastore", datastore.Datastore, persistent=True)
 IMAGE = Kind("Image", image.Image, persistent=True)
 OS_IMAGE = Kind("OSImage", os_image.OSImage, persistent=True)
+HARDWARE_MODEL = Kind("HardwareModel", hardware_model.HardwareModel, persistent=True)
 ATTESTATION_POLICY = Kind("AttestationPolicy", attestation.AttestationPolicy, persistent=True)
 NETWORK_INSTANCE = Kind("NetworkInstance", network_instance.NetworkInstance, persistent=True)
 APP = Kind("App", app.App, persistent=True)
@@ -137,6 +139,8 @@ KINDS: tuple[ApiKind[Any], ...] = (
     ApiKind("OSImage", "osimages", "osimage", ("osi",), OS_IMAGE, os_image.COLUMNS,
             os_image.validate, selectable=("spec.version",),
             immutable=("spec.version", "spec.sha256")),
+    ApiKind("HardwareModel", "hardwaremodels", "hardwaremodel", ("hm",), HARDWARE_MODEL,
+            hardware_model.COLUMNS, hardware_model.validate),
     ApiKind("AttestationPolicy", "attestationpolicies", "attestationpolicy", ("ap",),
             ATTESTATION_POLICY, attestation.COLUMNS, attestation.validate,
             selectable=("spec.mode",)),

@@ -58,6 +58,8 @@ def _of_node(node: EdgeNode) -> Iterator[Reference]:
         yield Reference("spec.onboardingKeyRef.name", "OnboardingKey", name)
     if node.spec.os is not None:
         yield Reference("spec.os.image", "OSImage", node.spec.os.image)
+    if node.spec.hardware_model:
+        yield Reference("spec.hardwareModel", "HardwareModel", node.spec.hardware_model)
 
 
 def _of_policy(policy: AttestationPolicy) -> Iterator[Reference]:
@@ -82,6 +84,7 @@ USERS: dict[str, tuple[str, ...]] = {
     "Image": ("App",),
     "NetworkInstance": ("App",),
     "OSImage": ("EdgeNode", "AttestationPolicy"),
+    "HardwareModel": ("EdgeNode",),
     "Datastore": ("Image", "OSImage"),
     "Secret": ("Datastore",),
     "OnboardingKey": ("EdgeNode",),
@@ -96,6 +99,7 @@ DELETION_ORDER = (
     "EdgeNode",
     "AttestationPolicy",
     "OSImage",
+    "HardwareModel",
     "Datastore",
     "Secret",
     "EnrollmentRequest",

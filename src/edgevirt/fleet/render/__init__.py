@@ -17,7 +17,7 @@ from edgevirt.fleet.objects.app_instance import AppInstance
 from edgevirt.fleet.objects.edgenode import EdgeNode
 from edgevirt.fleet.objects.node_os import FALLBACK_PROPERTY, NodeOS
 from edgevirt.fleet.objects.os_image import OSImage
-from edgevirt.fleet.render import apps, content, ports
+from edgevirt.fleet.render import apps, content, devices, ports
 from edgevirt.fleet.render.nouns import (
     RAMDISK,
     ROOT,
@@ -51,7 +51,7 @@ __all__ = (
     "volume_id",
 )
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Of this renderer; raise it when the same objects make another config."""
 
 
@@ -68,7 +68,8 @@ def render(objects: Objects) -> Rendered:
         if why := next(filter(None, whys), ""):
             waiting[instance.metadata.name] = f"cannot fetch its image: {why}"
     encrypt = any(name in objects.credentials for name in names)
-    edge_node = objects.node
+    edge_node, model = objects.node, objects.hardware_model
+    own_ports = tuple(devices.with_model(ports.ports(edge_node), model))
     rendered = node.DeviceConfig(
         id=objects.node_id,
         properties=tuple(sorted(_properties(edge_node).items())),
@@ -84,7 +85,8 @@ def render(objects: Objects) -> Rendered:
         ),
         network_instances=tuple(_networks(objects, placed)),
         apps=tuple(apps.app_instance(instance, app, objects) for instance, app in placed),
-        ports=ports.ports(edge_node),
+        ports=own_ports,
+        devices=devices.devices(model, own_ports),
         networks=ports.networks(edge_node),
         base_os=_base_os(edge_node.spec.os, system),
         cipher_contexts=(objects.cipher.context,) if encrypt and objects.cipher else (),
@@ -108,6 +110,8 @@ def _place(objects: Objects, waiting: dict[str, str]) -> Iterator[tuple[AppInsta
             lacking = {i.network_instance for i in app.spec.interfaces} - objects.networks.keys()
             if lacking:
                 why = f"NetworkInstance {min(lacking)!r} does not exist"
+            else:
+                why = devices.lacking(app, objects.node, objects.hardware_model)
         if why or app is None:
             waiting[instance.metadata.name] = f"cannot put it on the node: {why}"
         else:

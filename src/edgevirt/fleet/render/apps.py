@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from edgevirt.fleet.objects.app import CONTAINER, UNIKERNEL, App, AppAcl, AppInterface
 from edgevirt.fleet.objects.app_instance import AppInstance
+from edgevirt.fleet.render import devices
 from edgevirt.fleet.render.nouns import (
     COUNTERS,
     RAMDISK,
@@ -56,6 +57,7 @@ def app_instance(instance: AppInstance, app: App, objects: Objects) -> app_model
         mode=_MODES[app.virtualization],
         boot_mode=_FIRMWARES[spec.firmware],
         dedicated=spec.resources.real_time,
+        tpm=devices.has_tpm(app),
     )
     if spec.type == UNIKERNEL:
         resources = replace(
@@ -64,6 +66,7 @@ def app_instance(instance: AppInstance, app: App, objects: Objects) -> app_model
             ramdisk=volume_id(instance, RAMDISK) if spec.ramdisk else "",
             kernel_arguments=" ".join(spec.command),  # no shell reads it
         )
+    adapters = devices.adapters(app)
     user_data = _user_data(instance, app)
     staged = [(i.name, i.network_instance, i.ip, i.mac) for i in spec.interfaces]
     return app_model.AppInstance(
@@ -74,9 +77,10 @@ def app_instance(instance: AppInstance, app: App, objects: Objects) -> app_model
         resources=resources,
         volumes=volumes,
         interfaces=tuple(_interface(part, objects) for part in spec.interfaces),
+        adapters=adapters,
         restart_counter=(instance.spec.restart_counter + number(resources, user_data, staged))
         % COUNTERS,
-        purge_counter=(instance.spec.purge_counter + number(volumes)) % COUNTERS,
+        purge_counter=(instance.spec.purge_counter + number(volumes, *adapters)) % COUNTERS,
         user_data=user_data,
         delay=spec.start_delay_seconds,
     )

@@ -18,6 +18,7 @@ from edgevirt.fleet.objects.app import App
 from edgevirt.fleet.objects.app_instance import AppInstance
 from edgevirt.fleet.objects.datastore import Datastore
 from edgevirt.fleet.objects.edgenode import EdgeNode
+from edgevirt.fleet.objects.hardware_model import HardwareModel
 from edgevirt.fleet.objects.image import Image
 from edgevirt.fleet.objects.network_instance import NetworkInstance
 from edgevirt.fleet.objects.os_image import OSImage
@@ -67,11 +68,17 @@ class Objects:
     apps: Mapping[str, App] = field(default_factory=dict)
     images: Mapping[str, Image] = field(default_factory=dict)
     os_images: Mapping[str, OSImage] = field(default_factory=dict)
+    hardware_models: Mapping[str, HardwareModel] = field(default_factory=dict)
     networks: Mapping[str, NetworkInstance] = field(default_factory=dict)
     datastores: Mapping[str, Datastore] = field(default_factory=dict)
     credentials: Mapping[str, Credentials] = field(default_factory=dict)
     cipher: Cipher | None = None
     controller_cert_hash: str = ""
+
+    @property
+    def hardware_model(self) -> HardwareModel | None:
+        """The node's."""
+        return self.hardware_models.get(self.node.spec.hardware_model)
 
 
 @dataclass(frozen=True)

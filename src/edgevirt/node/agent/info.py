@@ -44,6 +44,8 @@ _OF_THE_NODE: tuple[Kind[Any], ...] = (
     kinds.VAULT_STATUS,
     kinds.SECURITY_MODULE,
     kinds.HOST_CAPACITY,
+    kinds.ADAPTER_GROUP,
+    kinds.ADAPTER_USE,
 )
 """Besides the properties: what device info tells of."""
 CALM = 0.2
@@ -93,6 +95,7 @@ class News:
             kinds.APP_NETWORK_STATUS,
             kinds.PROPERTY,
             kinds.DOMAIN_STATUS,
+            kinds.MACHINE_DEVICES,
             *_OF_THE_NODE,
         )
         async with asyncio.TaskGroup() as group:
@@ -133,6 +136,8 @@ class News:
                 self._enqueue(kinds.NETWORK_INSTANCE_STATUS.name, vif)
         elif kind is kinds.PROPERTY or kind in _OF_THE_NODE:
             self._enqueue_device()
+        elif kind is kinds.MACHINE_DEVICES:
+            self._enqueue_hardware()
 
     def _vifs(self, app: str) -> set[str]:
         status: AppNetworkStatus | None = self._tables[kinds.APP_NETWORK_STATUS.name].get(app)
@@ -157,8 +162,11 @@ class News:
         self.outbox.put(key, compose)
         self._bell.ring()
 
-    async def _repeat_device(self) -> None:
+    def _enqueue_hardware(self) -> None:
         self._put("hardware", lambda: hardware(self._report()))
+
+    async def _repeat_device(self) -> None:
+        self._enqueue_hardware()
         while True:
             self._enqueue_device()
             await self._line.pause(self._line.interval("timer.deviceinfo.interval", 0.8, 1.2))
@@ -232,6 +240,11 @@ class News:
             module=self._tables[kinds.SECURITY_MODULE.name].get("node"),
             vault=self._tables[kinds.VAULT_STATUS.name].get("vault"),
             acceleration=self._acceleration(),
+            adapters=tuple(self._tables[kinds.ADAPTER_GROUP.name].values()),
+            adapter_users={
+                name: use.app for name, use in self._tables[kinds.ADAPTER_USE.name].items()
+            },
+            devices=self._tables[kinds.MACHINE_DEVICES.name].get("node"),
         )
 
     def _state(self) -> info.ZDeviceState:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from edgevirt.model.port_config import port_config
 from edgevirt.model.ports import PortSource
 from edgevirt.node.agent.properties import resolve
 from edgevirt.runtime import Again, Inputs, Kind, Output
+from edgevirt.wire.convert.hardware import device_of
 
 MAINTENANCE = "maintenance.mode"
 
@@ -32,6 +34,7 @@ class Resolve:
         kinds.APP_INSTANCE,
         kinds.CIPHER_CONTEXT,
         kinds.PORT,
+        kinds.PHYSICAL_IO,
         kinds.BASE_OS,
         kinds.PORT_CONFIG,
         kinds.PROPERTY,
@@ -77,9 +80,20 @@ def _things(config: DeviceConfig) -> Iterable[Output]:
         yield Output(kinds.BASE_OS, "node", config.base_os)
     for port in config.ports:
         yield Output(kinds.PORT, port.name, port)
+    yield from _devices(config)
     wanted = port_config(PortSource.CONTROLLER, config.timestamp, config.ports, config.networks)
     if wanted is not None:
         yield Output(kinds.PORT_CONFIG, PortSource.CONTROLLER, wanted)
+
+
+def _devices(config: DeviceConfig) -> Iterable[Output]:
+    """By label; a second one of a label gets a key of its own, so that it can be complained of."""
+    of_ports = [device for port in config.ports if (device := device_of(port)) is not None]
+    counts: Counter[str] = Counter()
+    for device in (*of_ports, *config.devices):
+        key = device.label or device.phylabel or "/"
+        counts[key] += 1
+        yield Output(kinds.PHYSICAL_IO, key if counts[key] == 1 else f"{key}/{counts[key]}", device)
 
 
 def in_maintenance(properties: Mapping[str, Property]) -> bool:

@@ -15,6 +15,7 @@ from edgevirt.model.app import (
     overhead_kib,
 )
 from edgevirt.model.content import ImageConfig
+from edgevirt.model.hardware import DomainDevice
 from edgevirt.model.ids import VolumeId
 from edgevirt.model.network import AppNetworkStatus
 from edgevirt.model.volume import VolumeStatus, volume_key
@@ -28,6 +29,8 @@ MODES: Final = {
 }
 """As an image declares them."""
 
+_WITHOUT_TPM: Final = (VirtualizationMode.NOHYPER, VirtualizationMode.LEGACY)
+
 _Used = tuple[VolumeRef, VolumeStatus]
 
 
@@ -39,6 +42,7 @@ def make_domain(
     volumes: Mapping[str, VolumeStatus],
     network: AppNetworkStatus | None,
     cpus: tuple[int, ...] = (),
+    devices: tuple[DomainDevice, ...] = (),
 ) -> Domain:
     """All gates are passed: every volume is created, the network is ready."""
     used = [(ref, volumes[volume_key(ref.volume, ref.generation)]) for ref in app.volumes]
@@ -70,6 +74,8 @@ def make_domain(
         netns="" if connected is None else connected.netns,
         dns=() if connected is None else connected.dns,
         hostname=app.id,
+        devices=devices,
+        tpm=resources.tpm and mode not in _WITHOUT_TPM,
     )
 
 

@@ -9,7 +9,7 @@ purge, goes through the third situation, so that the old is gone before the new 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from dataclasses import replace as changed
 
 from msgspec.structs import replace
@@ -27,6 +27,7 @@ from edgevirt.model.baseos import BaseOsStatus
 from edgevirt.model.network import AppNetworkStatus, NetworkInstanceStatus
 from edgevirt.model.volume import VolumeStatus
 from edgevirt.node.apps import gates
+from edgevirt.node.apps.adapters import Adapters, Holder, check_adapters
 from edgevirt.node.apps.changes import Changes, compare, merge_live, restarted, same_network
 from edgevirt.node.apps.domain_spec import make_domain
 from edgevirt.node.apps.gates import Wait
@@ -47,6 +48,7 @@ class World:
     instances: Mapping[str, NetworkInstanceStatus]
     update: BaseOsStatus | None
     """Of the node's own operating system."""
+    adapters: Adapters = field(default_factory=Adapters)
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,18 @@ def holds(
     if applied is None or not is_live(applied, boot) or is_down(applied, domain):
         return None
     return applied.domain
+
+
+def adapters_held(
+    applied: AppInstanceApplied | None, domain: DomainStatus | None, world: World
+) -> Holder | None:
+    """As with memory: until the domain has ended."""
+    if applied is None or applied.domain is None or not is_live(applied, world.boot):
+        return None
+    if is_down(applied, domain) or not applied.app.adapters:
+        return None
+    groups = world.adapters.names(applied.app)
+    return Holder(applied.app.name, groups, leaving=not applied.domain.activate)
 
 
 def advance(facts: Facts, world: World, room: Room) -> Step:
@@ -194,6 +208,7 @@ def _ready(app: AppInstance, facts: Facts, world: World, room: Room) -> Wait | N
         or gates.check_wants(app, world.volumes, world.now)
         or gates.check_memory(app, room.memory_left(app.id), world.now)
         or gates.check_processors(app, room, world.capacity, world.now)
+        or check_adapters(app, world.adapters, world.now)
     )
 
 
@@ -211,6 +226,7 @@ def _told_to_run(
         volumes=world.volumes,
         network=facts.network,
         cpus=room.processors_for(applied.app),
+        devices=world.adapters.devices(applied.app),
     )
     return replace(applied, generation=generation, domain=domain, boot=world.boot)
 

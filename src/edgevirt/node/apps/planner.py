@@ -8,8 +8,11 @@ from typing import Any
 from msgspec.structs import replace
 
 from edgevirt.model.app import AppInstance, AppInstanceApplied, VirtualizationMode, VolumeUse
+from edgevirt.model.hardware import AdapterUse
 from edgevirt.model.ids import AppId
 from edgevirt.model.kinds import (
+    ADAPTER_GROUP,
+    ADAPTER_USE,
     APP_INSTANCE,
     APP_INSTANCE_APPLIED,
     APP_INSTANCE_STATUS,
@@ -19,17 +22,21 @@ from edgevirt.model.kinds import (
     DOMAIN,
     DOMAIN_STATUS,
     HOST_CAPACITY,
+    MACHINE_DEVICES,
     NETWORK_INSTANCE_STATUS,
+    PHYSICAL_IO,
     PROPERTY,
     VOLUME_STATUS,
     VOLUME_USE,
 )
 from edgevirt.model.network import AppNetwork
 from edgevirt.model.volume import volume_key
+from edgevirt.node.apps.adapters import Adapters, Holder
 from edgevirt.node.apps.life import (
     Facts,
     Step,
     World,
+    adapters_held,
     advance,
     holds,
     is_down,
@@ -58,6 +65,9 @@ class AppsPlanner:
         HOST_CAPACITY,
         BASE_OS_STATUS,
         PROPERTY,
+        PHYSICAL_IO,
+        MACHINE_DEVICES,
+        ADAPTER_GROUP,
     )
     owns: tuple[Kind[Any], ...] = (
         APP_INSTANCE_APPLIED,
@@ -65,6 +75,7 @@ class AppsPlanner:
         APP_NETWORK,
         DOMAIN,
         APP_INSTANCE_STATUS,
+        ADAPTER_USE,
     )
 
     def __init__(self, boot: str, started: float) -> None:
@@ -80,11 +91,20 @@ class AppsPlanner:
             volumes=inputs.all(VOLUME_STATUS),
             instances=inputs.all(NETWORK_INSTANCE_STATUS),
             update=inputs.get(BASE_OS_STATUS, "node"),
+            adapters=_adapters(inputs),
         )
         wanted = inputs.all(APP_INSTANCE)
         applied = inputs.all(APP_INSTANCE_APPLIED)
         statuses = inputs.all(APP_INSTANCE_STATUS)
         room = self._room(inputs, applied.values())
+        holders = world.adapters.holders
+        for key, known in applied.items():
+            domain = inputs.get(DOMAIN_STATUS, key)
+            if key in wanted:
+                _hold(holders, key, adapters_held(known, domain, world))
+            elif domain is not None and known.app.adapters:
+                name, names = known.app.name, world.adapters.names(known.app)
+                holders[key] = Holder(name, names, leaving=True)
         numbers = assign_numbers(wanted, {key: known.app_num for key, known in statuses.items()})
         users: dict[str, list[AppId]] = {}
         for key in sorted({*applied, *statuses} - set(wanted)):
@@ -100,10 +120,13 @@ class AppsPlanner:
             )
             step = advance(facts, world, room)
             room.hold(key, holds(step.applied, facts.domain, self._boot))
+            _hold(holders, key, adapters_held(step.applied, facts.domain, world))
             use_volumes(users, step.applied.app)
             yield from self._outputs(facts, step, world)
         for volume, apps in users.items():
             yield Output(VOLUME_USE, volume, VolumeUse(apps=tuple(apps)))
+        for group, app in world.adapters.users().items():
+            yield Output(ADAPTER_USE, group, AdapterUse(app=AppId(app)))
 
     def _outputs(self, facts: Facts, step: Step, world: World) -> Iterator[Output | Again]:
         applied, key = step.applied, facts.wanted.id
@@ -147,6 +170,18 @@ class AppsPlanner:
             domain = inputs.get(DOMAIN_STATUS, known.app.id)
             room.hold(known.app.id, holds(known, domain, self._boot))
         return room
+
+
+def _adapters(inputs: Inputs) -> Adapters:
+    measured = inputs.get(MACHINE_DEVICES, "node") is not None
+    groups = inputs.all(ADAPTER_GROUP) if measured else None
+    return Adapters(groups, tuple(inputs.all(PHYSICAL_IO).values()))
+
+
+def _hold(holders: dict[str, Holder], key: str, holder: Holder | None) -> None:
+    holders.pop(key, None)
+    if holder is not None:
+        holders[key] = holder
 
 
 def memory_for_apps(inputs: Inputs) -> int:

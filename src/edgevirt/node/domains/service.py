@@ -12,6 +12,8 @@ from msgspec.structs import replace
 from edgevirt.host.acceleration import TCG, XEN, acceleration, can_emulate
 from edgevirt.host.capacity import Capacity, read_capacity
 from edgevirt.host.container import ContainerHypervisor
+from edgevirt.host.devices.machine import MachineDevicesAdapter
+from edgevirt.host.devices.protocol import Devices
 from edgevirt.host.hypervisor import Hypervisor, HypervisorError
 from edgevirt.host.kvm import KvmHypervisor
 from edgevirt.host.processors import Partition, read_cores
@@ -23,15 +25,21 @@ from edgevirt.host.xen.hypervisor import (
 )
 from edgevirt.model.app import HostCapacity
 from edgevirt.model.kinds import (
+    ADAPTER_GROUP,
     APP_SECRET,
+    DEVICE_NETWORK_STATUS,
     DOMAIN,
     DOMAIN_EXIT,
     DOMAIN_METRIC,
     DOMAIN_STATUS,
     HOST_CAPACITY,
+    MACHINE_DEVICES,
+    PHYSICAL_IO,
     PROPERTY,
 )
+from edgevirt.node.domains.adapters import AdapterPlanner
 from edgevirt.node.domains.exits import ExitWatch
+from edgevirt.node.domains.machine import tell_devices
 from edgevirt.node.domains.metering import meter_forever
 from edgevirt.node.domains.reconciler import DomainReconciler
 from edgevirt.node.service import Context, Service
@@ -73,10 +81,10 @@ def _partition(context: Context) -> Partition:
 
 
 async def run(context: Context) -> None:
-    await serve(context, hypervisors(context))
+    await serve(context, hypervisors(context), MachineDevicesAdapter())
 
 
-async def serve(context: Context, adapters: Sequence[Hypervisor]) -> None:
+async def serve(context: Context, adapters: Sequence[Hypervisor], devices: Devices) -> None:
     store, clock = context.store, context.clock
     machine = await _measure()
     modes = sorted({mode for adapter in adapters for mode in adapter.modes})
@@ -90,7 +98,7 @@ async def serve(context: Context, adapters: Sequence[Hypervisor]) -> None:
     )
     await store.put(HOST_CAPACITY, "node", capacity)
     probing = any(adapter.modes != ContainerHypervisor.modes for adapter in adapters)
-    await release(store, (HOST_CAPACITY, DOMAIN_EXIT, DOMAIN_METRIC))
+    await release(store, (HOST_CAPACITY, DOMAIN_EXIT, DOMAIN_METRIC, MACHINE_DEVICES))
     exits = ExitWatch(store, clock)
     try:
         async with asyncio.TaskGroup() as group:
@@ -98,7 +106,8 @@ async def serve(context: Context, adapters: Sequence[Hypervisor]) -> None:
             reconciler = DomainReconciler(adapters, exits, clock, kept)
             if probing:
                 group.create_task(_tell_acceleration(store, capacity))
-            group.create_task(engine.run(store, clock, [reconciler]))
+            group.create_task(tell_devices(store, clock, devices))
+            group.create_task(engine.run(store, clock, [AdapterPlanner(), reconciler]))
             group.create_task(meter_forever(store, clock, adapters))
     finally:
         exits.close()
@@ -136,7 +145,10 @@ async def _tell_acceleration(store: Store, capacity: HostCapacity) -> None:
 
 SERVICE = Service(
     name="domains",
-    reads=(DOMAIN, APP_SECRET, PROPERTY),
-    owns=(DOMAIN_STATUS, DOMAIN_METRIC, DOMAIN_EXIT, HOST_CAPACITY),
+    reads=(DOMAIN, APP_SECRET, PROPERTY, PHYSICAL_IO, DEVICE_NETWORK_STATUS),
+    owns=(
+        *(DOMAIN_STATUS, DOMAIN_METRIC, DOMAIN_EXIT, HOST_CAPACITY),
+        *(MACHINE_DEVICES, ADAPTER_GROUP),
+    ),
     run=run,
 )

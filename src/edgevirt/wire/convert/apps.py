@@ -7,6 +7,7 @@ from typing import Final, cast
 from edgevirt.model.app import AppInstance, BootMode, Resources, VirtualizationMode, VolumeRef
 from edgevirt.model.ids import AppId, NetworkInstanceId, VolumeId
 from edgevirt.model.network import Acl, AclAction, AppInterface
+from edgevirt.wire.convert import hardware
 from edgevirt.wire.convert.contents import fill_cipher_block, take_cipher_block
 from edgevirt.wire.convert.rest import (
     ConvertError,
@@ -24,7 +25,7 @@ from edgevirt.wire.errors import Reason
 from edgevirt.wire.messages import config
 
 _VOLUME_FIELDS: Final = ("uuid", "generationCount", "mount_dir")
-_ADAPTER_FIELDS: Final = ("name",)
+_ADAPTER_FIELDS: Final = ("name", "type")
 _MATCH_FIELDS: Final = ("type", "value")
 _ACTION_FIELDS: Final = (
     *("drop", "limit", "limitrate", "limitunit", "limitburst", "portmap", "appPort"),
@@ -51,7 +52,7 @@ def app(message: config.AppInstanceConfig) -> AppInstance:
             for ref in message.volumeRefList
         ),
         interfaces=tuple(interface(part, what) for part in message.interfaces),
-        adapters=tuple(adapter.name for adapter in message.adapters),
+        adapters=tuple(map(hardware.adapter, message.adapters)),
         restart_counter=message.restart.counter,
         purge_counter=message.purge.counter,
         user_data=message.userData,
@@ -86,9 +87,7 @@ def app_message(noun: AppInstance) -> config.AppInstanceConfig:
     message.fixedresources.disableLogs = noun.disable_logs
     restore(message.volumeRefList, _VOLUME_FIELDS, map(_volume_ref_message, noun.volumes))
     message.interfaces.extend(map(interface_message, noun.interfaces))
-    restore(
-        message.adapters, _ADAPTER_FIELDS, (config.Adapter(name=name) for name in noun.adapters)
-    )
+    restore(message.adapters, _ADAPTER_FIELDS, map(hardware.adapter_message, noun.adapters))
     if noun.restart_counter or message.HasField("restart"):
         message.restart.counter = noun.restart_counter
     if noun.purge_counter or message.HasField("purge"):
@@ -113,6 +112,7 @@ def _resources(message: config.VmConfig, what: str) -> Resources:
         message,
         *("memory", "maxmem", "vcpus", "virtualizationMode", "disableLogs"),
         *("boot_mode", "vmm_maxmem", "kernel", "ramdisk", "extraargs", "pin_cpu"),
+        "disable_vtpm",
     )
     return Resources(
         memory_kib=message.memory,
@@ -125,6 +125,7 @@ def _resources(message: config.VmConfig, what: str) -> Resources:
         ramdisk=message.ramdisk,
         kernel_arguments=message.extraargs,
         dedicated=message.pin_cpu,
+        tpm=not message.disable_vtpm,
         rest=pack(rest),
     )
 
@@ -141,6 +142,7 @@ def _resources_message(noun: Resources) -> config.VmConfig:
     message.ramdisk = noun.ramdisk
     message.extraargs = noun.kernel_arguments
     message.pin_cpu = noun.dedicated
+    message.disable_vtpm = not noun.tpm
     return message
 
 

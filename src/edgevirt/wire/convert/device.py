@@ -10,7 +10,15 @@ from typing import Final
 
 from edgevirt.model.ids import NodeId
 from edgevirt.model.node import DeviceConfig
-from edgevirt.wire.convert import apps, baseos, contents, networks, port_networks, ports
+from edgevirt.wire.convert import (
+    apps,
+    baseos,
+    contents,
+    hardware,
+    networks,
+    port_networks,
+    ports,
+)
 from edgevirt.wire.convert.rest import copy_without, forget, identity, leave, pack, restore, unpack
 from edgevirt.wire.messages import config
 
@@ -22,8 +30,6 @@ def from_message(message: config.EdgeDevConfig) -> DeviceConfig:
     """Raises ConvertError for what this node could not obey."""
     found, devices = ports.ports(message.systemAdapterList, message.deviceIoList)
     rest = _rest(message)
-    del rest.deviceIoList[:]
-    rest.deviceIoList.extend(devices)
     return DeviceConfig(
         id=NodeId(identity(message.id.uuid, "config")),
         version=message.id.version,
@@ -38,6 +44,7 @@ def from_message(message: config.EdgeDevConfig) -> DeviceConfig:
         network_instances=tuple(map(networks.network_instance, message.networkInstances)),
         apps=tuple(map(apps.app, message.apps)),
         ports=found,
+        devices=tuple(map(hardware.physical_io, devices)),
         base_os=baseos.base_os(message.baseos) if message.HasField("baseos") else None,
         networks=tuple(map(port_networks.port_network, _own_networks(message))),
         cipher_contexts=tuple(map(contents.cipher_context, message.cipherContexts)),
@@ -113,9 +120,8 @@ def _fill_counters(message: config.EdgeDevConfig, noun: DeviceConfig) -> None:
 def _fill_ports(message: config.EdgeDevConfig, noun: DeviceConfig) -> None:
     adapters = [ports.adapter_message(port) for port in noun.ports]
     message.systemAdapterList.extend(adapters)
-    unused = list(message.deviceIoList)
-    del message.deviceIoList[:]
-    message.deviceIoList.extend([*ports.device_messages(noun.ports), *unused])
+    message.deviceIoList.extend(ports.device_messages(noun.ports))
+    message.deviceIoList.extend(map(hardware.physical_io_message, noun.devices))
     message.networks.extend(map(port_networks.port_network_message, noun.networks))
     if any(adapter.networkUUID == ports.DHCP_NETWORK for adapter in adapters):
         message.networks.append(ports.dhcp_network())

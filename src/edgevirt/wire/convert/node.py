@@ -7,10 +7,14 @@ from dataclasses import dataclass, field
 from typing import Final, cast
 
 from edgevirt.model.baseos import BaseOsStatus, Slot
+from edgevirt.model.hardware import AdapterGroup, MachineDevices
+from edgevirt.model.ids import AppId
 from edgevirt.model.machine import Boot, BootReason, Inventory
 from edgevirt.model.node import Property
 from edgevirt.model.ports import DeviceNetworkStatus, PortConfigList
 from edgevirt.model.trust import SecurityModule, VaultStatus
+from edgevirt.wire.convert.hardware import fill_adapters
+from edgevirt.wire.convert.hardware_inventory import fill_inventory
 from edgevirt.wire.convert.port_report import fill_ports
 from edgevirt.wire.convert.reports import stamp
 from edgevirt.wire.convert.security import describe_module, fill_module, fill_vault
@@ -57,6 +61,10 @@ class NodeReport:
     project_name: str = ""
     acceleration: str = ""
     """As HostCapacity has it."""
+    adapters: tuple[AdapterGroup, ...] = ()
+    adapter_users: Mapping[str, AppId] = field(default_factory=dict)
+    """By the group's name."""
+    devices: MachineDevices | None = None
 
 
 def device(report: NodeReport) -> info.ZInfoMsg:
@@ -69,6 +77,7 @@ def device(report: NodeReport) -> info.ZInfoMsg:
     _fill_boot(dinfo, report)
     fill_ports(dinfo.systemAdapter, report.port_configs, report.network)
     _fill_security(dinfo, report)
+    fill_adapters(report.adapters, report.adapter_users, dinfo)
     status = dinfo.configItemStatus
     for items, known in (
         (status.configItems, report.properties),
@@ -105,6 +114,8 @@ def hardware(report: NodeReport) -> info.ZInfoMsg:
     hwinfo.inventory.bios.version = inventory.bios_version
     if report.module is not None:
         describe_module(hwinfo.inventory.tpm, report.module)
+    if report.devices is not None:
+        fill_inventory(hwinfo.inventory, report.devices)
     for port in report.network.ports if report.network is not None else ():
         hwinfo.inventory.network_devices.add(
             ifname=port.ifname, mac_address=port.mac, type=info.NETWORK_DEVICE_TYPE_ETHERNET

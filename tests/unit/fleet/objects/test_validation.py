@@ -49,6 +49,23 @@ SPECS: dict[str, dict[str, Any]] = {
         "volumes": [{"name": "data"}, {"name": "a", "image": "tools", "device": "Floppy"}],
     },
     "AppInstance": {"app": "hello", "edgeNode": "node"},
+    "HardwareModel": {
+        "adapters": [
+            {
+                "name": "COM2",
+                "type": "Serial",
+                "group": "com",
+                "addresses": {"serial": "/dev/ttyS1"},
+            },
+            {"name": "pins", "type": "GPIO", "group": "pins", "addresses": {"gpio": "chip:4,7"}},
+            {
+                "name": "nic",
+                "type": "Ethernet",
+                "group": "nic",
+                "addresses": {"pci": "0000:03:00.0", "interface": "eth1"},
+            },
+        ]
+    },
     "EdgeNode": {
         "serial": "s1",
         "properties": {"timer.config.interval": "10"},
@@ -153,6 +170,20 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     ("App", "interfaces.0.acls.0.match.host", "example.com", "together with ip"),
     ("App", "interfaces.0.acls.2.limit", None, "Required"),
     ("AppInstance", "app", "", "Required"),
+    ("HardwareModel", "adapters.0.name", "", "Required"),
+    ("HardwareModel", "adapters.1.name", "COM2", "Duplicate"),
+    ("HardwareModel", "adapters.0.name", "a b", "must be letters"),
+    ("HardwareModel", "adapters.0.type", "Tape", "supported values"),
+    ("HardwareModel", "adapters.0.usage", "Sometimes", "supported values"),
+    ("HardwareModel", "adapters.0.parentGroup", "com", "its own group"),
+    ("HardwareModel", "adapters.0.addresses", {}, "Required"),
+    ("HardwareModel", "adapters.0.addresses.serial", "/etc/passwd", "must be like /dev/ttyS1"),
+    ("HardwareModel", "adapters.0.addresses.usbPort", "1-2", "must be a bus and a port"),
+    ("HardwareModel", "adapters.0.addresses.usbProduct", "046D:C52B", "must be a vendor"),
+    ("HardwareModel", "adapters.0.addresses.gpio", "chip:1", "and no other"),
+    ("HardwareModel", "adapters.1.addresses.gpio", "chip", "must be a chip and lines"),
+    ("HardwareModel", "adapters.2.addresses.pci", "03:00.0", "must be like 0000:03:00.0"),
+    ("HardwareModel", "adapters.2.addresses.interface", "a/b", "name of a network interface"),
     ("AppInstance", "edgeNode", "", "Required"),
     ("AppInstance", "purgeCounter", -1, "between 0"),
     ("EdgeNode", "serial", "", "softSerial"),
@@ -370,3 +401,36 @@ def test_a_given_range_is_kept() -> None:
         "10.1.0.50",
         "10.1.0.60",
     )
+
+
+def devices_of(kind: str, *devices: dict[str, Any], **more: Any) -> dict[str, str]:
+    return problems_of(kind, {**SPECS[kind], "devices": list(devices), **more})
+
+
+def test_devices_that_an_app_cannot_have_are_refused() -> None:
+    com = {"name": "port", "type": "Serial", "adapter": "com"}
+    tpm = {"name": "tpm", "type": "TPM"}
+    assert devices_of("App", com) == {}
+    assert devices_of("Machine", com, tpm, virtualization="FML", firmware="") == {}
+    refused = (
+        ("App", {**com, "type": "Radio"}, "type", "supported values"),
+        ("App", {**com, "type": "PCI"}, "type", "of a virtual machine only"),
+        ("App", {**com, "adapter": ""}, "adapter", "Required"),
+        ("App", tpm, "type", "of a virtual machine only"),
+        ("Machine", tpm, "type", "no legacy one"),
+        ("Machine", {**com, "type": "GPIO"}, "type", "cannot have GPIO lines"),
+        ("Machine", {**tpm, "adapter": "com"}, "adapter", "no part of the node"),
+    )
+    for kind, device, field, why in refused:
+        found = devices_of(kind, device)
+        assert why in found.get(f"spec.devices[0].{field}", ""), (device, found)
+    assert "Duplicate" in devices_of("App", com, {**com, "name": "b"})["spec.devices[1].adapter"]
+
+
+def test_a_gpio_line_is_one_devices_only() -> None:
+    pins = [
+        {"name": n, "type": "GPIO", "group": n, "addresses": {"gpio": f"chip:{lines}"}}
+        for n, lines in (("a", "1,4"), ("b", "4"))
+    ]
+    found = problems_of("HardwareModel", {"adapters": pins})
+    assert "line 4 of chip is 'a' already" in found["spec.adapters[1].addresses.gpio"]

@@ -21,6 +21,7 @@ from edgevirt.model.app import (
 from edgevirt.model.base import Severity, SwState, Trouble
 from edgevirt.model.baseos import BaseOsStatus, UpdateStep
 from edgevirt.model.content import CipherBlock, ContentFormat, ImageConfig
+from edgevirt.model.hardware import Adapter
 from edgevirt.model.ids import AppId, NetworkInstanceId, VolumeId
 from edgevirt.model.kinds import (
     APP_INSTANCE,
@@ -676,7 +677,7 @@ def test_changed_volumes_without_a_purge_are_refused_and_the_app_runs_on() -> No
     node = Node()
     node.run()
     domain = node.domain()
-    node.want(app(volumes=NEW, adapters=("gpu",)))
+    node.want(app(volumes=NEW, adapters=(Adapter(name="gpu"),)))
     status = node.plan()
     assert why(status) == (
         "Need purge due to changed volumes but not a purgeCmd; "

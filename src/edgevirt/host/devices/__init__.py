@@ -1,0 +1,1 @@
+"""Devices of the machine that apps can have for themselves."""

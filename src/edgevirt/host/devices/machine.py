@@ -1,0 +1,161 @@
+"""The devices of this machine: measured below /sys, and handed over by writing to it.
+
+PCI: https://docs.kernel.org/driver-api/vfio.html
+GPIO: https://docs.kernel.org/admin-guide/gpio/gpio-aggregator.html
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from edgevirt.host.devices.protocol import Chip, DeviceError
+from edgevirt.host.devices.sysfs import ReadChip, Sysfs
+from edgevirt.model.hardware import MachineDevices
+
+_UEVENTS: Final = 15
+"""NETLINK_KOBJECT_UEVENT."""
+_FROM_KERNEL: Final = 1
+_VFIO: Final = "vfio-pci"
+_BIND_SECONDS: Final = 5.0
+_CHIP: Final = re.compile(r"gpio-aggregator\.\d+")
+
+
+class MachineDevicesAdapter:
+    """`root`: of the file system, for tests."""
+
+    def __init__(self, root: Path = Path("/"), read_chip: ReadChip | None = None) -> None:
+        self._root = root
+        self._pci = root / "sys/bus/pci"
+        self._aggregator = root / "sys/bus/platform/drivers/gpio-aggregator"
+        self._sysfs = Sysfs(root, read_chip)
+        self._events: socket.socket | None = None
+
+    async def measure(self) -> MachineDevices:
+        try:
+            return await asyncio.to_thread(self._sysfs.measure)
+        except OSError as error:
+            raise DeviceError(f"cannot look at the machine's devices: {error}") from error
+
+    async def await_change(self, seconds: float) -> None:
+        if self._events is None:
+            self._events = _listen()
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                if self._events is None:
+                    await asyncio.Event().wait()
+                else:
+                    await _heard(loop, self._events)
+
+    # -- PCI functions --
+
+    def take_pci(self, address: str) -> str:
+        device = self._pci / "devices" / address
+        if not device.is_dir():
+            raise DeviceError(f"cannot take PCI device {address}: it is not there")
+        group = self._name_of(device / "iommu_group")
+        if not group:
+            raise DeviceError(f"cannot take PCI device {address}: no I/O virtualization (IOMMU)")
+        if self._name_of(device / "driver") != _VFIO:
+            if not (self._pci / "drivers" / _VFIO).is_dir():
+                raise DeviceError(
+                    f"cannot take PCI device {address}: this kernel has no {_VFIO} driver"
+                )
+            self._write(device / "driver_override", _VFIO, f"take PCI device {address}")
+            self._change_driver(device, address)
+            if self._name_of(device / "driver") != _VFIO:
+                raise DeviceError(f"cannot take PCI device {address}: {_VFIO} refused it")
+        return f"/dev/vfio/{group}"
+
+    def give_back_pci(self, address: str) -> None:
+        device = self._pci / "devices" / address
+        if not device.is_dir():
+            return
+        if self._name_of(device / "driver") == _VFIO or self._override(device) == _VFIO:
+            self._write(device / "driver_override", "\n", f"give PCI device {address} back")
+            self._change_driver(device, address)
+
+    def _change_driver(self, device: Path, address: str) -> None:
+        if (device / "driver").exists():
+            self._write(device / "driver/unbind", address, f"take PCI device {address}")
+        with contextlib.suppress(DeviceError):  # there may be none that wants it
+            self._write(self._pci / "drivers_probe", address, f"find {address} a driver")
+
+    def _override(self, device: Path) -> str:
+        with contextlib.suppress(OSError):
+            return (device / "driver_override").read_text().strip()
+        return ""
+
+    # -- GPIO lines --
+
+    def make_chip(self, chip: str, lines: tuple[int, ...]) -> Chip:
+        what = f"take lines {','.join(map(str, lines))} of GPIO chip {chip}"
+        if not self._aggregator.is_dir():
+            raise DeviceError(f"cannot {what}: this machine's kernel has no gpio-aggregator")
+        before = self._chips()
+        self._write(self._aggregator / "new_device", f"{chip} {','.join(map(str, lines))}", what)
+        made = sorted(self._chips() - before)
+        if len(made) != 1:
+            raise DeviceError(f"cannot {what}: the kernel made {len(made)} chips of them")
+        place = self._aggregator / made[0]
+        found = _until(lambda: sorted(path.name for path in place.glob("gpiochip*")))
+        if not found:
+            self.remove_chip(made[0])
+            raise DeviceError(f"cannot {what}: they are in use, or it has no such lines")
+        return Chip(made[0], f"/dev/{found[0]}")
+
+    def remove_chip(self, name: str) -> None:
+        if (self._aggregator / name).exists():
+            self._write(self._aggregator / "delete_device", name, f"remove GPIO chip {name}")
+
+    def _chips(self) -> set[str]:
+        return {path.name for path in self._aggregator.iterdir() if _CHIP.fullmatch(path.name)}
+
+    def _name_of(self, link: Path) -> str:
+        try:
+            return os.path.basename(link.readlink())
+        except OSError:
+            return ""
+
+    def _write(self, path: Path, text: str, what: str) -> None:
+        try:
+            with path.open("w") as file:
+                file.write(text)
+        except OSError as error:
+            raise DeviceError(f"cannot {what}: {error.strerror or error}") from error
+
+
+def _until(look: Callable[[], list[str]]) -> list[str]:
+    """What is there at last: a driver may take its time."""
+    deadline = time.monotonic() + _BIND_SECONDS
+    while not (found := look()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return found
+
+
+def _listen() -> socket.socket | None:
+    """None where the kernel's words cannot be heard: then time alone tells."""
+    try:
+        events = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, _UEVENTS)
+        events.bind((0, _FROM_KERNEL))
+    except OSError:
+        return None
+    events.setblocking(False)
+    return events
+
+
+async def _heard(loop: asyncio.AbstractEventLoop, events: socket.socket) -> None:
+    """Until there is an event; takes all that are there."""
+    with contextlib.suppress(OSError):  # more than fit: something did change
+        await loop.sock_recv(events, 8192)
+    with contextlib.suppress(OSError):
+        while events.recv(8192):
+            pass

@@ -1,0 +1,56 @@
+"""What a node asks of its machine's devices: what there is, and to hand some over.
+
+Whoever takes a device says so before it does (`Taken`), so that after a crash it is known what has
+to be given back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from edgevirt.model.hardware import MachineDevices
+
+
+class DeviceError(Exception):
+    """«cannot X: why»: worth another try."""
+
+
+@dataclass(frozen=True)
+class Chip:
+    """A GPIO chip that was made of some lines of another."""
+
+    name: str
+    """`gpio-aggregator.0`, by which it is removed."""
+    path: str
+    """`/dev/gpiochip3`."""
+
+
+class Devices(Protocol):
+    """All raise DeviceError. Calls for one device must not overlap."""
+
+    async def measure(self) -> MachineDevices: ...
+
+    async def await_change(self, seconds: float) -> None:
+        """Until something was plugged in or out, at most `seconds`. What changed between two calls
+        is not missed."""
+        ...
+
+    def take_pci(self, address: str) -> str:
+        """Takes the function from its driver, for a program to drive. Idempotent. Blocks.
+
+        Returns the file by which that is done, `/dev/vfio/7`.
+        """
+        ...
+
+    def give_back_pci(self, address: str) -> None:
+        """To the driver that the kernel would choose. Idempotent. Blocks."""
+        ...
+
+    def make_chip(self, chip: str, lines: tuple[int, ...]) -> Chip:
+        """A chip of these lines alone; nobody else has them as long as it is there. Blocks."""
+        ...
+
+    def remove_chip(self, name: str) -> None:
+        """Idempotent. Blocks."""
+        ...

@@ -1,0 +1,145 @@
+"""Devices of the machine: what an app may have, and who has it. Pure.
+
+A group is an app's from the moment that its domain is told to run until that domain has ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from edgevirt.model.app import AppInstance, VirtualizationMode
+from edgevirt.model.base import Severity, SwState, Trouble
+from edgevirt.model.hardware import AdapterGroup, DomainDevice, PhysicalIo
+from edgevirt.node.apps.gates import Wait
+
+
+@dataclass(frozen=True)
+class Holder:
+    """An app that has groups."""
+
+    name: str
+    groups: tuple[str, ...]
+    leaving: bool = False
+    """Its domain was told to end."""
+
+
+@dataclass
+class Adapters:
+    """`groups`: as the machine has them; None: not known yet. `model`: as the controller has them.
+    `holders`: by app; the apps are asked one after the other, and each sees what others took.
+    """
+
+    groups: Mapping[str, AdapterGroup] | None = None
+    model: tuple[PhysicalIo, ...] = ()
+    holders: dict[str, Holder] = field(default_factory=dict)
+
+    def find(self, name: str) -> AdapterGroup | None:
+        """By its own name, or that of a device in it."""
+        groups = self.groups or {}
+        if name in groups:
+            return groups[name]
+        for group in groups.values():
+            if any(name in (member.label, member.phylabel) for member in group.members):
+                return group
+        return None
+
+    def names(self, app: AppInstance) -> tuple[str, ...]:
+        """Of the groups that it asks for; one that is gone goes by the name that it had."""
+        found = ((self.find(wanted.name), wanted.name) for wanted in app.adapters)
+        return tuple(dict.fromkeys(group.name if group else name for group, name in found))
+
+    def devices(self, app: AppInstance) -> tuple[DomainDevice, ...]:
+        """All gates are passed."""
+        groups = filter(None, map((self.groups or {}).get, self.names(app)))
+        return tuple(
+            DomainDevice(label=member.label, type=member.type, addresses=member.addresses)
+            for group in groups
+            for member in group.members
+        )
+
+    def users(self) -> Mapping[str, str]:
+        """App id by group."""
+        return {group: app for app, holder in self.holders.items() for group in holder.groups}
+
+    def relatives(self, group: AdapterGroup) -> Iterator[str]:
+        """Groups that nobody else may have at the same time: itself, what it is plugged into, and
+        what is plugged into it."""
+        yield group.name
+        if group.parent:
+            yield group.parent
+        for other in (self.groups or {}).values():
+            if other.parent and other.parent == group.name:
+                yield other.name
+
+
+def check_adapters(app: AppInstance, adapters: Adapters, now: float) -> Wait | None:
+    if not app.adapters:
+        return None
+    if adapters.groups is None:
+        return Wait(SwState.INSTALLED, "waiting to know this machine's devices")
+    for wanted in app.adapters:
+        wait = _check(app, wanted.name, adapters, now)
+        if wait is not None:
+            return wait
+    return None
+
+
+def _check(app: AppInstance, name: str, adapters: Adapters, now: float) -> Wait | None:
+    group = adapters.find(name)
+    if group is None:
+        if any(name in (device.group, device.label) for device in adapters.model):
+            return Wait(SwState.INSTALLED, f"waiting to know adapter {name}")
+        return _refusal(f"cannot start: unknown adapter {name}", now)
+    if group.why_not:
+        return _refusal(f"cannot start: adapter {name} is not assignable: {group.why_not}", now)
+    machine = app.resources.mode is not VirtualizationMode.NOHYPER
+    unfit = group.why_no_machine if machine else group.why_no_container
+    if unfit:
+        return _refusal(f"cannot start: adapter {name} cannot be assigned to it: {unfit}", now)
+    wait = _await_holder(app, group, adapters, now)
+    if wait is not None:
+        return wait
+    has = _has(app, group, adapters)
+    for member in group.members:
+        awaited = not (member.pluggable and machine)
+        if member.absent and awaited and not has:
+            why = f"cannot start: adapter {name}: {member.absent}"
+            return Wait(
+                SwState.INSTALLED,
+                f"waiting for adapter {name}",
+                Trouble(why=why, since=now, hint="starts by itself when the device is there"),
+            )
+    return None
+
+
+def _has(app: AppInstance, group: AdapterGroup, adapters: Adapters) -> bool:
+    """An interface that an app has is not seen by the node."""
+    holder = adapters.holders.get(app.id)
+    return holder is not None and group.name in holder.groups
+
+
+def _await_holder(
+    app: AppInstance, group: AdapterGroup, adapters: Adapters, now: float
+) -> Wait | None:
+    related = set(adapters.relatives(group))
+    for key, holder in adapters.holders.items():
+        taken = related.intersection(holder.groups)
+        if key == app.id or not taken:
+            continue
+        which = group.name if group.name in taken else min(taken)
+        why = f'cannot start: adapter group {which} is used by app "{holder.name}"'
+        if not holder.leaving:
+            hint = "starts by itself when that app is stopped"
+            return Wait(
+                SwState.INSTALLED,
+                f"waiting for adapter {which}",
+                Trouble(why=why, since=now, hint=hint),
+            )
+        trouble = Trouble(why=f"{why} (which is halting)", since=now, severity=Severity.NOTICE)
+        return Wait(SwState.INSTALLED, f"waiting for adapter {which}", trouble)
+    return None
+
+
+def _refusal(why: str, now: float) -> Wait:
+    return Wait(SwState.INSTALLED, "cannot run here", Trouble(why=why, since=now))

@@ -1,0 +1,151 @@
+"""The hardware model: devices of a config both ways, and what a node tells of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final, cast
+
+from edgevirt.model.hardware import Adapter, AdapterGroup, AdapterMember, Addresses, PhysicalIo
+from edgevirt.model.ids import AppId
+from edgevirt.model.node import Port
+from edgevirt.wire.convert import ports
+from edgevirt.wire.convert.rest import pack, unpack
+from edgevirt.wire.messages import common, config, info
+
+_KEYS: Final[Mapping[str, str]] = {
+    "pcilong": "pci",
+    "ifname": "interface",
+    "usbaddr": "usb_port",
+    "usbproduct": "usb_product",
+    "serial": "serial",
+    "gpio": "gpio",
+}
+"""Of `phyaddrs`, in whatever case, and the field of Addresses. `gpio` is ours: EVE passes it by."""
+_NAMES: Final = {field: key for key, field in _KEYS.items()}
+_MOST_MEMBERS: Final = 64
+
+
+def physical_io(message: config.PhysicalIO) -> PhysicalIo:
+    noun = PhysicalIo(
+        label=message.logicallabel or message.phylabel,
+        phylabel=message.phylabel,
+        type=int(message.ptype),
+        group=message.assigngrp,
+        parent_group=message.parentassigngrp,
+        usage=int(message.usage),
+        addresses=_addresses(message.phyaddrs),
+    )
+    if physical_io_message(noun) == message:
+        return noun
+    return PhysicalIo(
+        label=noun.label,
+        phylabel=noun.phylabel,
+        type=noun.type,
+        group=noun.group,
+        parent_group=noun.parent_group,
+        usage=noun.usage,
+        addresses=noun.addresses,
+        rest=pack(message),
+    )
+
+
+def physical_io_message(noun: PhysicalIo) -> config.PhysicalIO:
+    """A noun with a rest says less than the message did: that one comes back."""
+    if noun.rest:
+        return unpack(config.PhysicalIO, noun.rest)
+    return config.PhysicalIO(
+        ptype=cast("common.PhyIoType", noun.type),
+        phylabel=noun.phylabel,
+        logicallabel=noun.label,
+        assigngrp=noun.group,
+        parentassigngrp=noun.parent_group,
+        usage=cast("common.PhyIoMemberUsage", noun.usage),
+        phyaddrs={
+            name: value
+            for field, name in _NAMES.items()
+            if (value := str(getattr(noun.addresses, field)))
+        },
+    )
+
+
+def device_of(port: Port) -> PhysicalIo | None:
+    """The device that a port of the node is; None: it lies over something else."""
+    for message in ports.device_messages((port,)):
+        noun = physical_io(message)
+        return PhysicalIo(
+            label=noun.label or port.name,
+            phylabel=noun.phylabel,
+            type=noun.type,
+            group=noun.group,
+            parent_group=noun.parent_group,
+            usage=noun.usage,
+            addresses=noun.addresses,
+            port=port.name,
+        )
+    return None
+
+
+def rest_of_port(noun: PhysicalIo) -> bytes:
+    """As `Port.rest_io` has it: the message less what a port models."""
+    message = physical_io_message(noun)
+    message.ClearField("ptype")
+    for key in [key for key in message.phyaddrs if key.lower() == "ifname"]:
+        del message.phyaddrs[key]
+    return pack(message)
+
+
+def adapter(message: config.Adapter) -> Adapter:
+    return Adapter(name=message.name, type=int(message.type))
+
+
+def adapter_message(noun: Adapter) -> config.Adapter:
+    return config.Adapter(name=noun.name, type=cast("common.PhyIoType", noun.type))
+
+
+def fill_adapters(
+    into: Iterable[AdapterGroup], users: Mapping[str, AppId], message: info.ZInfoDevice
+) -> None:
+    """`users`: the app that has a group, by its name."""
+    for group in into:
+        message.assignableAdapters.append(bundle(group, users.get(group.name)))
+
+
+def bundle(group: AdapterGroup, user: AppId | None) -> info.ZioBundle:
+    told = info.ZioBundle(
+        type=cast("common.PhyIoType", group.type),
+        name=group.name.removeprefix("/"),
+        members=[member.phylabel or member.label for member in group.members[:_MOST_MEMBERS]],
+        usedByAppUUID=user or "",
+        usedByBaseOS=group.node,
+        usage=cast("common.PhyIoMemberUsage", group.members[0].usage if group.members else 0),
+    )
+    for member in group.members[:_MOST_MEMBERS]:
+        told.ioAddressList.add(macAddress=member.mac)
+    why = trouble_of(group)
+    if why:
+        told.err.description = why
+        told.err.severity = info.SEVERITY_WARNING if user else info.SEVERITY_NOTICE
+    return told
+
+
+def trouble_of(group: AdapterGroup) -> str:
+    """What is wrong with a group, in words; that the node uses it is no trouble."""
+    if group.why_not and not group.node:
+        return f"cannot assign {group.name.removeprefix('/')}: {group.why_not}"
+    absent = next((member for member in group.members if member.absent), None)
+    if absent is not None:
+        return f"cannot find {_name(absent)}: {absent.absent}"
+    return ""
+
+
+def _name(member: AdapterMember) -> str:
+    return member.label
+
+
+def _addresses(given: Mapping[str, str]) -> Addresses:
+    found: dict[str, str] = {}
+    for key, value in given.items():
+        field = _KEYS.get(key.lower())
+        if field is not None:
+            found[field] = value.strip()
+    return Addresses(**found)

@@ -1,0 +1,149 @@
+"""Devices from objects to a node's config, and what the node tells of them back to people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from edgevirt.fleet import node_status, render
+from edgevirt.fleet.objects.app_device import AppDevice
+from edgevirt.fleet.objects.edgenode import EdgeNodeStatus
+from edgevirt.fleet.objects.hardware_model import (
+    AdapterAddresses,
+    HardwareModel,
+    HardwareModelSpec,
+    ModelAdapter,
+)
+from edgevirt.fleet.objects.node_adapter import NodeAdapter
+from edgevirt.fleet.objects.node_port import NodePort
+from edgevirt.fleet.render import Objects
+from edgevirt.model.app import Resources
+from edgevirt.model.hardware import Adapter, AdapterGroup, AdapterMember, IoType
+from edgevirt.model.ids import AppId
+from edgevirt.wire.convert import device as convert
+from edgevirt.wire.convert import hardware
+from edgevirt.wire.messages import common, info
+from tests.unit.fleet.objects_world import APP, NODE, changed, having, meta
+
+MODEL = HardwareModel(
+    metadata=meta("box"),
+    spec=HardwareModelSpec(
+        adapters=(
+            ModelAdapter(
+                name="eth0", type="Ethernet", group="nics", usage="ManagementAndApps",
+                addresses=AdapterAddresses(pci="0000:01:00.0", interface="eth0"),
+            ),
+            ModelAdapter(
+                name="COM2", type="Serial", group="com",
+                addresses=AdapterAddresses(serial="/dev/ttyS1"),
+            ),
+            ModelAdapter(
+                name="pins", label="J7", type="GPIO", group="pins",
+                addresses=AdapterAddresses(gpio="gpio-sim.0:4"),
+            ),
+        )
+    ),
+)  # fmt: skip
+COM = AppDevice(name="port", type="Serial", adapter="com")
+
+
+def objects(*devices: AppDevice, model: HardwareModel | None = MODEL, **node: Any) -> Objects:
+    return having(
+        apps={"web": changed(APP, devices=devices)},
+        node=changed(NODE, **{"hardware_model": "box", **node}),
+        hardware_models={"box": model} if model is not None else {},
+    )
+
+
+def test_the_model_becomes_the_list_of_devices_of_the_wire() -> None:
+    message = convert.to_message(render.render(objects(COM)).config)
+    port, com, pins = message.deviceIoList
+    assert (port.logicallabel, port.assigngrp, port.ptype) == ("eth0", "nics", common.PhyIoNetEth)
+    assert dict(port.phyaddrs) == {"ifname": "eth0", "pcilong": "0000:01:00.0"}
+    assert (com.logicallabel, com.phylabel, com.ptype) == ("COM2", "COM2", common.PhyIoCOM)
+    assert (pins.phylabel, dict(pins.phyaddrs)) == ("J7", {"gpio": "gpio-sim.0:4"})
+    [app] = message.apps
+    assert [(a.name, a.type) for a in app.adapters] == [("com", common.PhyIoCOM)]
+
+
+def test_a_node_reads_its_devices_and_which_of_them_is_its_port() -> None:
+    config = convert.from_message(convert.to_message(render.render(objects(COM)).config))
+    assert [device.label for device in config.devices] == ["COM2", "pins"]
+    port = hardware.device_of(config.ports[0])
+    assert port is not None
+    assert (port.port, port.group, port.addresses.pci) == ("eth0", "nics", "0000:01:00.0")
+    assert config.apps[0].adapters == (Adapter(name="com", type=IoType.COM),)
+
+
+def test_a_port_by_another_name_is_known_by_its_interface() -> None:
+    rendered = render.render(objects(ports=(NodePort(name="wan", interface="eth0"),))).config
+    assert [device.label for device in rendered.devices] == ["COM2", "pins"]
+    port = hardware.device_of(rendered.ports[0])
+    assert port is not None
+    assert (port.label, port.group) == ("wan", "nics")
+
+
+@pytest.mark.parametrize(
+    ("world", "why"),
+    [
+        (objects(COM, hardware_model=""), "EdgeNode 'till-1' has no hardwareModel"),
+        (objects(COM, model=None), "HardwareModel 'box' does not exist"),
+        (
+            objects(replace(COM, adapter="gpu")),
+            "HardwareModel 'box' has no adapter group 'gpu'",
+        ),
+        (
+            objects(replace(COM, adapter="pins")),
+            "adapter group 'pins' of HardwareModel 'box' is GPIO, not Serial",
+        ),
+    ],
+)
+def test_an_app_whose_device_the_node_lacks_is_not_put_there(world: Objects, why: str) -> None:
+    rendered = render.render(world)
+    assert why in rendered.waiting["web-1"]
+    assert rendered.config.apps == ()
+
+
+def test_another_device_makes_the_app_anew_and_none_leaves_it_alone() -> None:
+    without = render.render(having()).config.apps[0]
+    same = render.render(objects()).config.apps[0]
+    other = render.render(objects(COM)).config.apps[0]
+    assert without.purge_counter == same.purge_counter != other.purge_counter
+    assert without.volumes == other.volumes
+
+
+def test_an_app_has_a_virtual_tpm_when_it_asks_for_one_and_else_none() -> None:
+    asked = objects(AppDevice(name="tpm", type="TPM"), hardware_model="")
+    [app] = convert.to_message(render.render(asked).config).apps
+    assert not app.fixedresources.disable_vtpm
+    assert not app.adapters
+    [app] = convert.to_message(render.render(objects()).config).apps
+    assert app.fixedresources.disable_vtpm
+    assert not Resources(memory_kib=1).tpm
+
+
+def test_people_see_who_has_which_devices() -> None:
+    message = info.ZInfoDevice()
+    message.appInstances.add(uuid="1", name="web-1")
+    com = AdapterGroup(
+        name="com",
+        type=IoType.COM,
+        members=(AdapterMember(label="COM2", type=IoType.COM, absent="no serial port is X"),),
+    )
+    port = AdapterGroup(
+        name="nics", type=1, node=True, why_not="it is a port of the node itself, eth0"
+    )
+    free = AdapterGroup(name="/x", type=255, why_not="it is in no group of devices")
+    hardware.fill_adapters((com, port, free), {"com": AppId("1")}, message)
+    status = node_status.fill(EdgeNodeStatus(), message, 1.0, 1.0)
+    lost = "cannot find COM2: no serial port is X"
+    assert status.adapters == (
+        NodeAdapter(group="com", type="Serial", members="COM2", used_by="web-1", message=lost),
+        NodeAdapter(group="nics", type="Ethernet", used_by="node"),
+        NodeAdapter(
+            group="x", type="Other", message="cannot assign x: it is in no group of devices"
+        ),
+    )
+    assert f"adapter group com: {lost}" in status.errors
