@@ -27,6 +27,7 @@ from msgspec.structs import replace
 from edgevirt.host.bundle import Bundle
 from edgevirt.host.cgroup import Cgroup, swap_limited
 from edgevirt.host.container import ContainerHypervisor
+from edgevirt.host.fakes.devices import FakeDevices
 from edgevirt.host.processors import Partition
 from edgevirt.model.app import Domain, DomainVolume
 from edgevirt.model.base import SwState
@@ -57,6 +58,7 @@ class Corner:
             apps=f"{self.group}-user-apps",
             monitors=f"{self.group}/monitors",
             partition=Partition(f"{self.group}-real-time"),
+            devices=FakeDevices(),
             clock=RealClock(),
         )
 

@@ -80,6 +80,7 @@ class ContainerWorld(MonitoredWorld):
             apps=f"{self._cgroup}-user-apps",
             monitors=f"{self._cgroup}/monitors",
             partition=Partition(f"{self._cgroup}-real-time"),
+            devices=self.devices,
             clock=self.clock,
             runtime=Runtime(domains / ".runc", **runtime),
         )

@@ -50,9 +50,11 @@ class GuestWorld(MonitoredWorld):
             self.directory / "machines",
             self.directory / "consoles",
             self.directory / "firmware",
+            self.directory / "tpms",
             apps=f"{self._cgroup}-user-apps",
             monitors=f"{self._cgroup}/monitors",
             partition=Partition(f"{self._cgroup}-real-time"),
+            devices=self.devices,
             clock=self.clock,
         )
 

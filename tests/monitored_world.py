@@ -13,6 +13,7 @@ from pathlib import Path
 from edgevirt.host import mounts
 from edgevirt.host.bundle import Bundle
 from edgevirt.host.cgroup import Cgroup
+from edgevirt.host.fakes.devices import FakeDevices
 from edgevirt.host.hypervisor import DomainInfo
 from edgevirt.host.monitored import MonitoredHypervisor
 from edgevirt.model.ids import AppId
@@ -31,6 +32,7 @@ class MonitoredWorld(ABC):
         self.directory = directory
         self._cgroup = f"edgevirt-test-{uuid.uuid4().hex[:8]}"
         self.clock = RealClock()
+        self.devices = FakeDevices()
 
     @abstractmethod
     def hypervisor(self) -> MonitoredHypervisor:

@@ -21,6 +21,7 @@ from msgspec.structs import replace
 
 from edgevirt.host.cgroup import Cgroup
 from edgevirt.host.container import ContainerHypervisor
+from edgevirt.host.fakes.devices import FakeDevices
 from edgevirt.host.processes import identify
 from edgevirt.host.processors import Partition
 from edgevirt.model.app import (
@@ -114,6 +115,7 @@ class Node:
             apps=f"{self.cgroup}-user-apps",
             monitors=f"{self.cgroup}/monitors",
             partition=Partition(f"{self.cgroup}-real-time"),
+            devices=FakeDevices(),
             clock=RealClock(),
         )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import resource
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from edgevirt.host import mounts, oci, rootfs
+from edgevirt.host.devices.of_container import DeviceNode
 from edgevirt.host.hypervisor import HypervisorError, UnfitError
 from edgevirt.host.oci import Surroundings, VolumeMount
 from edgevirt.host.processes import Process
@@ -80,8 +82,18 @@ class Bundle:
         for directory in (self.directory, self.exits):
             directory.mkdir(mode=0o700, parents=True)
 
-    def build(self, domain: Domain, user_data: bytes, *, cgroup: str, limit_swap: bool) -> None:
-        """Mounts the volumes and writes `config.json`. Raises HypervisorError, UnfitError.
+    def build(
+        self,
+        domain: Domain,
+        user_data: bytes,
+        *,
+        cgroup: str,
+        limit_swap: bool,
+        nodes: Callable[[], tuple[DeviceNode, ...]] = tuple,
+    ) -> None:
+        """Mounts the volumes and writes `config.json`. `nodes`: makes its devices.
+
+        Raises HypervisorError, UnfitError.
 
         After a failure the caller removes what there is.
         """
@@ -110,6 +122,7 @@ class Bundle:
             resolv_conf=self.write("resolv.conf", oci.resolv_conf(domain.dns).encode()),
             hosts=self.write("hosts", oci.hosts_file(domain.hostname or domain.app).encode()),
             volumes=volumes,
+            nodes=nodes(),
         )
         config = oci.runtime_config(domain, environment, around)
         self.write("config.json", msgspec.json.encode(config), mode=0o600)

@@ -73,6 +73,20 @@ class OpenFile:
 
 
 @dataclass(frozen=True)
+class Companion:
+    """A program that works for the one in the cell, with as few rights, by a line between both: a
+    connected pair of sockets. `theirs`: the descriptor of the program's end; `ours`: of its own.
+    It should end when the line does; whatever it does, it ends with the control group.
+    """
+
+    command: tuple[str, ...]
+    theirs: int
+    ours: int
+    files: tuple[OpenFile, ...] = ()
+    writes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Cell:
     """`command`: the program and its arguments. `groups`: of control groups, their `cgroup.procs`.
 
@@ -80,7 +94,8 @@ class Cell:
     as started when it answers there. `taps`: descriptor and interface. `output`: the descriptor
     that is standard output once more (QEMU takes none below 3). `netns`: empty for one of its own.
     `reads`, `writes`: paths that it may open itself, besides programs and libraries. `memory`: of
-    its address space, `written`: of each file that it writes, in bytes; 0: no bound.
+    its address space, `written`: of each file that it writes, in bytes; 0: no bound. `pins_memory`:
+    a device of the machine's reads and writes its memory.
     """
 
     command: tuple[str, ...]
@@ -95,6 +110,8 @@ class Cell:
     writes: tuple[str, ...] = ()
     memory: int = 0
     written: int = 0
+    companions: tuple[Companion, ...] = ()
+    pins_memory: bool = False
 
     def encode(self) -> bytes:
         return json.dumps(asdict(self)).encode()
@@ -102,20 +119,36 @@ class Cell:
 
 def decode(data: bytes) -> Cell:
     fields: dict[str, Any] = json.loads(data)
-    files = tuple(OpenFile(**one) for one in fields.pop("files"))
+    files = _files(fields.pop("files"))
+    companions = tuple(
+        Companion(
+            **{
+                **one,
+                "command": tuple(one["command"]),
+                "writes": tuple(one["writes"]),
+                "files": _files(one["files"]),
+            }
+        )
+        for one in fields.pop("companions")
+    )
     pairs = {name: tuple(map(tuple, fields.pop(name))) for name in ("taps", "sockets")}
     rest = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
-    return Cell(files=files, **pairs, **rest)  # type: ignore[arg-type]
+    return Cell(files=files, companions=companions, **pairs, **rest)  # type: ignore[arg-type]
+
+
+def _files(fields: list[dict[str, Any]]) -> tuple[OpenFile, ...]:
+    return tuple(OpenFile(**one) for one in fields)
 
 
 def create(bundle: Path, pid_file: Path) -> None:
     """Returns when the program answers. Raises CellError, OSError."""
     cell = decode((bundle / "cell.json").read_bytes())
     listening = [(number, _listen(path, cell.uid)) for number, path in cell.sockets]
+    lines = [(one.theirs, _start(cell, one)) for one in cell.companions]
     pid = os.fork()
     if pid == 0:
-        _be_program(cell, listening)
-    for _, one in listening:
+        _be_program(cell, [*listening, *lines])
+    for _, one in (*listening, *lines):
         one.close()
     try:
         _await_answer(cell.sockets[0][1])
@@ -125,6 +158,23 @@ def create(bundle: Path, pid_file: Path) -> None:
         os.waitpid(pid, 0)
         raise CellError(f"cannot start {Path(cell.command[0]).name}: {failure}") from failure
     pid_file.write_text(str(pid))
+
+
+def _start(cell: Cell, companion: Companion) -> socket.socket:
+    """The program's end of the line."""
+    theirs, ours = socket.socketpair()
+    if os.fork() == 0:
+        theirs.close()
+        own = Cell(
+            companion.command,
+            uid=cell.uid,
+            groups=cell.groups,
+            files=companion.files,
+            writes=companion.writes,
+        )
+        _be_program(own, [(companion.ours, ours)])
+    ours.close()
+    return theirs
 
 
 def run(cell: Cell) -> NoReturn:
@@ -179,7 +229,10 @@ def _be_program(cell: Cell, listening: list[tuple[int, socket.socket]]) -> NoRet
 
 
 def _open(one: OpenFile) -> int:
-    opened = os.open(one.path, (os.O_RDWR if one.writable else os.O_RDONLY) | os.O_CLOEXEC)
+    flags = (os.O_RDWR if one.writable else os.O_RDONLY) | os.O_CLOEXEC
+    if one.path.startswith("/dev/"):  # a serial port: not to wait for its other end
+        flags |= os.O_NOCTTY | os.O_NONBLOCK
+    opened = os.open(one.path, flags)
     return _copy(opened) if one.copied else opened
 
 
@@ -231,6 +284,9 @@ def _drop_rights(cell: Cell) -> None:
     for kind, bound in ((resource.RLIMIT_AS, cell.memory), (resource.RLIMIT_FSIZE, cell.written)):
         if bound:
             resource.setrlimit(kind, (bound, bound))
+    if cell.pins_memory:
+        unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, unlimited)
     for number in range(64):
         _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
     if cell.uid >= 0:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from pathlib import Path
 
+import msgspec
+
 from edgevirt.host.bundle import Bundle
 from edgevirt.host.cgroup import swap_limited
+from edgevirt.host.devices import of_container
+from edgevirt.host.devices.of_container import DeviceNode
+from edgevirt.host.devices.of_machine import sockets
+from edgevirt.host.devices.protocol import Devices
 from edgevirt.host.monitor import Runtime
 from edgevirt.host.monitored import MonitoredHypervisor
 from edgevirt.host.processes import Process
 from edgevirt.host.processors import Partition
 from edgevirt.model.app import Domain, VirtualizationMode
+from edgevirt.model.hardware import find_usb
 from edgevirt.runtime import Clock
+
+_INTERFACES = "interfaces.json"
 
 
 class ContainerHypervisor(MonitoredHypervisor):
@@ -28,6 +38,7 @@ class ContainerHypervisor(MonitoredHypervisor):
         apps: str,
         monitors: str,
         partition: Partition,
+        devices: Devices,
         clock: Clock,
         runtime: Runtime | None = None,
     ) -> None:
@@ -39,6 +50,7 @@ class ContainerHypervisor(MonitoredHypervisor):
             apps=apps,
             monitors=monitors,
             partition=partition,
+            devices=devices,
             clock=clock,
         )
 
@@ -48,11 +60,47 @@ class ContainerHypervisor(MonitoredHypervisor):
             user_data,
             cgroup=self._app_group(domain.app).path,
             limit_swap=swap_limited(),
+            nodes=lambda: self._nodes(bundle, domain),
         )
+        moved = of_container.interfaces(domain)
+        if moved:
+            bundle.write(_INTERFACES, msgspec.json.encode((domain.netns, moved)))
         return ""
 
+    def _nodes(self, bundle: Bundle, domain: Domain) -> tuple[DeviceNode, ...]:
+        if not domain.devices:
+            return ()
+        machine = asyncio.run(self._measure())  # in a thread of its own
+        return of_container.nodes(bundle.directory, domain, machine, self._handover)
+
     async def _begin(self, bundle: Bundle) -> None:
+        if (bundle.directory / _INTERFACES).exists():
+            await asyncio.to_thread(self._give_interfaces, bundle)
         await self._runtime.start(bundle)
+
+    def _give_interfaces(self, bundle: Bundle) -> None:
+        written = (bundle.directory / _INTERFACES).read_bytes()
+        kept, names = msgspec.json.decode(written, type=tuple[str, tuple[str, ...]])
+        record = bundle.read_record()
+        namespace = kept or (f"/proc/{record.process.pid}/ns/net" if record else "")
+        for name in names:
+            self._handover.move_interface(bundle.directory, name, namespace)
+
+    async def attend(self, domain: Domain) -> tuple[str, ...]:
+        """A container keeps the files that it began with."""
+        if not any(sockets(domain.devices)):
+            return ()
+        machine = await self._measure()
+        config = self._bundle(domain.app).directory / "config.json"
+        given = await asyncio.to_thread(config.read_text)
+        missing = []
+        for device in sockets(domain.devices):
+            found = find_usb(machine, device.addresses)
+            if found is None:
+                missing.append(f"{device.label} is not plugged in")
+            elif f'"{found.node}"' not in given:
+                missing.append(f"{device.label} was plugged in anew: restart the app to have it")
+        return tuple(missing)
 
     async def _forget(self, bundle: Bundle) -> None:
         await self._runtime.delete(bundle)

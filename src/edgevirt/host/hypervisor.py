@@ -99,6 +99,13 @@ class Hypervisor(Protocol):
         """Returns as soon as the domain is no longer running; None when there is none."""
         ...
 
+    async def attend(self, domain: Domain) -> tuple[str, ...]:
+        """Gives a running domain those of its devices that were plugged in meanwhile.
+
+        What is missing, in words.
+        """
+        ...
+
     async def metrics(self, app: AppId) -> DomainMetric | None:
         """None when there is no running domain."""
         ...

@@ -11,11 +11,15 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from edgevirt.host import qemu
+import msgspec
+
+from edgevirt.host import qemu, virtual_tpm
 from edgevirt.host.acceleration import PROGRAM, accelerator
 from edgevirt.host.bundle import Bundle
-from edgevirt.host.cell import ENVIRONMENT, PROGRAM_IN_CELL, Cell, OpenFile
+from edgevirt.host.cell import ENVIRONMENT, PROGRAM_IN_CELL, Cell, Companion, OpenFile
 from edgevirt.host.confine import limit_memory
+from edgevirt.host.devices import of_machine, plugging
+from edgevirt.host.devices.protocol import Devices
 from edgevirt.host.huge_pages import can_have
 from edgevirt.host.hypervisor import Exit, HypervisorError, UnfitError
 from edgevirt.host.monitor import Conmon
@@ -27,15 +31,18 @@ from edgevirt.host.qmp import ask, decode_cpus
 from edgevirt.host.seed import make_seed
 from edgevirt.model.app import Domain, VirtualizationMode
 from edgevirt.model.base import SwState
+from edgevirt.model.hardware import DomainDevice
 from edgevirt.runtime import Clock
 
 _FIRST_UID: Final = 64300
 _UIDS: Final = 1000
+_DEVICES: Final = "devices.json"
 _NO_HUGE_PAGES: Final = "runs in ordinary pages: no room for its memory in huge ones"
 
 
 class KvmHypervisor(MonitoredHypervisor):
     """`firmware`: where each app's UEFI variables are kept, `<app>.fd`, longer than its domains.
+    `tpms`: so its TPM, `<app>/`.
 
     The others: as MonitoredHypervisor takes them.
     """
@@ -54,10 +61,12 @@ class KvmHypervisor(MonitoredHypervisor):
         directory: Path,
         consoles: Path,
         firmware: Path,
+        tpms: Path,
         *,
         apps: str,
         monitors: str,
         partition: Partition,
+        devices: Devices,
         clock: Clock,
     ) -> None:
         super().__init__(
@@ -67,9 +76,11 @@ class KvmHypervisor(MonitoredHypervisor):
             apps=apps,
             monitors=monitors,
             partition=partition,
+            devices=devices,
             clock=clock,
         )
         self._firmware = firmware
+        self._tpms = tpms
 
     def _build(self, bundle: Bundle, domain: Domain, user_data: bytes) -> str:
         program = shutil.which(PROGRAM)
@@ -101,10 +112,26 @@ class KvmHypervisor(MonitoredHypervisor):
             ),
             output=qemu.CONSOLE_LOG,
             netns=domain.netns,
-            writes=("/dev/kvm",),
+            writes=("/dev/kvm", *self._take_functions(bundle, domain)),
+            pins_memory=bool(of_machine.functions(domain.devices)),
+            companions=self._companions(domain),
         )
+        bundle.write(_DEVICES, msgspec.json.encode(domain.devices))
         bundle.write("cell.json", cell.encode(), mode=0o600)
         return _NO_HUGE_PAGES if machine.memory is Memory.WHOLE else ""
+
+    def _take_functions(self, bundle: Bundle, domain: Domain) -> tuple[str, ...]:
+        """Files by which QEMU drives them; they are given to its user."""
+        functions = of_machine.functions(domain.devices)
+        files = [self._handover.take_function(bundle.directory, one) for one in functions]
+        for path in files:
+            os.chown(path, _uid(domain), 0)
+        return ("/dev/vfio/vfio", *files) if files else ()
+
+    def _companions(self, domain: Domain) -> tuple[Companion, ...]:
+        if not domain.tpm:
+            return ()
+        return (virtual_tpm.companion(self._tpms / domain.app, _uid(domain)),)
 
     def _variables(self, domain: Domain) -> str:
         """Where they are, or are made as those of a new machine. Empty: it has no such firmware."""
@@ -122,7 +149,23 @@ class KvmHypervisor(MonitoredHypervisor):
 
     async def _begin(self, bundle: Bundle) -> None:
         await self._place(bundle)
+        await self._plug(bundle)
         await ask(_monitor_of(bundle), "cont")
+
+    async def _plug(self, bundle: Bundle) -> None:
+        """What is there from the start: a guest may boot from it."""
+        path = bundle.directory / _DEVICES
+        devices = msgspec.json.decode(path.read_bytes(), type=tuple[DomainDevice, ...])
+        await self._attend(bundle, devices)
+
+    async def attend(self, domain: Domain) -> tuple[str, ...]:
+        return await self._attend(self._bundle(domain.app), domain.devices)
+
+    async def _attend(self, bundle: Bundle, devices: tuple[DomainDevice, ...]) -> tuple[str, ...]:
+        if not of_machine.sockets(devices):
+            return ()
+        machine = await self._measure()
+        return await plugging.attend(bundle.directory, _monitor_of(bundle), devices, machine)
 
     async def _place(self, bundle: Bundle) -> None:
         """Of a machine with processors of its own: each of its CPUs on one."""

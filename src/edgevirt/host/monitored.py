@@ -19,12 +19,15 @@ import msgspec
 
 from edgevirt.host.bundle import Bundle, Record
 from edgevirt.host.cgroup import Cgroup
+from edgevirt.host.devices.handover import Handover
+from edgevirt.host.devices.protocol import DeviceError, Devices
 from edgevirt.host.hypervisor import DomainInfo, Exit, HypervisorError, UnfitError
 from edgevirt.host.monitor import Conmon
 from edgevirt.host.processes import Process
 from edgevirt.host.processors import Partition
 from edgevirt.model.app import Domain, DomainMetric, VirtualizationMode
 from edgevirt.model.base import SwState
+from edgevirt.model.hardware import MachineDevices
 from edgevirt.model.ids import AppId
 from edgevirt.runtime import Clock
 
@@ -37,8 +40,8 @@ class MonitoredHypervisor(ABC):
     """`directory`: its own, gone with the machine's run. `consoles`: a file `<app>.log` each.
 
     `apps` and `monitors`: control groups, one below each for every app; `partition`: instead of
-    the first, for those that have processors of their own. `conmon`: starts a domain's process, and
-    watches over it.
+    the first, for those that have processors of their own. `devices`: the machine's.
+    `conmon`: starts a domain's process, and watches over it.
     """
 
     modes: frozenset[VirtualizationMode]
@@ -52,8 +55,11 @@ class MonitoredHypervisor(ABC):
         apps: str,
         monitors: str,
         partition: Partition,
+        devices: Devices,
         clock: Clock,
     ) -> None:
+        self._devices = devices
+        self._handover = Handover(devices)
         self._directory = directory
         self._consoles = consoles
         self._conmon = conmon
@@ -82,6 +88,10 @@ class MonitoredHypervisor(ABC):
     @abstractmethod
     async def _ask_to_end(self, bundle: Bundle, process: Process) -> bool:
         """False: it cannot hear that."""
+
+    async def attend(self, domain: Domain) -> tuple[str, ...]:
+        """Nothing comes and goes."""
+        return ()
 
     def _judge(self, exit: Exit) -> SwState:
         """HALTED: that end was the app's own; BROKEN: not."""
@@ -151,6 +161,7 @@ class MonitoredHypervisor(ABC):
             group.kill()
         try:
             await self._forget(bundle)
+            await asyncio.to_thread(self._handover.give_back, bundle.directory)
             await asyncio.to_thread(bundle.remove)
             for group in groups:
                 await self._remove_group(group)
@@ -202,6 +213,12 @@ class MonitoredHypervisor(ABC):
         if domain.cpus:
             self._partition.hold(domain.app, domain.cpus)
         return self._build(bundle, domain, user_data)
+
+    async def _measure(self) -> MachineDevices:
+        try:
+            return await self._devices.measure()
+        except DeviceError as failure:
+            raise HypervisorError(str(failure)) from failure
 
     def _inspect(self, bundle: Bundle, record: Record | None) -> DomainInfo:
         broken = DomainInfo(bundle.app, "", 0, SwState.BROKEN)

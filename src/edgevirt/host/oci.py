@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from edgevirt.host.devices.of_container import DeviceNode, allowed, runtime_devices, variables
 from edgevirt.host.hypervisor import UnfitError
 from edgevirt.host.rootfs import User
 from edgevirt.host.syscalls import seccomp
@@ -80,6 +81,7 @@ class Surroundings:
     resolv_conf: str
     hosts: str
     volumes: tuple[VolumeMount, ...] = ()
+    nodes: tuple[DeviceNode, ...] = ()
 
 
 def parse_user_data(data: bytes) -> dict[str, str]:
@@ -146,7 +148,8 @@ def runtime_config(
         "mounts": [*_system_mounts(), *_own_mounts(around)],
         "linux": {
             "cgroupsPath": "/" + around.cgroup,
-            "resources": _resources(domain, limit_swap=around.limit_swap),
+            "devices": runtime_devices(around.nodes, around.user.uid, around.user.gid),
+            "resources": _resources(domain, around),
             "namespaces": _namespaces(domain.netns),
             "maskedPaths": _MASKED,
             "readonlyPaths": _READONLY,
@@ -172,7 +175,12 @@ def _process(
     image: ImageConfig, environment: Mapping[str, str], around: Surroundings
 ) -> dict[str, object]:
     user = around.user
-    merged = {"PATH": PATH, **dict(_pair(entry) for entry in image.env), **environment}
+    merged = {
+        "PATH": PATH,
+        **variables(around.nodes),
+        **dict(_pair(entry) for entry in image.env),
+        **environment,
+    }
     return {
         "terminal": False,
         "user": {"uid": user.uid, "gid": user.gid, "additionalGids": list(user.groups)},
@@ -227,9 +235,9 @@ def _mount(target: str, kind: str, source: str, *options: str) -> dict[str, obje
     return {"destination": target, "type": kind, "source": source, "options": list(options)}
 
 
-def _resources(domain: Domain, *, limit_swap: bool) -> dict[str, object]:
+def _resources(domain: Domain, around: Surroundings) -> dict[str, object]:
     resources: dict[str, object] = {
-        "devices": [{"allow": False, "access": "rwm"}],
+        "devices": [{"allow": False, "access": "rwm"}, *allowed(around.nodes)],
         "pids": {"limit": _MAX_PIDS},
     }
     if domain.cpus:
@@ -238,7 +246,7 @@ def _resources(domain: Domain, *, limit_swap: bool) -> dict[str, object]:
         resources["cpu"] = {"period": _CPU_PERIOD, "quota": _CPU_PERIOD * domain.vcpus}
     if domain.memory_kib:
         memory = {"limit": domain.memory_kib * 1024}
-        if limit_swap:
+        if around.limit_swap:
             memory["swap"] = memory["limit"]  # memory and swap together: no swap
         resources["memory"] = memory
     return resources

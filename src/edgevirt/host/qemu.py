@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from edgevirt.host import virtual_tpm
 from edgevirt.host.acceleration import KVM
+from edgevirt.host.devices import of_machine
 from edgevirt.host.huge_pages import SIZE
 from edgevirt.host.hypervisor import UnfitError
 from edgevirt.model.app import BootMode, Domain, DomainVolume, VirtualizationMode
@@ -102,6 +104,7 @@ def check(domain: Domain) -> None:
         if volume.format not in (*_DISK_FORMATS, ContentFormat.ISO):
             kind = ContentFormat(volume.format).name
             raise UnfitError(f"cannot run: a virtual machine takes no volume of format {kind}")
+    of_machine.check(domain.devices)
     bounds = ((len(domain.volumes), _MOST_DISKS, "disks"), (len(domain.vifs), _MOST_TAPS, "vifs"))
     for number, most, what in bounds:
         if number > most:
@@ -124,6 +127,8 @@ def files(machine: Machine) -> Iterator[Opened]:
     for number, path in ((_KERNEL, machine.domain.kernel), (_RAMDISK, machine.domain.ramdisk)):
         if path:
             yield Opened(number, number, path, copied=True)
+    for number, path in of_machine.files(machine.domain.devices):
+        yield Opened(number, number, path, writable=True, copied=False)
     for index, volume in enumerate(machine.domain.volumes):
         number = _FIRST_DISK + index
         if _readonly(volume):
@@ -149,6 +154,8 @@ def command(program: str, machine: Machine) -> list[str]:
         if not opened.copied:
             words += ["-add-fd", f"fd={opened.descriptor},set={opened.number}"]
     words += _firmware(machine)
+    words += virtual_tpm.words() if domain.tpm else []
+    words += of_machine.words(domain.devices, legacy=_is_legacy(domain))
     words += _legacy_drives(machine) if _is_legacy(domain) else _drives(machine)
     for index, vif in enumerate(domain.vifs):
         model = "e1000" if _is_legacy(domain) else "virtio-net-pci"

@@ -34,8 +34,11 @@ def decode_cpus(said: object) -> list[GuestCpu]:
     return sorted(found, key=lambda cpu: cpu.cpu_index)
 
 
-async def ask(monitor: Path, command: str, **arguments: object) -> object:
-    """What QEMU returns. Raises HypervisorError, also when it is silent or gone.
+async def ask(
+    monitor: Path, command: str, file: int | None = None, /, **arguments: object
+) -> object:
+    """What QEMU returns. Raises HypervisorError, also when it is silent or gone. `file`: a
+    descriptor that it gets with the command.
 
     A monitor serves one client: calls for one machine must not overlap.
     """
@@ -43,6 +46,8 @@ async def ask(monitor: Path, command: str, **arguments: object) -> object:
     try:
         async with asyncio.timeout(SECONDS):
             await client.connect(str(monitor))
+            if file is not None:
+                client.send_fd_scm(file)
             return await client.execute(command, arguments or None)
     except TimeoutError as failure:
         why = f"its monitor is silent for {SECONDS:.0f} s"

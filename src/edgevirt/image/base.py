@@ -62,7 +62,8 @@ _USELESS: Final = (
         "usr/bin/qemu-pr-helper",
         "usr/bin/qemu-storage-daemon",
     ),
-    *(f"usr/lib/*/qemu/{name}*.so" for name in ("audio", "chardev", "hw", "ui", "accel-tcg-i386")),
+    *(f"usr/lib/*/qemu/{name}*.so" for name in ("audio", "chardev", "ui", "accel-tcg-i386")),
+    *(f"usr/lib/*/qemu/hw-{name}*.so" for name in ("display", "s390x", "usb-re", "usb-smart")),
     *(f"usr/share/qemu/{name}*" for name in ("openbios", "opensbi", "skiboot", "slof", "s390")),
     *(f"usr/share/qemu/{name}*" for name in ("hppa", "palcode", "trace", "keymaps", "firmware")),
     *(

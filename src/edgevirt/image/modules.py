@@ -61,6 +61,7 @@ PRESENT: Final = (
         "drivers/thermal/*",
     ),
     *("drivers/gpio/gpio-pl061.ko", "drivers/rtc/rtc-pl031.ko", "drivers/power/*", "drivers/pci/*"),
+    *("drivers/gpio/gpio-aggregator.ko", "drivers/gpio/gpio-sim.ko"),  # where a kernel has them
     *("drivers/vfio/*", "drivers/vhost/*", "drivers/iommu/*", "arch/*/kvm/*", "virt/*"),
     *("drivers/char/*.ko", "drivers/char/hw_random/*", "drivers/char/ipmi/*", "drivers/tty/*"),
     *("drivers/hv/*", "drivers/i2c/busses/*", "drivers/mfd/*", "drivers/watchdog/*"),
@@ -70,6 +71,7 @@ PRESENT: Final = (
     *("fs/configfs/*", "fs/binfmt_misc.ko", "fs/autofs/*", "fs/udf/*", "fs/exfat/*"),
     *("net/bridge/*", "net/8021q/*", "net/802/*", "net/llc/*", "net/netfilter/*"),
     *("net/ipv4/*", "net/ipv6/*", "net/sched/*", "net/vmw_vsock/*", "net/packet/*", "net/xfrm/*"),
+    "net/can/*",
     *("net/9p/*", "net/core/*", "net/key/*", "net/tls/*", "net/psample/*", "net/dns_resolver/*"),
     *("crypto/*", "arch/*/crypto/*", "lib/*", "security/*", "kernel/*", "block/*", "mm/*"),
 )
@@ -85,7 +87,7 @@ ABSENT: Final = (
         "*/sound/*",
         "*/infiniband/*",
     ),
-    *("drivers/block/drbd/*", "drivers/net/can/*", "drivers/net/wireless/*", "drivers/net/wwan/*"),
+    *("drivers/block/drbd/*", "drivers/net/wireless/*", "drivers/net/wwan/*"),
     *(
         "drivers/net/ethernet/broadcom/bnx2x/*",
         "drivers/net/ethernet/broadcom/cnic*",

@@ -98,10 +98,11 @@ _MACHINE_PACKAGES: Final = (
     "qemu-system-x86",  # virtual machines
     "qemu-utils",       # disk images of others are converted
     "ovmf",             # machines with UEFI
+    "swtpm",            # a TPM of a machine's own
 )  # fmt: skip
 _FOR_SCREENS: Final = (
     r"libasound2.*|libbrlapi.*|libcacard0|libepoxy0|libgbm1|libsndio.*|libspice-server1|mesa-.*",
-    r"libusbredir.*|libusb-1.*|libdrm.*|libwayland.*|libgstreamer.*|liborc.*|libopus0|libx11.*",
+    r"libusbredir.*|libdrm.*|libwayland.*|libgstreamer.*|liborc.*|libopus0|libx11.*",
     r"libxau.*|libxcb.*|libxdmcp.*|libxext.*|libxshm.*|libxfixes.*|libnss3|libnspr4|libpcsclite1",
     r"libglapi.*|libllvm.*|libdw1|libunwind8|libexecs0|libasyncns0|libflac.*|libogg.*|libvorbis.*",
     r"libsasl2-modules.*|ibverbs-providers|ipxe-qemu|iso-codes",

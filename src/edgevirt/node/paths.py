@@ -171,6 +171,11 @@ class Paths:
         return self.vault / "firmware"
 
     @property
+    def tpms(self) -> Path:
+        """The domains service's own: `<app id>/`, what an app's TPM keeps."""
+        return self.vault / "tpms"
+
+    @property
     def console_logs(self) -> Path:
         """`<app id>.log`: an app's console, in conmon's k8s-file format."""
         return self.vault / "consoles"

@@ -55,6 +55,11 @@ class MachineDevicesAdapter:
                 else:
                     await _heard(loop, self._events)
 
+    def close(self) -> None:
+        if self._events is not None:
+            self._events.close()
+            self._events = None
+
     # -- PCI functions --
 
     def take_pci(self, address: str) -> str:

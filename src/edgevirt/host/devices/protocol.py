@@ -36,6 +36,10 @@ class Devices(Protocol):
         is not missed."""
         ...
 
+    def close(self) -> None:
+        """Hears of no more changes."""
+        ...
+
     def take_pci(self, address: str) -> str:
         """Takes the function from its driver, for a program to drive. Idempotent. Blocks.
 

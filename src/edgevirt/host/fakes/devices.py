@@ -40,6 +40,9 @@ class FakeDevices:
             return
         self._changed.clear()
 
+    def close(self) -> None:
+        """There is nothing to close."""
+
     def take_pci(self, address: str) -> str:
         found = next((one for one in self.machine.pci if one.address == address), None)
         if found is None:

@@ -46,6 +46,8 @@ class FakeMachine:
     failures: list[HypervisorError] = field(default_factory=list)
     boot_seconds: float = 0.0
     """What `create` takes."""
+    missing: dict[AppId, tuple[str, ...]] = field(default_factory=dict)
+    """What `attend` says."""
     watch_fails: bool = False
     """Ends are not announced: `wait_exit` raises."""
     log: list[str] = field(default_factory=list)
@@ -135,6 +137,9 @@ class FakeHypervisor:
         if running is not None:
             await running.ended.wait()
         return await self.info(app)
+
+    async def attend(self, domain: Domain) -> tuple[str, ...]:
+        return self.machine.missing.get(domain.app, ())
 
     async def metrics(self, app: AppId) -> DomainMetric | None:
         running = self.machine.domains.get(app)

@@ -12,7 +12,8 @@ from typing import Final
 
 from edgevirt.host.bundle import Bundle
 from edgevirt.host.capacity import Capacity, read_capacity
-from edgevirt.host.hypervisor import Exit, HypervisorError
+from edgevirt.host.devices.protocol import Devices
+from edgevirt.host.hypervisor import Exit, HypervisorError, UnfitError
 from edgevirt.host.monitor import ENVIRONMENT, SECONDS, Conmon
 from edgevirt.host.monitored import MonitoredHypervisor
 from edgevirt.host.processes import Process, output
@@ -65,6 +66,7 @@ class XenHypervisor(MonitoredHypervisor):
         apps: str,
         monitors: str,
         partition: Partition,
+        devices: Devices,
         clock: Clock,
     ) -> None:
         super().__init__(
@@ -74,10 +76,13 @@ class XenHypervisor(MonitoredHypervisor):
             apps=apps,
             monitors=monitors,
             partition=partition,
+            devices=devices,
             clock=clock,
         )
 
     def _build(self, bundle: Bundle, domain: Domain, user_data: bytes) -> str:
+        if domain.devices:
+            raise UnfitError("cannot run: Xen's domains have no devices of the machine yet")
         text = write_config(domain, hardware=starts_with_hardware())
         bundle.begin()
         group = self._app_group(domain.app)

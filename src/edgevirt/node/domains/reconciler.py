@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import shutil
 import signal
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -16,7 +17,14 @@ from edgevirt.host.hypervisor import DomainInfo, Hypervisor, HypervisorError, Un
 from edgevirt.model.app import AppSecret, Domain, DomainStatus, VirtualizationMode
 from edgevirt.model.base import Severity, SwState, Trouble
 from edgevirt.model.ids import AppId
-from edgevirt.model.kinds import APP_SECRET, DOMAIN, DOMAIN_EXIT, DOMAIN_STATUS, PROPERTY
+from edgevirt.model.kinds import (
+    APP_SECRET,
+    DOMAIN,
+    DOMAIN_EXIT,
+    DOMAIN_STATUS,
+    MACHINE_DEVICES,
+    PROPERTY,
+)
 from edgevirt.node.domains.exits import ExitWatch
 from edgevirt.node.domains.restarts import Restarts
 from edgevirt.node.properties import number
@@ -35,7 +43,7 @@ class DomainReconciler:
     name = "domains"
     spec = DOMAIN
     status = DOMAIN_STATUS
-    reads: tuple[Kind[Any], ...] = (APP_SECRET, PROPERTY, DOMAIN_EXIT)
+    reads: tuple[Kind[Any], ...] = (APP_SECRET, PROPERTY, DOMAIN_EXIT, MACHINE_DEVICES)
     recheck: float | None = POLL_SECONDS
 
     def __init__(
@@ -46,7 +54,7 @@ class DomainReconciler:
         kept: Sequence[tuple[Path, str]],
     ) -> None:
         """`kept`: where adapters keep what outlives a domain but not its app: a directory, and
-        what the files' names have behind the app's id.
+        what the names of files or directories there have behind the app's id.
         """
         self._kept = kept
         self._hypervisors = hypervisors
@@ -94,7 +102,8 @@ class DomainReconciler:
             adapter, info = found
             wanted = (info.name, info.generation) == (spec.name, spec.generation)
             if wanted and info.state == SwState.RUNNING:
-                return self._running(adapter, info, spec, teller, inputs)
+                lacking = await self._attend(adapter, spec)
+                return self._running(adapter, info, spec, teller, inputs, lacking)
             if wanted and _is_machine_lost(spec, info):
                 teller.ended(info)
                 raise await self._give_up(app, spec, info, teller, report)
@@ -155,6 +164,7 @@ class DomainReconciler:
         spec: Domain,
         teller: _Teller,
         inputs: Inputs,
+        lacking: str = "",
     ) -> DomainStatus:
         self._exits.watch(adapter, info.app, info.pid)
         history, now = self._history(info.app, spec), self._clock.now()
@@ -162,7 +172,20 @@ class DomainReconciler:
         remark = history.remark(now, ran=ran, cap=number(inputs, BOOT_RETRY))
         if remark is None and info.remark:
             remark = Trouble(why=info.remark, since=info.started, severity=Severity.NOTICE)
+        if lacking:
+            hint = "plug it in"
+            remark = Trouble(why=lacking, since=now, severity=Severity.WARNING, hint=hint)
         return teller.status(SwState.RUNNING, history, remark, info=info)
+
+    async def _attend(self, adapter: Hypervisor, spec: Domain) -> str:
+        """What of its devices a running domain has not."""
+        if not spec.devices:
+            return ""
+        try:
+            missing = await adapter.attend(spec)
+        except HypervisorError as failure:
+            missing = (str(failure),)
+        return f"cannot use all of its devices: {'; '.join(missing)}" if missing else ""
 
     async def _halt(self, app: AppId, teller: _Teller, report: Report[Any]) -> DomainStatus:
         found = await self._find(app)
@@ -189,7 +212,11 @@ class DomainReconciler:
 
     def _remove_kept(self, app: AppId) -> None:
         for directory, suffix in self._kept:
-            (directory / f"{app}{suffix}").unlink(missing_ok=True)
+            path = directory / f"{app}{suffix}"
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
     async def _stop(
         self, adapter: Hypervisor, info: DomainInfo, teller: _Teller, report: Report[Any]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TypedDict
 
 from msgspec.structs import replace
@@ -42,6 +44,7 @@ from edgevirt.node.domains.exits import ExitWatch
 from edgevirt.node.domains.machine import tell_devices
 from edgevirt.node.domains.metering import meter_forever
 from edgevirt.node.domains.reconciler import DomainReconciler
+from edgevirt.node.paths import Paths
 from edgevirt.node.service import Context, Service
 from edgevirt.runtime import Clock, Store, engine
 from edgevirt.runtime.store import release
@@ -49,13 +52,14 @@ from edgevirt.runtime.store import release
 _LOG = logging.getLogger("edgevirt.domains")
 
 
-def hypervisors(context: Context) -> tuple[Hypervisor, ...]:
+def hypervisors(context: Context, devices: Devices) -> tuple[Hypervisor, ...]:
     """One adapter per way of running things that this node has."""
     paths, cgroup = context.paths, context.settings.cgroup
     around = Around(
         apps=f"{cgroup}-user-apps",
         monitors=f"{cgroup}/containerd",
         partition=_partition(context),
+        devices=devices,
         clock=context.clock,
     )
     containers = ContainerHypervisor(paths.domains, paths.console_logs, **around)
@@ -63,7 +67,9 @@ def hypervisors(context: Context) -> tuple[Hypervisor, ...]:
         return (containers, XenHypervisor(paths.machines, paths.console_logs, **around))
     if not can_emulate():
         return (containers,)
-    machines = KvmHypervisor(paths.machines, paths.console_logs, paths.firmware, **around)
+    machines = KvmHypervisor(
+        paths.machines, paths.console_logs, paths.firmware, paths.tpms, **around
+    )
     return (containers, machines)
 
 
@@ -73,6 +79,7 @@ class Around(TypedDict):
     apps: str
     monitors: str
     partition: Partition
+    devices: Devices
     clock: Clock
 
 
@@ -81,7 +88,9 @@ def _partition(context: Context) -> Partition:
 
 
 async def run(context: Context) -> None:
-    await serve(context, hypervisors(context), MachineDevicesAdapter())
+    devices = MachineDevicesAdapter()
+    with contextlib.closing(devices):
+        await serve(context, hypervisors(context, devices), devices)
 
 
 async def serve(context: Context, adapters: Sequence[Hypervisor], devices: Devices) -> None:
@@ -102,8 +111,7 @@ async def serve(context: Context, adapters: Sequence[Hypervisor], devices: Devic
     exits = ExitWatch(store, clock)
     try:
         async with asyncio.TaskGroup() as group:
-            kept = ((context.paths.console_logs, ".log"), (context.paths.firmware, ".fd"))
-            reconciler = DomainReconciler(adapters, exits, clock, kept)
+            reconciler = DomainReconciler(adapters, exits, clock, _kept(context.paths))
             if probing:
                 group.create_task(_tell_acceleration(store, capacity))
             group.create_task(tell_devices(store, clock, devices))
@@ -111,6 +119,10 @@ async def serve(context: Context, adapters: Sequence[Hypervisor], devices: Devic
             group.create_task(meter_forever(store, clock, adapters))
     finally:
         exits.close()
+
+
+def _kept(paths: Paths) -> tuple[tuple[Path, str], ...]:
+    return ((paths.console_logs, ".log"), (paths.firmware, ".fd"), (paths.tpms, ""))
 
 
 def _no_cores(context: Context) -> str:

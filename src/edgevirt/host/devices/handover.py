@@ -1,0 +1,92 @@
+"""What a domain was given of the machine's devices: written down first, given back at its end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from edgevirt.host.devices import interfaces
+from edgevirt.host.devices.protocol import Chip, DeviceError, Devices
+from edgevirt.host.hypervisor import HypervisorError
+from edgevirt.model.hardware import read_gpio
+
+_FILE: Final = "taken.json"
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """`functions`: PCI addresses. `chips`: names. `interfaces`: (name, network namespace)."""
+
+    functions: tuple[str, ...] = ()
+    chips: tuple[str, ...] = ()
+    interfaces: tuple[tuple[str, str], ...] = ()
+
+
+class Handover:
+    """Each domain has a directory of its own, which is there before. All block."""
+
+    def __init__(self, devices: Devices) -> None:
+        self._devices = devices
+
+    def take_function(self, directory: Path, address: str) -> str:
+        """The file by which it is driven. Raises HypervisorError."""
+        taken = _read(directory)
+        functions = (*taken.functions, address)
+        _write(directory, msgspec.structs.replace(taken, functions=functions))
+        try:
+            return self._devices.take_pci(address)
+        except DeviceError as failure:
+            raise HypervisorError(str(failure)) from failure
+
+    def make_chip(self, directory: Path, gpio: str) -> Chip:
+        """Of a chip with lines of it, as Addresses has them. Raises HypervisorError."""
+        try:
+            chip = self._devices.make_chip(*read_gpio(gpio))
+        except (DeviceError, ValueError) as failure:
+            raise HypervisorError(str(failure)) from failure
+        taken = _read(directory)
+        _write(directory, msgspec.structs.replace(taken, chips=(*taken.chips, chip.name)))
+        return chip
+
+    def move_interface(self, directory: Path, name: str, namespace: str) -> None:
+        """`namespace`: a path. Raises HypervisorError."""
+        taken = _read(directory)
+        moved = (*taken.interfaces, (name, namespace))
+        _write(directory, msgspec.structs.replace(taken, interfaces=moved))
+        interfaces.give(name, Path(namespace))
+
+    def give_back(self, directory: Path) -> None:
+        """All of it, whatever state it is in. Idempotent. Raises HypervisorError."""
+        taken = _read(directory)
+        steps: list[tuple[Callable[..., None], tuple[object, ...]]] = [
+            *((interfaces.take_back, (name, Path(place))) for name, place in taken.interfaces),
+            *((self._devices.remove_chip, (name,)) for name in taken.chips),
+            *((self._devices.give_back_pci, (address,)) for address in taken.functions),
+        ]
+        failures = []
+        for step, arguments in steps:
+            try:
+                step(*arguments)
+            except (DeviceError, HypervisorError) as failure:
+                failures.append(str(failure))
+        if failures:
+            raise HypervisorError("; ".join(failures))
+        with suppress(FileNotFoundError):
+            (directory / _FILE).unlink()
+
+
+def _read(directory: Path) -> Taken:
+    try:
+        return msgspec.json.decode((directory / _FILE).read_bytes(), type=Taken)
+    except (FileNotFoundError, NotADirectoryError):
+        return Taken()
+
+
+def _write(directory: Path, taken: Taken) -> None:
+    part = directory / f"{_FILE}.part"
+    part.write_bytes(msgspec.json.encode(taken))
+    os.replace(part, directory / _FILE)

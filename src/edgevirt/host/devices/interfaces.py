@@ -1,0 +1,68 @@
+"""Network interfaces that a container has for itself: moved into its network, and back.
+
+The kernel brings a real one back by itself when its namespace ends; one that lives in the node's
+namespace for apps has to be fetched.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from edgevirt.host.hypervisor import HypervisorError
+from edgevirt.host.namespace import inside
+from edgevirt.host.netlink import IPRoute, NetlinkError
+
+
+def give(name: str, namespace: Path) -> None:
+    """Blocks. Raises HypervisorError."""
+    try:
+        target = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise HypervisorError(f"cannot give {name} to the app: {error}") from error
+    try:
+        _move(name, target)
+        with inside(target):
+            _bring_up(name)
+    except (NetlinkError, OSError) as error:
+        raise HypervisorError(f"cannot give {name} to the app: {error}") from error
+    finally:
+        os.close(target)
+
+
+def take_back(name: str, namespace: Path) -> None:
+    """Blocks. No effect when the namespace is gone, or it is not there. Raises HypervisorError."""
+    try:
+        source = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return
+    own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if os.fstat(source).st_ino == os.fstat(own).st_ino:
+            return
+        with inside(source):
+            _move(name, own, missing_ok=True)
+    except (NetlinkError, OSError) as error:
+        raise HypervisorError(f"cannot take {name} back from the app: {error}") from error
+    finally:
+        os.close(source)
+        os.close(own)
+
+
+def _move(name: str, namespace: int, *, missing_ok: bool = False) -> None:
+    with IPRoute() as netlink:
+        found = netlink.link_lookup(ifname=name)
+        if found:
+            netlink.link("set", index=found[0], net_ns_fd=namespace)
+        elif not missing_ok:
+            raise HypervisorError(f"cannot give {name} to the app: there is no such interface")
+
+
+def _bring_up(name: str) -> None:
+    """Of one with an address to come from elsewhere; a CAN bus needs its bit rate first."""
+    with IPRoute() as netlink:
+        for index in netlink.link_lookup(ifname=name):
+            try:
+                netlink.link("set", index=index, state="up")
+            except NetlinkError:
+                return

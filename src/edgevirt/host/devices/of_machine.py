@@ -1,0 +1,80 @@
+"""Devices of a virtual machine, as QEMU is told of them. Pure.
+
+PCI functions and serial ports are there from the start. What is plugged into a USB socket may come
+and go, and is told to QEMU's monitor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from edgevirt.host.hypervisor import UnfitError
+from edgevirt.model.hardware import DomainDevice
+
+FIRST_TERMINAL: Final = 70
+MOST_TERMINALS: Final = 3
+"""A PC has four serial ports, and the first is the console."""
+_MOST_FUNCTIONS: Final = 16
+
+
+def functions(devices: Sequence[DomainDevice]) -> tuple[str, ...]:
+    """PCI addresses."""
+    return tuple(
+        device.addresses.pci
+        for device in devices
+        if device.addresses.pci and not _is_serial(device)
+    )
+
+
+def terminals(devices: Sequence[DomainDevice]) -> tuple[str, ...]:
+    """Files of serial ports."""
+    return tuple(device.addresses.serial for device in devices if _is_serial(device))
+
+
+def sockets(devices: Sequence[DomainDevice]) -> tuple[DomainDevice, ...]:
+    """Those that may come and go."""
+    return tuple(
+        device
+        for device in devices
+        if not device.addresses.serial
+        and not device.addresses.pci
+        and (device.addresses.usb_port or device.addresses.usb_product)
+    )
+
+
+def check(devices: Sequence[DomainDevice]) -> None:
+    """Raises UnfitError."""
+    served = {*functions(devices), *terminals(devices)}
+    pluggable = sockets(devices)
+    for device in devices:
+        at = device.addresses
+        if device not in pluggable and not served.intersection((at.pci, at.serial)):
+            raise UnfitError(f"cannot run: a virtual machine cannot have {device.label}")
+    if len(terminals(devices)) > MOST_TERMINALS:
+        raise UnfitError(f"cannot run: at most {MOST_TERMINALS} serial ports fit")
+    if len(functions(devices)) > _MOST_FUNCTIONS:
+        raise UnfitError(f"cannot run: at most {_MOST_FUNCTIONS} PCI functions fit")
+
+
+def files(devices: Sequence[DomainDevice]) -> Iterator[tuple[int, str]]:
+    """What must be open for reading and writing: descriptor and path."""
+    for index, path in enumerate(terminals(devices)):
+        yield FIRST_TERMINAL + index, path
+
+
+def words(devices: Sequence[DomainDevice], *, legacy: bool) -> list[str]:
+    told: list[str] = []
+    for index, (descriptor, _) in enumerate(files(devices)):
+        told += ["-chardev", f"serial,id=com{index},path=/dev/fdset/{descriptor}"]
+        told += ["-serial", f"chardev:com{index}"]
+    if sockets(devices):
+        controller = "piix3-usb-uhci" if legacy else "qemu-xhci"
+        told += ["-device", f"{controller},id=usb"]
+    for index, address in enumerate(functions(devices)):
+        told += ["-device", f"vfio-pci,host={address},id=pci{index}"]
+    return told
+
+
+def _is_serial(device: DomainDevice) -> bool:
+    return bool(device.addresses.serial)
