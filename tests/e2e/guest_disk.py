@@ -20,7 +20,7 @@ from tests.e2e.os.probe_disk import CACHE
 
 APPLETS = (
     "acpid cat dd echo grep head hostname httpd ifconfig ip ls mkdir mke2fs modprobe mount"
-    " poweroff reboot route sed sh sleep sync sysctl udhcpc umount uname wc"
+    " poweroff reboot route sed sh sleep sync sysctl udhcpc umount uname wc wget"
 )
 FOLDERS = "boot EFI/BOOT sbin bin etc proc sys dev run tmp mnt"
 MODULES = (
