@@ -52,13 +52,10 @@ def test_what_cannot_be_taken_is_said(devices: Devices) -> None:
         devices.take_pci("0000:09:00.0")
     with pytest.raises(DeviceError, match=r"no I/O virtualization \(IOMMU\)"):
         devices.take_pci(XHCI)
-    with pytest.raises(DeviceError, match=r"cannot take lines 1,2 of GPIO chip chip0.*aggregator"):
-        devices.make_chip("chip0", (1, 2))
 
 
 def test_giving_back_what_is_not_there_is_no_error(devices: Devices) -> None:
     devices.give_back_pci("0000:09:00.0")
-    devices.remove_chip("gpio-aggregator.3")
 
 
 async def test_waiting_for_a_change_comes_to_an_end(devices: Devices) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from edgevirt.host import mounts, oci, rootfs
-from edgevirt.host.devices.of_container import DeviceNode
+from edgevirt.host.devices.of_container import Given
 from edgevirt.host.hypervisor import HypervisorError, UnfitError
 from edgevirt.host.oci import Surroundings, VolumeMount
 from edgevirt.host.processes import Process
@@ -89,9 +89,9 @@ class Bundle:
         *,
         cgroup: str,
         limit_swap: bool,
-        nodes: Callable[[], tuple[DeviceNode, ...]] = tuple,
+        given: Callable[[], Given] = Given,
     ) -> None:
-        """Mounts the volumes and writes `config.json`. `nodes`: makes its devices.
+        """Mounts the volumes and writes `config.json`. `given`: makes what it gets of devices.
 
         Raises HypervisorError, UnfitError.
 
@@ -122,7 +122,7 @@ class Bundle:
             resolv_conf=self.write("resolv.conf", oci.resolv_conf(domain.dns).encode()),
             hosts=self.write("hosts", oci.hosts_file(domain.hostname or domain.app).encode()),
             volumes=volumes,
-            nodes=nodes(),
+            given=given(),
         )
         config = oci.runtime_config(domain, environment, around)
         self.write("config.json", msgspec.json.encode(config), mode=0o600)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
 
 from edgevirt.host.bundle import Bundle
+from edgevirt.host.cell import ENVIRONMENT
 from edgevirt.host.cgroup import swap_limited
 from edgevirt.host.devices import of_container
-from edgevirt.host.devices.of_container import DeviceNode
+from edgevirt.host.devices.gpio_warden import Grants
+from edgevirt.host.devices.of_container import Given
 from edgevirt.host.devices.of_machine import sockets
 from edgevirt.host.devices.protocol import Devices
+from edgevirt.host.hypervisor import HypervisorError
 from edgevirt.host.monitor import Runtime
 from edgevirt.host.monitored import MonitoredHypervisor
 from edgevirt.host.processes import Process
@@ -23,6 +28,8 @@ from edgevirt.model.hardware import find_usb
 from edgevirt.runtime import Clock
 
 _INTERFACES = "interfaces.json"
+_WARDEN = (sys.executable, "-S", "-m", "edgevirt.host.devices.gpio_warden")
+_WARDEN_SECONDS = 30.0
 
 
 class ContainerHypervisor(MonitoredHypervisor):
@@ -60,18 +67,29 @@ class ContainerHypervisor(MonitoredHypervisor):
             user_data,
             cgroup=self._app_group(domain.app).path,
             limit_swap=swap_limited(),
-            nodes=lambda: self._nodes(bundle, domain),
+            given=lambda: self._given(bundle, domain),
         )
         moved = of_container.interfaces(domain)
         if moved:
             bundle.write(_INTERFACES, msgspec.json.encode((domain.netns, moved)))
         return ""
 
-    def _nodes(self, bundle: Bundle, domain: Domain) -> tuple[DeviceNode, ...]:
+    def _given(self, bundle: Bundle, domain: Domain) -> Given:
+        """What it finds of the machine's devices, and who looks after its requests."""
         if not domain.devices:
-            return ()
+            return Given()
         machine = asyncio.run(self._measure())  # in a thread of its own
-        return of_container.nodes(bundle.directory, domain, machine, self._handover)
+        nodes = of_container.nodes(domain, machine)
+        grants = of_container.grants(domain, machine)
+        if not grants:
+            return Given(nodes)
+        group = self._monitor_group(domain.app)
+        group.create()
+        groups = tuple(str(path / "cgroup.procs") for path in group.directories())
+        socket = str(bundle.directory / "warden")
+        path = bundle.write("grants.json", Grants(socket, grants, groups).encode(), mode=0o600)
+        _start_warden(path)
+        return Given(nodes, socket)
 
     async def _begin(self, bundle: Bundle) -> None:
         if (bundle.directory / _INTERFACES).exists():
@@ -110,3 +128,20 @@ class ContainerHypervisor(MonitoredHypervisor):
             return False
         process.send(signal.SIGTERM)
         return True
+
+
+def _start_warden(grants: str) -> None:
+    """Returns when it listens. Raises HypervisorError."""
+    try:
+        done = subprocess.run(
+            [*_WARDEN, grants],
+            env=ENVIRONMENT,
+            capture_output=True,
+            timeout=_WARDEN_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as failure:
+        raise HypervisorError(f"cannot start the warden of GPIO lines: {failure}") from failure
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip()[-300:]
+        raise HypervisorError(f"cannot start the warden of GPIO lines: {said}")

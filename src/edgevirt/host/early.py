@@ -69,7 +69,7 @@ _MODULES: Final = (
     *("nf_tables", "nft_ct", "nft_nat", "nft_masq", "nft_reject", "nft_reject_inet", "nft_limit"),
     *("nft_chain_nat", "nft_log", "nft_fib", "nft_fib_inet", "nf_conntrack_netlink"),
     *("usb_storage", "uas", "sd_mod", "vhost_net", "vhost_vsock", "efi_pstore"),
-    *("vfio_pci", "gpio_aggregator", "can_raw"),  # devices of apps
+    *("vfio_pci", "can_raw"),  # devices of apps
 )
 """What the node's services use, and what no device's name would load."""
 _WATCHDOGS: Final = (("i6300esb", "iTCO_wdt", "sp5100_tco"), ("softdog",))

@@ -9,9 +9,11 @@ import posixpath
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import cast
 
-from edgevirt.host.devices.of_container import DeviceNode, allowed, runtime_devices, variables
+from edgevirt.host.devices.gpio_warden import notified
+from edgevirt.host.devices.of_container import Given, allowed, runtime_devices, variables
 from edgevirt.host.hypervisor import UnfitError
 from edgevirt.host.rootfs import User
 from edgevirt.host.syscalls import seccomp
@@ -81,7 +83,7 @@ class Surroundings:
     resolv_conf: str
     hosts: str
     volumes: tuple[VolumeMount, ...] = ()
-    nodes: tuple[DeviceNode, ...] = ()
+    given: Given = field(default_factory=Given)
 
 
 def parse_user_data(data: bytes) -> dict[str, str]:
@@ -148,15 +150,24 @@ def runtime_config(
         "mounts": [*_system_mounts(), *_own_mounts(around)],
         "linux": {
             "cgroupsPath": "/" + around.cgroup,
-            "devices": runtime_devices(around.nodes, around.user.uid, around.user.gid),
+            "devices": runtime_devices(around.given.nodes, around.user.uid, around.user.gid),
             "resources": _resources(domain, around),
             "namespaces": _namespaces(domain.netns),
             "maskedPaths": _MASKED,
             "readonlyPaths": _READONLY,
-            "seccomp": seccomp(),
+            "seccomp": _seccomp(around),
             "sysctl": {"net.ipv4.ip_unprivileged_port_start": "0"},
         },
     }
+
+
+def _seccomp(around: Surroundings) -> dict[str, object]:
+    """An app with lines of a GPIO chip has somebody who looks at its requests for them."""
+    profile = seccomp()
+    if not around.given.warden:
+        return profile
+    rules = [*cast("list[dict[str, object]]", profile["syscalls"]), *notified()]
+    return {**profile, "syscalls": rules, "listenerPath": around.given.warden}
 
 
 def hosts_file(hostname: str) -> str:
@@ -177,7 +188,7 @@ def _process(
     user = around.user
     merged = {
         "PATH": PATH,
-        **variables(around.nodes),
+        **variables(around.given.nodes),
         **dict(_pair(entry) for entry in image.env),
         **environment,
     }
@@ -237,7 +248,7 @@ def _mount(target: str, kind: str, source: str, *options: str) -> dict[str, obje
 
 def _resources(domain: Domain, around: Surroundings) -> dict[str, object]:
     resources: dict[str, object] = {
-        "devices": [{"allow": False, "access": "rwm"}, *allowed(around.nodes)],
+        "devices": [{"allow": False, "access": "rwm"}, *allowed(around.given.nodes)],
         "pids": {"limit": _MAX_PIDS},
     }
     if domain.cpus:

@@ -165,8 +165,6 @@ class MachineDevices(Noun, frozen=True, kw_only=True):
     gpio: tuple[GpioChip, ...] = ()
     iommu: bool = False
     """Whether the machine can keep a device's memory accesses to one app's."""
-    gpio_aggregator: bool = False
-    """Whether its kernel can make a chip of some lines of another."""
 
 
 # -- both together --

@@ -33,7 +33,7 @@ from tests.monitored_world import until
 ZERO = os.makedev(1, 5)
 NIC = PciFunction(address="0000:01:00.0", iommu_group="7")
 CHIP = GpioChip(name="gpiochip0", label="sim", lines=8)
-MACHINE = MachineDevices(pci=(NIC,), gpio=(CHIP,), gpio_aggregator=True, iommu=True)
+MACHINE = MachineDevices(pci=(NIC,), gpio=(CHIP,), iommu=True)
 
 
 def device(label: str = "dev", type: int = IoType.OTHER, **addresses: str) -> DomainDevice:
@@ -144,21 +144,6 @@ async def test_what_a_container_cannot_have_leaves_nothing(containers: Container
         with pytest.raises(HypervisorError, match=why):
             await hypervisor.create(domain, b"")
         assert await hypervisor.list() == ()
-
-
-def test_two_apps_have_two_lines_of_one_chip_and_give_them_back(tmp_path: Path) -> None:
-    devices = FakeDevices(MACHINE)
-    handover = Handover(devices)
-    first, second = tmp_path / "a", tmp_path / "b"
-    first.mkdir()
-    second.mkdir()
-    one, other = handover.make_chip(first, "sim:4"), handover.make_chip(second, "sim:7")
-    assert one.path != other.path
-    with pytest.raises(HypervisorError, match="they are in use"):
-        handover.make_chip(second, "sim:4,5")
-    handover.give_back(first)
-    handover.give_back(first)
-    assert [lines for _, lines in devices.chips.values()] == [frozenset({7})]
 
 
 def test_what_was_taken_is_given_back_by_whoever_comes_after(tmp_path: Path) -> None:

@@ -132,7 +132,6 @@ def test_can_buses_and_gpio_chips(tree: Tree) -> None:
     found = measure(tree, chip)
     assert found.interfaces == (Interface(name="can0", can=True),)
     assert found.gpio == (chip,)
-    assert not found.gpio_aggregator
 
 
 def test_a_machine_without_anything_is_no_error(tmp_path: Path) -> None:
@@ -149,10 +148,7 @@ def test_a_device_that_cannot_be_taken_is_told_in_words(tree: Tree) -> None:
     tree.pci(XHCI, "0x0c0330", "xhci_hcd", "3")
     with pytest.raises(DeviceError, match="no vfio-pci driver"):
         devices.take_pci(XHCI)
-    with pytest.raises(DeviceError, match="no gpio-aggregator"):
-        devices.make_chip("gpiochip0", (1, 2))
     devices.give_back_pci("0000:09:00.0")
-    devices.remove_chip("gpio-aggregator.9")
 
 
 def test_what_is_taken_is_written_where_the_kernel_looks(tree: Tree) -> None:

@@ -11,18 +11,16 @@ from typing import Final
 import msgspec
 
 from edgevirt.host.devices import interfaces
-from edgevirt.host.devices.protocol import Chip, DeviceError, Devices
+from edgevirt.host.devices.protocol import DeviceError, Devices
 from edgevirt.host.hypervisor import HypervisorError
-from edgevirt.model.hardware import read_gpio
 
 _FILE: Final = "taken.json"
 
 
 class Taken(msgspec.Struct, frozen=True):
-    """`functions`: PCI addresses. `chips`: names. `interfaces`: (name, network namespace)."""
+    """`functions`: PCI addresses. `interfaces`: (name, network namespace)."""
 
     functions: tuple[str, ...] = ()
-    chips: tuple[str, ...] = ()
     interfaces: tuple[tuple[str, str], ...] = ()
 
 
@@ -42,16 +40,6 @@ class Handover:
         except DeviceError as failure:
             raise HypervisorError(str(failure)) from failure
 
-    def make_chip(self, directory: Path, gpio: str) -> Chip:
-        """Of a chip with lines of it, as Addresses has them. Raises HypervisorError."""
-        try:
-            chip = self._devices.make_chip(*read_gpio(gpio))
-        except (DeviceError, ValueError) as failure:
-            raise HypervisorError(str(failure)) from failure
-        taken = _read(directory)
-        _write(directory, msgspec.structs.replace(taken, chips=(*taken.chips, chip.name)))
-        return chip
-
     def move_interface(self, directory: Path, name: str, namespace: str) -> None:
         """`namespace`: a path. Raises HypervisorError."""
         taken = _read(directory)
@@ -64,7 +52,6 @@ class Handover:
         taken = _read(directory)
         steps: list[tuple[Callable[..., None], tuple[object, ...]]] = [
             *((interfaces.take_back, (name, Path(place))) for name, place in taken.interfaces),
-            *((self._devices.remove_chip, (name,)) for name in taken.chips),
             *((self._devices.give_back_pci, (address,)) for address in taken.functions),
         ]
         failures = []

@@ -1,7 +1,6 @@
 """The devices of this machine: measured below /sys, and handed over by writing to it.
 
 PCI: https://docs.kernel.org/driver-api/vfio.html
-GPIO: https://docs.kernel.org/admin-guide/gpio/gpio-aggregator.html
 """
 
 from __future__ import annotations
@@ -9,14 +8,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import re
 import socket
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from edgevirt.host.devices.protocol import Chip, DeviceError
+from edgevirt.host.devices.protocol import DeviceError
 from edgevirt.host.devices.sysfs import ReadChip, Sysfs
 from edgevirt.model.hardware import MachineDevices
 
@@ -24,8 +20,6 @@ _UEVENTS: Final = 15
 """NETLINK_KOBJECT_UEVENT."""
 _FROM_KERNEL: Final = 1
 _VFIO: Final = "vfio-pci"
-_BIND_SECONDS: Final = 5.0
-_CHIP: Final = re.compile(r"gpio-aggregator\.\d+")
 
 
 class MachineDevicesAdapter:
@@ -34,7 +28,6 @@ class MachineDevicesAdapter:
     def __init__(self, root: Path = Path("/"), read_chip: ReadChip | None = None) -> None:
         self._root = root
         self._pci = root / "sys/bus/pci"
-        self._aggregator = root / "sys/bus/platform/drivers/gpio-aggregator"
         self._sysfs = Sysfs(root, read_chip)
         self._events: socket.socket | None = None
 
@@ -99,31 +92,6 @@ class MachineDevicesAdapter:
             return (device / "driver_override").read_text().strip()
         return ""
 
-    # -- GPIO lines --
-
-    def make_chip(self, chip: str, lines: tuple[int, ...]) -> Chip:
-        what = f"take lines {','.join(map(str, lines))} of GPIO chip {chip}"
-        if not self._aggregator.is_dir():
-            raise DeviceError(f"cannot {what}: this machine's kernel has no gpio-aggregator")
-        before = self._chips()
-        self._write(self._aggregator / "new_device", f"{chip} {','.join(map(str, lines))}", what)
-        made = sorted(self._chips() - before)
-        if len(made) != 1:
-            raise DeviceError(f"cannot {what}: the kernel made {len(made)} chips of them")
-        place = self._aggregator / made[0]
-        found = _until(lambda: sorted(path.name for path in place.glob("gpiochip*")))
-        if not found:
-            self.remove_chip(made[0])
-            raise DeviceError(f"cannot {what}: they are in use, or it has no such lines")
-        return Chip(made[0], f"/dev/{found[0]}")
-
-    def remove_chip(self, name: str) -> None:
-        if (self._aggregator / name).exists():
-            self._write(self._aggregator / "delete_device", name, f"remove GPIO chip {name}")
-
-    def _chips(self) -> set[str]:
-        return {path.name for path in self._aggregator.iterdir() if _CHIP.fullmatch(path.name)}
-
     def _name_of(self, link: Path) -> str:
         try:
             return os.path.basename(link.readlink())
@@ -136,14 +104,6 @@ class MachineDevicesAdapter:
                 file.write(text)
         except OSError as error:
             raise DeviceError(f"cannot {what}: {error.strerror or error}") from error
-
-
-def _until(look: Callable[[], list[str]]) -> list[str]:
-    """What is there at last: a driver may take its time."""
-    deadline = time.monotonic() + _BIND_SECONDS
-    while not (found := look()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return found
 
 
 def _listen() -> socket.socket | None:

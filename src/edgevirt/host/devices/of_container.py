@@ -7,13 +7,12 @@ import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
-from edgevirt.host.devices.handover import Handover
+from edgevirt.host.devices.gpio_warden import Grant
 from edgevirt.host.hypervisor import HypervisorError, UnfitError
 from edgevirt.model.app import Domain
-from edgevirt.model.hardware import INTERFACES, DomainDevice, MachineDevices, find_usb
+from edgevirt.model.hardware import INTERFACES, DomainDevice, MachineDevices, find_usb, read_gpio
 
 _VARIABLE: Final = "EDGEVIRT_DEVICE_"
 
@@ -28,6 +27,14 @@ class DeviceNode:
     minor: int
 
 
+@dataclass(frozen=True)
+class Given:
+    """What a container gets. `warden`: socket of who looks at its requests for GPIO lines."""
+
+    nodes: tuple[DeviceNode, ...] = ()
+    warden: str = ""
+
+
 def interfaces(domain: Domain) -> tuple[str, ...]:
     """Those that it gets."""
     return tuple(
@@ -37,15 +44,23 @@ def interfaces(domain: Domain) -> tuple[str, ...]:
     )
 
 
-def nodes(
-    directory: Path, domain: Domain, machine: MachineDevices, handover: Handover
-) -> tuple[DeviceNode, ...]:
+def nodes(domain: Domain, machine: MachineDevices) -> tuple[DeviceNode, ...]:
     """Blocks. Raises HypervisorError, UnfitError."""
     return tuple(
-        _node(device.label, path)
-        for device in domain.devices
-        for path in _paths(directory, device, machine, handover)
+        _node(device.label, path) for device in domain.devices for path in _paths(device, machine)
     )
+
+
+def _once(nodes: tuple[DeviceNode, ...]) -> tuple[DeviceNode, ...]:
+    """Two devices may be lines of one chip."""
+    return tuple({node.path: node for node in nodes}.values())
+
+
+def grants(domain: Domain, machine: MachineDevices) -> tuple[Grant, ...]:
+    """Lines of GPIO chips that it may request. Raises HypervisorError."""
+    chips = (_chip(machine, device.addresses.gpio) for device in domain.devices
+             if device.addresses.gpio)  # fmt: skip
+    return tuple(Grant(path, lines) for path, lines in chips)
 
 
 def variables(nodes: tuple[DeviceNode, ...]) -> dict[str, str]:
@@ -69,7 +84,7 @@ def runtime_devices(nodes: tuple[DeviceNode, ...], uid: int, gid: int) -> list[d
             "uid": uid,
             "gid": gid,
         }
-        for node in nodes
+        for node in _once(nodes)
     ]
 
 
@@ -81,12 +96,10 @@ def allowed(nodes: tuple[DeviceNode, ...]) -> list[dict[str, object]]:
     ]
 
 
-def _paths(
-    directory: Path, device: DomainDevice, machine: MachineDevices, handover: Handover
-) -> Iterator[str]:
+def _paths(device: DomainDevice, machine: MachineDevices) -> Iterator[str]:
     at = device.addresses
     if at.gpio:
-        yield handover.make_chip(directory, at.gpio).path
+        yield _chip(machine, at.gpio)[0]
     elif at.serial:
         yield at.serial
     elif device.type in INTERFACES:
@@ -101,6 +114,18 @@ def _paths(
         yield from found.terminals
     else:
         raise UnfitError(f"cannot run: a container cannot have {device.label}")
+
+
+def _chip(machine: MachineDevices, gpio: str) -> tuple[str, tuple[int, ...]]:
+    """Its file, and the lines."""
+    try:
+        name, lines = read_gpio(gpio)
+    except ValueError as error:
+        raise UnfitError(f"cannot run: {error}") from error
+    found = next((chip for chip in machine.gpio if name in (chip.name, chip.label)), None)
+    if found is None or max(lines) >= found.lines:
+        raise HypervisorError(f"cannot run: no GPIO chip {name} with these lines is there")
+    return f"/dev/{found.name}", lines
 
 
 def _node(label: str, path: str) -> DeviceNode:

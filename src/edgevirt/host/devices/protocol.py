@@ -6,7 +6,6 @@ to be given back.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 from edgevirt.model.hardware import MachineDevices
@@ -14,16 +13,6 @@ from edgevirt.model.hardware import MachineDevices
 
 class DeviceError(Exception):
     """«cannot X: why»: worth another try."""
-
-
-@dataclass(frozen=True)
-class Chip:
-    """A GPIO chip that was made of some lines of another."""
-
-    name: str
-    """`gpio-aggregator.0`, by which it is removed."""
-    path: str
-    """`/dev/gpiochip3`."""
 
 
 class Devices(Protocol):
@@ -49,12 +38,4 @@ class Devices(Protocol):
 
     def give_back_pci(self, address: str) -> None:
         """To the driver that the kernel would choose. Idempotent. Blocks."""
-        ...
-
-    def make_chip(self, chip: str, lines: tuple[int, ...]) -> Chip:
-        """A chip of these lines alone; nobody else has them as long as it is there. Blocks."""
-        ...
-
-    def remove_chip(self, name: str) -> None:
-        """Idempotent. Blocks."""
         ...

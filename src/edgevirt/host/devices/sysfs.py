@@ -60,7 +60,6 @@ class Sysfs:
             interfaces=tuple(self._interface(part) for part in interfaces if self._counts(part)),
             gpio=tuple(self._gpio()),
             iommu=any(self._list("kernel/iommu_groups")),
-            gpio_aggregator=(self._sys / "bus/platform/drivers/gpio-aggregator").is_dir(),
         )
 
     def _pci(self, interfaces: list[_Part], disks: list[_Part]) -> Iterator[PciFunction]:

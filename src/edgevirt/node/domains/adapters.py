@@ -265,8 +265,6 @@ class _Machine:
 
     def _bars_container(self, member: AdapterMember) -> str:
         at = member.addresses
-        if at.gpio and not self.devices.gpio_aggregator:
-            return "the kernel of this machine cannot make a chip of single lines (gpio-aggregator)"
         if at.gpio or at.serial or at.usb_port or at.usb_product:
             return ""
         if member.type in INTERFACES:
