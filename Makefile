@@ -119,8 +119,7 @@ test: check $(KUBECTL) image
 	$(PYTEST) tests/e2e/os -m 'not slow' $(TOGETHER) 2
 
 test-updates: setup image
-	$(PYTEST) tests/e2e/os/test_updates.py tests/e2e/os/test_power_cuts.py \
-	  tests/e2e/os/test_tampering.py $(TOGETHER) 2
+	$(PYTEST) tests/e2e/os/test_life.py tests/e2e/os/test_updates.py $(TOGETHER) 2
 
 test-xen: setup
 	@$(MAKE) image VARIANT=xen

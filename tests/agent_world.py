@@ -82,6 +82,8 @@ class Controller:
     config_hash: str = ""
     same_hash_with_200: bool = False
     attested: bool = True
+    offered: configs.EdgeDevConfig | None = None
+    """What its refusals bring."""
     token: bytes = b"token-1"
     asked: list[Asked] = field(default_factory=list)
     answers: dict[str, deque[int]] = field(default_factory=dict)
@@ -187,7 +189,10 @@ class Controller:
 
     def _config(self, request: configs.ConfigRequest) -> Reply:
         if not self.attested and request.integrity_token != self.token:
-            return (403, b"")
+            offered = self.offered
+            if offered is None:
+                return (403, b"")
+            return self._sealed(403, configs.ConfigResponse(config=offered))
         if not self.config_hash:
             return (404, b"")
         if request.configHash == self.config_hash:

@@ -236,6 +236,14 @@ class DeviceClient:
         self.config_hash = answer.configHash
         return 200, answer.config
 
+    async def offered(self) -> config.EdgeDevConfig | None:
+        """What a refusal of the config brings; None: nothing."""
+        reply = await self.send("/id/{id}/config", config.ConfigRequest().SerializeToString())
+        assert reply.status_code == 403
+        if not reply.content:
+            return None
+        return config.ConfigResponse.FromString(await self.open(reply.content)).config
+
     async def report(self, message: info.ZInfoMsg) -> int:
         return (await self.send("/id/{id}/info", message.SerializeToString())).status_code
 

@@ -83,6 +83,10 @@ def demand(
     fleet.create("AttestationPolicy", label, spec)
 
 
+def ref(name: str) -> Object:
+    return {"name": name}
+
+
 def status(fleet: FleetProcess, node: DeviceClient) -> Object:
     return fleet.status("EdgeNode", node.device.serial)
 
@@ -144,6 +148,51 @@ async def test_a_tampered_image_gets_no_config_and_no_key(
     tpm.reset(boot(), OWN)
     assert [key.key for key in (await node.attest()).keys] == [b"vault key"]
     assert (await node.poll())[0] in (200, 304)
+
+
+async def test_a_barred_node_is_offered_the_system_that_is_wanted_for_it_and_nothing_else(
+    fleet: FleetProcess, node: DeviceClient, tpm: SoftwareTpm, label: str, policies: list[str]
+) -> None:
+    demand(fleet, policies, label, tpm)
+    await node.attest()
+    fleet.create("Secret", f"{label}-s", {}, stringData={"username": "u", "password": "p"})
+    private = {
+        "type": "OCIRegistry",
+        "url": "docker://r",
+        "credentialsSecretRef": ref(f"{label}-s"),
+    }
+    fleet.create("Datastore", f"{label}-apps", private)
+    fleet.create("Datastore", f"{label}-os", {"type": "HTTPS", "url": "https://files.example"})
+    image = {"datastoreRefs": [ref(f"{label}-apps")], "reference": "app:1"}
+    fleet.create("Image", label, image)
+    fleet.create("App", label, {"image": label, "resources": {"cpu": 1, "memory": "32Mi"}})
+    fleet.create("AppInstance", label, {"app": label, "edgeNode": node.device.serial})
+    tpm.reset(boot(), {**OWN, 13: b"tampered"})
+    assert (await node.attest()).response == FAILED
+    assert await node.offered() is None
+    system = {
+        "version": "edgevirt-2-kvm-amd64",
+        "datastoreRefs": [ref(f"{label}-os")],
+        "reference": "os/2.img",
+        "sha256": "a" * 64,
+        "maxSize": "100Mi",
+    }
+    fleet.create("OSImage", label, system)
+    fleet.patch("EdgeNode", node.device.serial, {"os": {"image": label}})
+    offered = None
+    while offered is None:  # the fleet takes notice of what it was told in a moment
+        offered = await node.offered()
+    assert offered.baseos.base_os_version == "edgevirt-2-kvm-amd64"
+    assert [tree.URL for tree in offered.contentInfo] == ["os/2.img"]
+    assert [store.fqdn for store in offered.datastores] == ["https://files.example"]
+    beside = {found.name for found, _ in offered.ListFields()}
+    assert not beside & {"apps", "volumes", "networkInstances", "cipherContexts", "configItems"}
+    node.token = b""
+    tpm.reset(boot(), OWN)
+    assert (await node.attest()).response == SUCCESS
+    received = await node.poll_until_new()
+    assert received.baseos.base_os_version == "edgevirt-2-kvm-amd64"
+    assert len(received.apps) == 1
 
 
 async def test_a_demand_that_the_node_does_not_meet_ends_its_token_at_once(

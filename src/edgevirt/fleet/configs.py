@@ -156,6 +156,24 @@ class Configs:
         rendered = found.rendered or (await self._gather_and_render(row))[1]
         return self._seal(row, rendered, found.version)
 
+    async def repair(self, row: int) -> Response | None:
+        """For a machine that is barred: its refusal, with the system that is wanted for it and
+        nothing else (`render.repair`); None when there is none to offer.
+        """
+        async with self._room:
+            wanted = render.repair(await self._gather(row))
+        if wanted is None:
+            return None
+        kept = await self._store.get(CONFIG_VERSION, device_key(self._registry.node(row)))
+        least = kept.value.timestamp if kept is not None else 0.0
+        timestamp = round(max(self._clock.now(), least), 3)
+        stamped = msgspec.structs.replace(wanted, version="repair", timestamp=timestamp)
+        response = config.ConfigResponse(config=convert.to_message(stamped))
+        return Response(
+            HTTPStatus.FORBIDDEN,
+            self._ring.keys.seal(response.SerializeToString(deterministic=True)),
+        )
+
     # -- finding the hash --
 
     async def _find(self, row: int) -> _Found:

@@ -41,7 +41,9 @@ _AT_ONCE: Final = 32
 _NETWORKS_SHOWN: Final = 100
 """Nodes that a NetworkInstance's status names; enough for people, and a bound for the object."""
 _NETWORK_STATES: Final = {1: "Init", 2: "Online", 3: "Error"}
-_BARRED: Final = "the node is barred from its config; its condition Attested says why"
+_BARRED: Final = (
+    "the node is barred, and offered this version alone; its condition Attested says why"
+)
 _TOLD_CONDITIONS: Final = ("PortsAsWanted", "VaultOpen")
 """Conditions of a node that are events when they come to be false, and true again."""
 _TELLING: Final = frozenset({"RUNNING", "HALTED", "FAILED", "BOOTING", "HALTING"})

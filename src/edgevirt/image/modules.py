@@ -8,7 +8,7 @@ from typing import Final
 
 _DISKS: Final = (
     *("drivers/virtio/*", "drivers/block/virtio_blk.ko", "drivers/scsi/virtio_scsi.ko"),
-    *("drivers/nvme/host/*", "drivers/ata/ahci.ko", "drivers/ata/ahci_platform.ko"),
+    *("drivers/nvme/host/nvme.ko", "drivers/ata/ahci.ko", "drivers/ata/ahci_platform.ko"),
     *("drivers/ata/ata_piix.ko", "drivers/ata/ata_generic.ko", "drivers/ata/pata_acpi.ko"),
     *("drivers/scsi/sd_mod.ko", "drivers/scsi/sr_mod.ko", "drivers/scsi/megaraid/megaraid_sas.ko"),
     *("drivers/scsi/mpt3sas/*", "drivers/scsi/hpsa.ko", "drivers/scsi/vmw_pvscsi.ko"),

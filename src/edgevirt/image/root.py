@@ -139,10 +139,14 @@ def _under_xen(text: str) -> str:
 
 
 def squash(tree: Path, tools: Tools, epoch: int, out: Path) -> None:
-    """The same tree makes the same bytes. gzip: of what the kernel is fast at, GRUB reads this."""
+    """The same tree makes the same bytes. gzip: of what the kernel is fast at, GRUB reads this.
+
+    No fragments: a service's start reads hundreds of small files all over the tree, and would
+    unpack 128 KiB for each of them; it costs 2 % in size.
+    """
     tools.run(
         *("mksquashfs", tree, out, "-noappend", "-no-progress", "-quiet", "-all-root"),
-        *("-no-xattrs", "-no-exports", "-no-hardlinks", "-comp", "gzip"),
+        *("-no-xattrs", "-no-exports", "-no-hardlinks", "-no-fragments", "-comp", "gzip"),
         *("-Xcompression-level", _LEVEL, "-processors", _PROCESSORS, "-b", "131072"),
         *("-mkfs-time", str(epoch), "-all-time", str(epoch)),
     )

@@ -78,6 +78,8 @@ CONTROLLER_VAULT_KEY = Kind(
 CONTROLLER_CERTIFICATES = Kind("ControllerCertificates", node.ControllerCertificates)
 CIPHER_CONTEXT = Kind("CipherContext", node.CipherContext)
 DEVICE_CONFIG = Kind("DeviceConfig", node.DeviceConfig, readers=frozenset({"agent"}))
+REPAIR_CONFIG = Kind("RepairConfig", node.DeviceConfig, report=True, readers=frozenset({"agent"}))
+"""What a controller offers while it bars the node. Key: node."""
 PORT = Kind("Port", node.Port)
 PORT_CONFIG = Kind("PortConfig", ports.PortConfig, report=True)
 """A report in that nobody waits for it: without a word of the agent the node needs its ports too,

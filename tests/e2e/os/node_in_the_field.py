@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edgevirt.client import Object
+from edgevirt.host.table import read_table
+from edgevirt.model.disk import Label
 from tests.e2e.os.os_system import BOOT, OsSystem, file_server, os_system
 from tests.e2e.os.variants import Variant, Workshop, same
 from tests.e2e.system import NODE
@@ -18,11 +21,12 @@ UPDATE = 1200.0
 
 @dataclass
 class Field:
-    """`made`: the versions that were offered, by name."""
+    """`made`: the versions that were offered, by name. `starts`: the app's, when last seen."""
 
     system: OsSystem
     workshop: Workshop
     port: int = 0
+    starts: int = 0
     made: dict[str, Variant] = field(default_factory=dict)
 
     def offer(self, name: str, change: Callable[[Path], None] = same) -> Variant:
@@ -61,15 +65,61 @@ class Field:
         [version] = [s["version"] for s in self.system.os()["slots"] if s.get("running")]
         return str(version)
 
+    def add_app(self) -> None:
+        self.port = self.system.add_app("probe", port=self.system.ports[0])
+
     def app_is_back(self) -> None:
         """With the data that it had: its volume counts its starts."""
-        self.system.eventually(
-            "the app answers, with its data", lambda: self.system.starts(self.port) > 1, BOOT
+        self.starts = self.system.eventually(
+            "the app answers, with its data",
+            lambda: (starts := self.system.starts(self.port)) > 1 and starts,
+            BOOT,
         )
 
     def other_label(self) -> str:
         [label] = [s["label"] for s in self.system.os()["slots"] if not s.get("running")]
         return str(label)
+
+    # -- its disk, in somebody's hand; its power is cut --
+
+    def flip(self, name: str) -> None:
+        """One bit of that version's image in its slot: in the padding, which nobody ever reads but
+        who measures all of it. Once more, and it is as it was.
+        """
+        version = self.made[name]
+        [label] = [at for at, (_, found) in self.system.slots().items() if found == version.version]
+        size = (self.workshop.directory / version.file).stat().st_size
+        place = read_table(self.system.disk).get(Label(label)).start + size - 1
+        with self.system.disk.open("r+b") as file:
+            file.seek(place)
+            byte = file.read(1)[0]
+            file.seek(place)
+            file.write(bytes([byte ^ 1]))
+
+    def give(self, name: str, content: bytes) -> None:
+        """A file of CONFIG."""
+        directory = self.system.directory / "tampered"
+        directory.mkdir(exist_ok=True)
+        (directory / name).write_bytes(content)
+        self.system.edgevirt(
+            "image", "configure", str(self.system.disk), "--config", str(directory)
+        )
+        (directory / name).unlink()
+
+    def given(self, name: str) -> bytes:
+        """As it was at first."""
+        return (self.system.directory / "config" / name).read_bytes()
+
+    # -- what the fleet says --
+
+    def trusted(self, word: str) -> Object:
+        """Waits until the fleet says so of what boots now."""
+        found: Object = self.system.eventually(
+            f"the node is {word}",
+            lambda: (status := self.system.node_status()).get("trust") == word and status,
+            BOOT,
+        )
+        return found
 
     def fell_back(self, name: str, before: str, reason: str, words: str) -> None:
         """From that version to the one `before`, for that reason, told in such words; it stays
@@ -87,20 +137,27 @@ class Field:
 
 
 @contextlib.contextmanager
-def node_in_the_field(directory: Path, settings: str = "", **options: Any) -> Iterator[Field]:
-    """Online, and its app answers. `settings`: CONFIG's grub.cfg. `options`: of the MachineSpec."""
+def field_of_nodes(directory: Path, **options: Any) -> Iterator[Field]:
+    """Its node has no power, nor a disk. `options`: of the MachineSpec."""
     workshop = Workshop(directory / "served", directory / "scratch")
     with file_server(workshop.directory) as port, os_system(directory, **options) as system:
         url = f"http://fleet.local:{port}"
         system.fleet.create("Datastore", "os-images", {"type": "HTTP", "url": url})
         system.push("probe:1.0")
         system.add_image("probe", "probe:1.0")
+        yield Field(system, workshop)
+
+
+@contextlib.contextmanager
+def node_in_the_field(directory: Path, settings: str = "", **options: Any) -> Iterator[Field]:
+    """Online, and its app answers. `settings`: CONFIG's grub.cfg."""
+    with field_of_nodes(directory, **options) as made:
+        system = made.system
         if settings:
             (system.directory / "config/grub.cfg").write_text(settings)
         system.lay_disk()
         system.power_on()
-        made = Field(system, workshop)
-        made.port = system.add_app("probe", port=system.ports[0])
+        made.add_app()
         system.online()
         system.eventually("the app answers", lambda: system.starts(made.port) > 0, BOOT)
         yield made

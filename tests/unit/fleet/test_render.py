@@ -369,6 +369,36 @@ def test_an_os_that_cannot_be_fetched_says_why(objects: Objects, why: str) -> No
     assert render.render(objects).os_waiting == why
 
 
+def test_a_barred_node_is_offered_its_os_and_nothing_else() -> None:
+    offered = render.repair(with_os(retry_counter=3))
+    whole = rendered(with_os(retry_counter=3))
+    assert whole.apps
+    assert offered == DeviceConfig(
+        id=whole.id,
+        datastores=whole.datastores,
+        content_trees=tuple(t for t in whole.content_trees if t.url == "os/root.img"),
+        base_os=whole.base_os,
+    )
+
+
+def test_a_barred_node_gets_no_secret_but_that_of_its_os_s_place(secret: Cipher) -> None:
+    objects = replace(with_os(), credentials={"elsewhere": Credentials("u", "p")}, cipher=secret)
+    offered = render.repair(objects)
+    assert offered is not None
+    assert offered.cipher_contexts == ()
+    objects = replace(with_os(), credentials={"hub": Credentials("u", "p")}, cipher=secret)
+    offered = render.repair(objects)
+    assert offered is not None
+    assert offered.cipher_contexts == (secret.context,)
+    assert offered.datastores[0].cipher is not None
+
+
+def test_a_barred_node_without_an_os_to_fetch_is_offered_nothing() -> None:
+    assert render.repair(OBJECTS) is None
+    assert render.repair(replace(with_os(), os_images={})) is None
+    assert render.repair(replace(with_os(), datastores={}, instances=())) is None
+
+
 def test_properties_and_names_are_told() -> None:
     node = changed(NODE, properties={"timer.config.interval": "30", "app.allow.vnc": "true"})
     made = message(having(node=node))

@@ -198,7 +198,7 @@ class Handler:
             return replies.UNPROCESSABLE
         token = self.registry.token(row)
         if not token or not hmac.compare_digest(request.integrity_token, token):
-            return replies.FORBIDDEN
+            return self._refuse(row)
         known = request.configHash.encode()
         if known and known == self.registry.config_hash(row):
             self.registry.note_current(row)
@@ -206,6 +206,15 @@ class Handler:
         if not self._configs.in_step.is_set():
             return replies.UNAVAILABLE
         return self._patiently(self._config(row, known))
+
+    def _refuse(self, row: int) -> Reply:
+        """A machine that is barred is offered another system with the refusal: its cure."""
+        if not self.registry.barred(row) or not self._configs.in_step.is_set():
+            return replies.FORBIDDEN
+        return self._patiently(self._repair(row))
+
+    async def _repair(self, row: int) -> Response:
+        return await self._configs.repair(row) or replies.FORBIDDEN
 
     async def _config(self, row: int, known: bytes) -> Response:
         answer = await self._configs.answer(row, known)

@@ -58,6 +58,7 @@ class Registry:
         self._configs = bytearray()
         self._current = bytearray()
         self._attested = array("I")
+        self._barred: set[int] = set()
         self._seen = array("d")
         self._parsed: dict[int, ec.EllipticCurvePublicKey] = {}
 
@@ -91,6 +92,7 @@ class Registry:
         self._by_node[device.node] = row
         self._keys[row * _KEY : (row + 1) * _KEY] = device.key
         self._attested[row] = 0 if device.barred else device.attested
+        (self._barred.add if device.barred else self._barred.discard)(row)
         self._names[row] = device.edge_node
         self._by_name[device.edge_node] = row
         return row
@@ -104,6 +106,7 @@ class Registry:
         self._by_node.pop(self._nodes[row], None)
         self._names[row], self._nodes[row], self._attested[row] = "", b"", 0
         self._parsed.pop(row, None)
+        self._barred.discard(row)
         self._free.append(row)
 
     def find(self, cert_hash: bytes) -> int:
@@ -131,6 +134,10 @@ class Registry:
         and while it is barred."""
         attested = self._attested[row]
         return self._make_token(self.node(row), attested) if attested else b""
+
+    def barred(self, row: int) -> bool:
+        """It attested, and was refused."""
+        return row in self._barred
 
     def node(self, row: int) -> bytes:
         """16 bytes of UUID."""

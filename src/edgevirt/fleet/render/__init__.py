@@ -9,14 +9,13 @@ the AppInstance's own and of a number that follows from what each of them stands
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Final
 
 from edgevirt.fleet.objects.app import App
 from edgevirt.fleet.objects.app_instance import AppInstance
 from edgevirt.fleet.objects.edgenode import EdgeNode
-from edgevirt.fleet.objects.node_os import FALLBACK_PROPERTY, NodeOS
-from edgevirt.fleet.objects.os_image import OSImage
+from edgevirt.fleet.objects.node_os import FALLBACK_PROPERTY
 from edgevirt.fleet.render import apps, content, devices, ports
 from edgevirt.fleet.render.nouns import (
     RAMDISK,
@@ -32,7 +31,8 @@ from edgevirt.fleet.render.nouns import (
     network_id,
     volume_id,
 )
-from edgevirt.model import baseos, network, node
+from edgevirt.fleet.render.system import base_os, os_image, os_waiting, repair
+from edgevirt.model import network, node
 
 __all__ = (
     "RAMDISK",
@@ -48,6 +48,7 @@ __all__ = (
     "make_cipher",
     "network_id",
     "render",
+    "repair",
     "volume_id",
 )
 
@@ -60,7 +61,7 @@ def render(objects: Objects) -> Rendered:
     waiting: dict[str, str] = {}
     placed = list(_place(objects, waiting))
     images = {name: objects.images[name] for _, app in placed for name in app.images}
-    system = _os_image(objects)
+    system = os_image(objects)
     names = content.datastores_of([*images.values(), *([system] if system else [])])
     stores, lacking = content.datastores(objects, names)
     for instance, app in placed:
@@ -88,13 +89,13 @@ def render(objects: Objects) -> Rendered:
         ports=own_ports,
         devices=devices.devices(model, own_ports),
         networks=ports.networks(edge_node),
-        base_os=_base_os(edge_node.spec.os, system),
+        base_os=base_os(objects),
         cipher_contexts=(objects.cipher.context,) if encrypt and objects.cipher else (),
         controller_cert_hash=objects.controller_cert_hash,
         device_name=edge_node.metadata.name,
         project_name=edge_node.metadata.namespace,
     )
-    return Rendered(rendered, waiting, _os_waiting(objects, system, lacking))
+    return Rendered(rendered, waiting, os_waiting(objects, lacking))
 
 
 def _place(objects: Objects, waiting: dict[str, str]) -> Iterator[tuple[AppInstance, App]]:
@@ -150,31 +151,3 @@ def _networks(
             flow_log=spec.flow_log,
             mtu=spec.mtu,
         )
-
-
-# -- the node's own software --
-
-
-def _os_image(objects: Objects) -> OSImage | None:
-    wanted = objects.node.spec.os
-    return objects.os_images.get(wanted.image) if wanted is not None else None
-
-
-def _base_os(wanted: NodeOS | None, image: OSImage | None) -> baseos.BaseOs | None:
-    if wanted is None or image is None:
-        return None
-    return baseos.BaseOs(
-        content_tree=content_tree_id(image),
-        version=image.spec.version,
-        activate=wanted.activate,
-        retry_counter=wanted.retry_counter,
-    )
-
-
-def _os_waiting(objects: Objects, image: OSImage | None, lacking: Mapping[str, str]) -> str:
-    wanted = objects.node.spec.os
-    if wanted is None:
-        return ""
-    if image is None:
-        return f"OSImage {wanted.image!r} does not exist"
-    return content.unreachable(image, lacking)

@@ -9,6 +9,7 @@ from google.protobuf.message import DecodeError
 from edgevirt.model import kinds
 from edgevirt.model.ids import NodeId
 from edgevirt.model.node import AgentState, DeviceConfig, Operation
+from edgevirt.node.agent import repair
 from edgevirt.node.agent.checkpoint import SavedConfig
 from edgevirt.node.agent.link import Link, Reply, open_verified
 from edgevirt.node.agent.onboarding import ASK_AGAIN, ask_again
@@ -130,7 +131,11 @@ def _bad_config(line: Line) -> bool:
 async def _poll_once(line: Line) -> int:
     """The status; 304 also for an unchanged config that came with 200. Raises Failure."""
     reply = await _ask(line)
-    if reply.status in {304, 403}:
+    if reply.status == 403:
+        await repair.heed(line, reply.body)
+        return reply.status
+    if reply.status == 304:
+        await repair.forget(line)
         return reply.status
     if reply.status != 200:
         raise Failure(f"cannot get the config: {in_words(reply.status)}", reply.status)
@@ -140,6 +145,7 @@ async def _poll_once(line: Line) -> int:
     except DecodeError as error:
         raise Failure(f"cannot read the config: {error}") from error
     if response.configHash == line.config_hash:
+        await repair.forget(line)
         return 304
     line.config_hash = response.configHash
     stamp = response.config.config_timestamp
@@ -150,6 +156,8 @@ async def _poll_once(line: Line) -> int:
         _log.error("%s", error)
         await line.tell(trouble=line.worse(Failure(str(error)), 0.0))
         line.info_bell.ring()
+    else:
+        await repair.forget(line)  # after it, so that what both want is not begun anew
     return 200
 
 
@@ -160,6 +168,8 @@ async def _ask(line: Line) -> Reply:
     ).SerializeToString()
     for fresh in (False, True):
         reply = await line.link.post(f"/id/{line.node}/config", request)
+        if reply.status == 403:
+            return reply
         if reply.status != 200:
             return Reply(reply.status, b"")
         try:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
 
 from edgevirt.model import kinds
 from edgevirt.model.node import DeviceConfig, Property
@@ -15,17 +15,26 @@ from edgevirt.runtime import Again, Inputs, Kind, Output
 from edgevirt.wire.convert.hardware import device_of
 
 MAINTENANCE = "maintenance.mode"
+_SYSTEM: Final = (kinds.DATASTORE, kinds.CONTENT_TREE, kinds.CIPHER_CONTEXT, kinds.BASE_OS)
 
 
 class Resolve:
-    """In maintenance mode only properties are followed; all else stays as it was."""
+    """In maintenance mode only properties are followed; all else stays as it was.
+
+    A repair config, of a controller that bars the node, says which system it is to have; all else
+    it leaves alone.
+    """
 
     name = "resolve"
     held = False
     """As in maintenance mode, whatever the properties say: what should be kept cannot be."""
     given: tuple[tuple[str, str], ...] = ()
     """Properties of the node's own files, (name, value)."""
-    reads: tuple[Kind[Any], ...] = (kinds.DEVICE_CONFIG, kinds.GIVEN_PROPERTIES)
+    reads: tuple[Kind[Any], ...] = (
+        kinds.DEVICE_CONFIG,
+        kinds.REPAIR_CONFIG,
+        kinds.GIVEN_PROPERTIES,
+    )
     owns: tuple[Kind[Any], ...] = (
         kinds.DATASTORE,
         kinds.CONTENT_TREE,
@@ -46,24 +55,37 @@ class Resolve:
         properties = resolve(config.properties if config else self._before_any(inputs), before)
         for name, value in properties.items():
             yield Output(kinds.PROPERTY, name, value)
-        if config is None or self.held or in_maintenance(properties):
+        repair = inputs.get(kinds.REPAIR_CONFIG, "node")
+        if self.held or in_maintenance(properties):
             yield from self._as_before(inputs)
-        else:
-            yield from _things(config)
+            return
+        things = self._as_before(inputs) if config is None else _things(config)
+        yield from things if repair is None else _repaired(things, repair)
 
     def _before_any(self, inputs: Inputs) -> tuple[tuple[str, str], ...]:
         """What a controller signed for this node counts for more than a file that anybody wrote."""
         bootstrap = inputs.get(kinds.GIVEN_PROPERTIES, "node")
         return (*self.given, *(bootstrap.items if bootstrap else ()))
 
-    def _as_before(self, inputs: Inputs) -> Iterable[Output]:
+    def _as_before(self, inputs: Inputs) -> Iterator[Output]:
         for kind in self.owns:
             if kind is not kinds.PROPERTY:
                 for key, value in inputs.all(kind).items():
                     yield Output(kind, key, value)
 
 
-def _things(config: DeviceConfig) -> Iterable[Output]:
+def _repaired(things: Iterable[Output], repair: DeviceConfig) -> Iterator[Output]:
+    """With the system that the repair config has, and what that is made of."""
+    system = {
+        (output.kind.name, output.key): output
+        for output in _things(repair)
+        if output.kind in _SYSTEM
+    }
+    yield from (output for output in things if (output.kind.name, output.key) not in system)
+    yield from system.values()
+
+
+def _things(config: DeviceConfig) -> Iterator[Output]:
     for store in config.datastores:
         yield Output(kinds.DATASTORE, store.id, store)
     for tree in config.content_trees:

@@ -81,6 +81,7 @@ async def _take_over(line: Line) -> None:
         kinds.QUOTE_REQUEST,
         kinds.CONTROLLER_VAULT_KEY,
         kinds.LOG_UPLOAD,
+        kinds.REPAIR_CONFIG,
     )
     await release(store, by_hand)
 
@@ -125,6 +126,7 @@ SERVICE = Service(
     ),
     owns=(
         kinds.DEVICE_CONFIG,
+        kinds.REPAIR_CONFIG,
         *Resolve.owns,
         kinds.CONTROLLER_CERTIFICATES,
         kinds.SIGN_REQUEST,

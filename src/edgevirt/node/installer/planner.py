@@ -69,6 +69,20 @@ def _is_on(arguments: Mapping[str, str], name: str) -> bool:
     return name in arguments and arguments[name].lower() not in _OFF
 
 
+def soft_serial(order: Order, config: Mapping[str, bytes]) -> str:
+    """Told, or given with CONFIG (its files), or a new one."""
+    given = config.get("soft_serial", b"").decode(errors="replace").strip()
+    return order.soft_serial or given or str(uuid.uuid4())
+
+
+def told_files(order: Order, serial: str) -> dict[str, bytes]:
+    """Files of the installed CONFIG that come in place of the medium's."""
+    told = {"soft_serial": f"{serial}\n".encode()}
+    if order.server:
+        told["server"] = f"{order.server}\n".encode()
+    return told
+
+
 # -- which disk ------------------------------------------------------------------------------------
 
 

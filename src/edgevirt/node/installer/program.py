@@ -34,6 +34,8 @@ from edgevirt.node.installer.planner import (
     judge,
     lay_out,
     parse_order,
+    soft_serial,
+    told_files,
 )
 from edgevirt.node.installer.records import files_of, fingerprint, folder_of
 
@@ -76,7 +78,7 @@ def be_installer(arguments: Mapping[str, str]) -> bool:
         _stay(_told(error))
         return False
     console.say(f"this installs {medium.carried.version}")
-    serial = _soft_serial(order, medium.config)
+    serial = soft_serial(order, medium.config)
     disks = _look(medium, order)
     for disk in disks:
         console.say(_describe(disk))
@@ -142,12 +144,6 @@ def read_carried(device: Path) -> Carried:
         return msgspec.json.decode(tail.strip(), type=Carried)
     except (msgspec.DecodeError, ValueError):
         raise DiskError("cannot read the image that this medium brings: write it anew") from None
-
-
-def _soft_serial(order: Order, config: Mapping[str, bytes]) -> str:
-    """Told, or given with CONFIG, or a new one."""
-    given = config.get("soft_serial", b"").decode(errors="replace").strip()
-    return order.soft_serial or given or str(uuid.uuid4())
 
 
 def _look(medium: Medium, order: Order) -> tuple[DiskFacts, ...]:
@@ -251,10 +247,7 @@ def _new_config(order: Order, medium: Medium, serial: str) -> Path:
     """The medium's own CONFIG, less what is for the installer, with what it was told."""
     _CONFIG_IMAGE.write_bytes(medium.find(Label.CONFIG).device.read_bytes())
     remove_files(_CONFIG_IMAGE, (name for name in _FOR_INSTALLER if name in medium.config))
-    told = {"soft_serial": f"{serial}\n".encode()}
-    if order.server:
-        told["server"] = f"{order.server}\n".encode()
-    put_files(_CONFIG_IMAGE, told)
+    put_files(_CONFIG_IMAGE, told_files(order, serial))
     return _CONFIG_IMAGE
 
 

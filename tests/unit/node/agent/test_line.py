@@ -502,3 +502,71 @@ async def test_no_log_is_given_up_while_the_controller_is_only_away(world: Agent
         await put_bundle(world, "a", 1.0)
         await world.until("it is sent", lambda: world.values(kinds.LOG_UPLOAD), patience=3600 * 6)
     assert world.values(kinds.LOG_UPLOAD)["a"].accepted
+
+
+# -- barred --------------------------------------------------------------------------------------
+
+TREE = "5a0c9c1e-52a4-4d2c-8a3a-5f5f0d5b9c13"
+
+
+def cure(at: int, node: str = NODE) -> config.EdgeDevConfig:
+    """What a controller offers a node that it bars."""
+    made = config.EdgeDevConfig()
+    made.id.uuid = node
+    made.config_timestamp.seconds = at
+    made.contentInfo.add(uuid=TREE, URL="os/3.img", iformat=config.RAW)
+    made.baseos.content_tree_uuid = TREE
+    made.baseos.base_os_version = "3"
+    return made
+
+
+def os_version(world: AgentWorld) -> str:
+    found = world.values(kinds.BASE_OS).get("node")
+    return found.version if found else ""
+
+
+async def test_a_barred_node_heeds_the_system_that_it_is_offered_and_keeps_its_apps(
+    world: AgentWorld,
+) -> None:
+    add_app(world.controller.config)
+    world.controller.config.config_timestamp.seconds = 100
+    async with world.run():
+        await online(world)
+        world.controller.attested, world.controller.token = False, b"token-2"
+        world.controller.answers["/attest"] = deque([403] * 40)
+        world.controller.offered = cure(101)
+        await world.until("it wants the cure", lambda: os_version(world) == "3")
+        assert list(world.values(kinds.APP_INSTANCE)) == [APP]
+        world.controller.attested = True
+        world.controller.want("2")
+        await online(world, "2")
+        await world.until("a config is the whole truth again", lambda: os_version(world) == "")
+
+
+@pytest.mark.parametrize("offered", [cure(99), cure(101, node=APP)])
+async def test_an_offer_that_is_old_or_another_node_s_is_not_heeded(
+    world: AgentWorld, offered: config.EdgeDevConfig
+) -> None:
+    world.controller.config.config_timestamp.seconds = 100
+    async with world.run():
+        await online(world)
+        world.controller.attested, world.controller.token = False, b"token-2"
+        world.controller.offered = offered
+        world.controller.answers["/attest"] = deque([403] * 40)
+        refusals = len(world.controller.times("/config"))
+        await world.until(
+            "it was refused often", lambda: len(world.controller.times("/config")) > refusals + 4
+        )
+        assert os_version(world) == ""
+
+
+async def test_an_offer_that_the_controller_did_not_sign_is_not_heeded(world: AgentWorld) -> None:
+    async with world.run():
+        await online(world)
+        world.controller.attested, world.controller.token = False, b"token-2"
+        world.controller.offered, world.controller.tamper = cure(1 << 31), True
+        refusals = len(world.controller.times("/config"))
+        await world.until(
+            "it was refused often", lambda: len(world.controller.times("/config")) > refusals + 4
+        )
+        assert os_version(world) == ""

@@ -103,3 +103,46 @@ def test_before_any_config_properties_are_those_that_the_node_was_given() -> Non
     }
     found = plan_once(resolve, inputs).all(kinds.PROPERTY)
     assert found["timer.metric.interval"].value == "60", "a config is whole"
+
+
+OTHER = "7c0c9c1e-52a4-4d2c-8a3a-5f5f0d5b9c12"
+REPAIR = DeviceConfig(
+    id=NodeId(ID),
+    datastores=(Datastore(id=DatastoreId(OTHER), type=DatastoreType.HTTPS, fqdn="https://b"),),
+    content_trees=(
+        ContentTree(id=ContentTreeId(OTHER), datastores=(), url="y", format=ContentFormat.RAW),
+    ),
+    base_os=BaseOs(content_tree=ContentTreeId(OTHER), version="3"),
+)
+"""As a controller sends it that bars the node: no app, volume or port."""
+
+
+def test_a_barred_node_keeps_all_that_it_has_and_gets_another_system() -> None:
+    inputs: dict[Kind[Any], dict[str, Any]] = {
+        kinds.DEVICE_CONFIG: {"node": CONFIG},
+        kinds.REPAIR_CONFIG: {"node": REPAIR},
+    }
+    plan = plan_once(Resolve(), inputs)
+    for kind, key in THINGS:
+        assert key in plan.outputs[kind.name], kind.name
+    assert plan.all(kinds.BASE_OS)["node"].version == "3"
+    assert set(plan.all(kinds.CONTENT_TREE)) == {ID, OTHER}
+    assert set(plan.all(kinds.DATASTORE)) == {ID, OTHER}
+
+
+def test_a_barred_node_that_never_had_a_config_gets_a_system_all_the_same() -> None:
+    plan = plan_once(Resolve(), {kinds.REPAIR_CONFIG: {"node": REPAIR}})
+    assert plan.all(kinds.BASE_OS)["node"].version == "3"
+    assert list(plan.all(kinds.CONTENT_TREE)) == [OTHER]
+
+
+def test_what_a_refusal_says_of_anything_but_the_system_is_not_heeded() -> None:
+    inputs: dict[Kind[Any], dict[str, Any]] = {
+        kinds.DEVICE_CONFIG: {"node": DeviceConfig(id=NodeId(ID))},
+        kinds.REPAIR_CONFIG: {"node": CONFIG},
+    }
+    plan = plan_once(Resolve(), inputs)
+    for kind, _ in THINGS:
+        if kind not in (kinds.DATASTORE, kinds.CONTENT_TREE, kinds.CIPHER_CONTEXT, kinds.BASE_OS):
+            assert not plan.outputs[kind.name], kind.name
+    assert plan.all(kinds.BASE_OS)["node"].version == "2"

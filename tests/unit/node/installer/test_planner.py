@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import uuid
 
@@ -18,6 +19,8 @@ from edgevirt.node.installer.planner import (
     lay_out,
     least_size,
     parse_order,
+    soft_serial,
+    told_files,
 )
 
 GIB = 1 << 30
@@ -68,6 +71,40 @@ def test_arguments_are_those_of_eve() -> None:
 def test_what_cannot_be_heeded_is_not_ignored(arguments: dict[str, str]) -> None:
     with pytest.raises(Refusal, match="cannot install"):
         parse_order(arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("eve_nuke_all_disks", "erase_all"),
+        ("eve_reboot_after_install", "restart"),
+        ("eve_pause_before_install", "pause_before"),
+        ("eve_pause_after_install", "pause_after"),
+        ("eve_blackbox", "record_only"),
+    ],
+)
+def test_a_flag_stands_for_itself_or_has_a_value(name: str, field: str) -> None:
+    assert parse_order({}) == Order()
+    for value in ("", "1", "true"):
+        assert parse_order({name: value}) == dataclasses.replace(Order(), **{field: True})
+    for value in ("0", "false", "No", "off"):
+        assert parse_order({name: value}) == Order()
+
+
+def test_the_installed_disk_gets_the_server_and_the_serial_that_were_told() -> None:
+    order = parse_order({"eve_install_server": "fleet.example:443", "eve_soft_serial": "A1"})
+    given = {"soft_serial": b"B2\n", "server": b"other.example:443\n"}
+    assert soft_serial(order, given) == "A1"
+    told = {"soft_serial": b"A1\n", "server": b"fleet.example:443\n"}
+    assert told_files(order, "A1") == told
+
+
+def test_without_being_told_it_keeps_what_was_given_or_makes_a_new_serial() -> None:
+    assert soft_serial(Order(), {"soft_serial": b"B2\n"}) == "B2"
+    assert told_files(Order(), "B2") == {"soft_serial": b"B2\n"}
+    first, second = soft_serial(Order(), {}), soft_serial(Order(), {})
+    assert first != second
+    assert uuid.UUID(first)
 
 
 # -- which disk --

@@ -1,0 +1,59 @@
+"""The installer's medium, in a test's hand."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from edgevirt.host.table import read_table
+from edgevirt.image.machine import Machine
+from edgevirt.model.disk import Label
+from tests.e2e.os.os_system import IMAGES, artifact
+from tests.e2e.system import eventually
+
+ARGUMENTS = 'set_global dom0_extra_args "eve_install_disk=vda"\n'
+INSTALL = 480.0
+"""Seconds on a machine that is busy; a quiet one needs sixty."""
+
+
+def copy_installer(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(IMAGES / artifact("installer")["name"], path)
+    return path
+
+
+def make_disk(path: Path, size: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.truncate(size)
+    return path
+
+
+def volume(disk: Path, label: Label) -> str:
+    """As mtools names a partition's file system."""
+    return f"{disk}@@{read_table(disk).get(label).start}"
+
+
+def tell_installer(medium: Path, text: str) -> None:
+    command = ["mcopy", "-i", volume(medium, Label.CONFIG), "-", "::installer.cfg"]
+    subprocess.run(command, check=True, input=text.encode())
+
+
+def await_words(running: Machine, text: str, times: int = 1) -> None:
+    eventually(
+        f"it says {text}", lambda: running.printed().count(text) >= times, INSTALL, every=0.05
+    )
+
+
+def record_of(medium: Path, folder: str) -> Any:
+    command = ["mtype", "-i", volume(medium, Label.INVENTORY), f"::/{folder}/record.json"]
+    return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+
+
+def config_of(disk: Path) -> set[str]:
+    command = ["mdir", "-b", "-i", volume(disk, Label.CONFIG)]
+    shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return {line.removeprefix("::/").strip() for line in shown.splitlines()}
