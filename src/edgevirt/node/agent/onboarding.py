@@ -20,7 +20,12 @@ ASK_AGAIN = 600.0
 
 
 async def onboard(line: Line) -> None:
-    """Returns when the node has a UUID; asks for as long as it takes."""
+    """Returns when the node has a UUID; asks for as long as it takes. One that had it before has
+    reached nobody by that: whether it is online the next poll tells.
+    """
+    if line.node is not None:
+        _log.info("onboarded before, as %s", line.node)
+        return
     attempts = 0
     while line.node is None:
         try:

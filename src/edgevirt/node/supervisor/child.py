@@ -97,9 +97,12 @@ def _stack_file(paths: Paths, service: str) -> Path:
 
 
 def _dump_on_signal(path: Path) -> None:
-    """SIGUSR1: the stacks of all threads, written even when the interpreter does not turn."""
+    """SIGUSR1, or a crash: the stacks of all threads, written even when the interpreter does not
+    turn.
+    """
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
     faulthandler.register(signal.SIGUSR1, file=fd, all_threads=True)
+    faulthandler.enable(file=fd, all_threads=True)
 
 
 def read_stack(paths: Paths, service: str) -> str:

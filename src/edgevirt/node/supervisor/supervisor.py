@@ -63,6 +63,10 @@ REBOOT: Final = 64
 SHUTDOWN: Final = 65
 """How the supervisor ends: as it was asked to, or because the node is to start again or to end."""
 
+_CRASHES: Final = frozenset(
+    {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT}
+)
+"""Of native code; the interpreter writes down where it was."""
 _FAREWELL: Final = 180.0
 """Seconds that the whole machine may take to end."""
 _MEASURE: Final = 60.0
@@ -170,7 +174,7 @@ class Supervisor:
             elif isinstance(action, Dump):
                 os.kill(action.pid, signal.SIGUSR1)
             elif isinstance(action, Kill):
-                self._keep_stack(action.name)
+                self._keep_stack(action.name, "hangs")
                 _LOG.error("%s %s", action.name, action.why)
                 os.kill(action.pid, signal.SIGKILL)
             else:
@@ -183,12 +187,12 @@ class Supervisor:
                 child.name: proportional_memory(child.pid) for child in self._children.values()
             }
 
-    def _keep_stack(self, name: str) -> None:
-        """What a hung service wrote down."""
+    def _keep_stack(self, name: str, how: str) -> None:
+        """What a service wrote down that hung, or crashed."""
         stack = read_stack(self._work.paths, name)
         if stack:
             self._stacks[name] = stack
-            _LOG.error("%s hangs here:\n%s", name, stack)
+            _LOG.error("%s %s here:\n%s", name, how, stack)
 
     def _give_up(self, action: GiveUp) -> None:
         reason = BootReason.WATCHDOG_HUNG if action.hung else BootReason.WATCHDOG_PID
@@ -236,7 +240,10 @@ class Supervisor:
         os.close(child.pidfd)
         child.channel.close()
         del self._children[child.name]
-        how = describe_exit(os.waitstatus_to_exitcode(status))
+        code = os.waitstatus_to_exitcode(status)
+        how = describe_exit(code)
+        if -code in _CRASHES:
+            self._keep_stack(child.name, "crashed")
         if self._ran_out_of_memory(child.name):
             how = f"{how}: {OUT_OF_MEMORY}"
         renewed = self._keeping.services[child.name].renewing

@@ -20,7 +20,7 @@ from edgevirt.model.node import AgentState, Identity, LogBundle, LogUpload
 from edgevirt.node.agent.link import Link
 from edgevirt.node.agent.outcome import Failure
 from edgevirt.node.service import Context, Settings
-from edgevirt.runtime import RealClock
+from edgevirt.runtime import Put, RealClock
 from edgevirt.wire.messages import attest, config, info
 from tests.agent_world import NODE, AgentWorld, agent_world
 
@@ -502,6 +502,26 @@ async def test_no_log_is_given_up_while_the_controller_is_only_away(world: Agent
         await put_bundle(world, "a", 1.0)
         await world.until("it is sent", lambda: world.values(kinds.LOG_UPLOAD), patience=3600 * 6)
     assert world.values(kinds.LOG_UPLOAD)["a"].accepted
+
+
+async def test_a_node_that_was_onboarded_is_not_online_before_it_reached_its_controller(
+    world: AgentWorld,
+) -> None:
+    """Else a version under test would count as in contact, and never be left."""
+    async with world.run():
+        await online(world)
+    world.controller.answers["/config"] = deque([500] * 4)
+    states: list[AgentState] = []
+
+    async def follow() -> None:
+        async for event in world.store.watch(kinds.AGENT_STATUS):
+            states.extend([event.resource.value.state] if isinstance(event, Put) else [])
+
+    async with world.run():
+        following = asyncio.create_task(follow())
+        await world.until("it gave up", lambda: AgentState.OFFLINE in states)
+        following.cancel()
+        assert AgentState.ONLINE not in states
 
 
 # -- barred --------------------------------------------------------------------------------------
