@@ -6,6 +6,7 @@ export PATH=/bin
 NEW=/root
 PATIENCE=60
 WATCHDOG=120
+MEASURING=300
 
 say() { echo "edgevirt: $*"; }
 
@@ -91,20 +92,20 @@ done
 # What hangs from here on is reset by the hardware (`edgevirt.watchdog=SECONDS`; 0: it is left alone).
 # Process 1 feeds it next. All of them are armed: one may be there and not wired to a reset.
 arm_watchdogs() {
+  [ "$watchdog" != 0 ] && [ "$slot" != INSTALLER ] || return 0
   for known in /sys/class/watchdog/watchdog*; do
     if [ ! -e "$known/identity" ] || grep -qi "^software watchdog" "$known/identity"; then
       continue
     fi
-    watchdog -F -T "$watchdog" -t 3600 "/dev/${known##*/}" 2>/dev/null &
+    watchdog -F -T "$1" -t 3600 "/dev/${known##*/}" 2>/dev/null &
     tries=0
-    until [ "$(cat "$known/timeout")" = "$watchdog" ] || [ $tries -ge 20 ]; do
+    until [ "$(cat "$known/timeout")" = "$1" ] || [ $tries -ge 20 ]; do
       tries=$((tries + 1))
       sleep 0.05
     done
     kill -9 $! 2>/dev/null
   done
 }
-[ "$watchdog" = 0 ] || [ "$slot" = INSTALLER ] || arm_watchdogs
 
 # TPM2_PCR_Extend of register 13 with a SHA-256 digest, with an empty password
 extend_13() {
@@ -121,6 +122,7 @@ extend_13() {
 }
 
 if [ -c /dev/tpm0 ]; then
+  arm_watchdogs $MEASURING  # all of the image is read: a slow disk takes its time
   # the image's size stands in its superblock; the file is padded to whole blocks of 4 KiB
   size=$(hexdump -s 40 -n 4 -e '1/4 "%u"' "$device")
   blocks=$(((size + 4095) / 4096))
@@ -135,6 +137,7 @@ if [ -c /dev/tpm0 ]; then
   echo "13 $digest root" >>/run/edgevirt/measured
 fi
 
+arm_watchdogs "$watchdog"
 mount -t squashfs -o ro "$device" $NEW || fail "the root image in $slot ($device) cannot be mounted"
 [ -x $NEW/sbin/init ] || fail "the root image in $slot has no /sbin/init"
 for directory in run dev sys proc; do

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import uuid
+from typing import Any
 
 import pytest
 
@@ -84,9 +85,10 @@ def test_what_cannot_be_heeded_is_not_ignored(arguments: dict[str, str]) -> None
     ],
 )
 def test_a_flag_stands_for_itself_or_has_a_value(name: str, field: str) -> None:
+    changed: dict[str, Any] = {field: True}
     assert parse_order({}) == Order()
     for value in ("", "1", "true"):
-        assert parse_order({name: value}) == dataclasses.replace(Order(), **{field: True})
+        assert parse_order({name: value}) == dataclasses.replace(Order(), **changed)
     for value in ("0", "false", "No", "off"):
         assert parse_order({name: value}) == Order()
 
