@@ -38,6 +38,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     remark: str = ""
 
 
+_RECORDS = msgspec.json.Decoder(Record)
+
+
 @dataclass(frozen=True)
 class Bundle:
     """`directory` exists from the first step to the last: what is half made is found again."""
@@ -140,7 +143,7 @@ class Bundle:
     def read_record(self) -> Record | None:
         """None while it is not wholly made."""
         try:
-            return msgspec.json.decode(self._record.read_bytes(), type=Record)
+            return _RECORDS.decode(self._record.read_bytes())
         except (FileNotFoundError, msgspec.MsgspecError):
             return None
 

@@ -57,6 +57,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     layer: LayerRecord | None = None
 
 
+_RECORDS = msgspec.json.Decoder(Record)
+"""Made before there are threads: msgspec lays out a type when it is first used, and two threads
+that do so at once crash the process."""
+
+
 class ContentStore:
     """Blocks: call it in threads, for one digest at a time."""
 
@@ -293,7 +298,7 @@ class ContentStore:
 
     def _record(self, digest: Digest) -> Record | None:
         try:
-            return msgspec.json.decode(self._record_path(digest).read_bytes(), type=Record)
+            return _RECORDS.decode(self._record_path(digest).read_bytes())
         except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
             return None
 

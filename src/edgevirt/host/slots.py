@@ -25,6 +25,7 @@ from edgevirt.model.disk import ENVIRONMENT, Label
 
 CHUNK: Final = 1 << 20
 _RELEASE: Final = "etc/edgevirt-release"
+_RELEASES: Final = msgspec.json.Decoder(Release)
 _BLKFLSBUF: Final = 0x1261
 
 Progress = Callable[[int], None]
@@ -126,7 +127,7 @@ class DiskSlots:
         try:
             with self.partitions[label].open("rb") as file:
                 text = squashfs.read_file(file, _RELEASE)
-            return msgspec.json.decode(text, type=Release).version
+            return _RELEASES.decode(text).version
         except (OSError, squashfs.SquashfsError, msgspec.DecodeError):
             return ""
 

@@ -45,6 +45,9 @@ class VolumeRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     declared: Declared = Declared()
 
 
+_RECORDS = msgspec.json.Decoder(VolumeRecord)
+
+
 class VolumeFiles:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -64,7 +67,7 @@ class VolumeFiles:
         """None: there is no such volume, or not all of it."""
         try:
             data = self._record_path(key).read_bytes()
-            record = msgspec.json.decode(data, type=VolumeRecord)
+            record = _RECORDS.decode(data)
         except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
             return None
         return record if self.path(key).exists() else None

@@ -24,6 +24,9 @@ class Taken(msgspec.Struct, frozen=True):
     interfaces: tuple[tuple[str, str], ...] = ()
 
 
+_TAKEN: Final = msgspec.json.Decoder(Taken)
+
+
 class Handover:
     """Each domain has a directory of its own, which is there before. All block."""
 
@@ -68,7 +71,7 @@ class Handover:
 
 def _read(directory: Path) -> Taken:
     try:
-        return msgspec.json.decode((directory / _FILE).read_bytes(), type=Taken)
+        return _TAKEN.decode((directory / _FILE).read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return Taken()
 
