@@ -13,7 +13,7 @@ from rich.table import Table
 
 BENCHES = (
     *("ipc", "device_api", "fleet_start", "app_start", "app_config", "node_memory"),
-    "guests",
+    *("guests", "contained_start"),
     *("os_build", "os_boot"),
 )
 

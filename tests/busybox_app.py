@@ -35,7 +35,7 @@ run) trap 'exit 0' TERM; echo ready; while :; do sleep 1 & wait $!; done ;;
 stubborn) trap 'echo no' TERM; echo ready; while :; do sleep 1 & wait $!; done ;;
 deaf) echo ready; exec sleep 100000 ;;
 exit) exit "$1" ;;
-hog) x=xxxxxxxx; while :; do x=$x$x; done ;;
+hog) exec tail /dev/zero ;;
 do) exec sh -c "$1" ;;
 esac
 """
@@ -64,6 +64,7 @@ class ContainerWorld(MonitoredWorld):
 
     domains = "domains"
     tells_codes = True
+    looks_inside = True
     killed = (SwState.HALTED, Exit(137))
     overhead_kib = 0
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from edgevirt.host.guest import GuestFiles
 from edgevirt.host.hypervisor import Exit
 from edgevirt.host.kvm import KvmHypervisor
 from edgevirt.host.processors import Partition
@@ -37,6 +38,7 @@ class GuestWorld(MonitoredWorld):
 
     domains = "machines"
     tells_codes = False
+    looks_inside = False
     killed = (SwState.BROKEN, Exit(137))
     overhead_kib = 300_000
 
@@ -51,6 +53,7 @@ class GuestWorld(MonitoredWorld):
             self.directory / "consoles",
             self.directory / "firmware",
             self.directory / "tpms",
+            GuestFiles.below(self.directory / "guest"),
             apps=f"{self._cgroup}-user-apps",
             monitors=f"{self._cgroup}/monitors",
             partition=Partition(f"{self._cgroup}-real-time"),

@@ -18,6 +18,7 @@ from edgevirt.model.content import ContentFormat, ImageConfig
 from edgevirt.model.ids import AppId
 from edgevirt.runtime import Clock, RealClock
 from tests.busybox_app import ContainerWorld
+from tests.contained_world import contained_world
 from tests.guest_world import GuestWorld, guest_world
 
 APP = AppId("7f8e3c1a-0000-4000-8000-000000000001")
@@ -35,12 +36,14 @@ class World(Protocol):
         ...
 
     @property
-    def killed(self) -> tuple[SwState, Exit]:
-        """What a domain is whose process was killed."""
+    def looks_inside(self) -> bool:
+        """Whether it knows what is in an image before it is started."""
         ...
 
     @property
-    def overhead_kib(self) -> int: ...
+    def killed(self) -> tuple[SwState, Exit]:
+        """What a domain is whose process was killed."""
+        ...
 
     def hypervisor(self) -> Hypervisor: ...
 
@@ -60,8 +63,8 @@ class FakeWorld:
     machine: FakeMachine = field(default_factory=FakeMachine)
     clock: RealClock = field(default_factory=RealClock)
     tells_codes: bool = True
+    looks_inside: bool = True
     killed: tuple[SwState, Exit] = (SwState.HALTED, Exit(137))
-    overhead_kib: int = 0
 
     def hypervisor(self) -> FakeHypervisor:
         return FakeHypervisor(self.machine, self.clock)
@@ -96,6 +99,7 @@ class FakeWorld:
         "fake",
         pytest.param("container", marks=pytest.mark.root),
         pytest.param("kvm", marks=pytest.mark.root),
+        pytest.param("contained", marks=[pytest.mark.root, pytest.mark.slow]),
     ]
 )
 async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
@@ -106,6 +110,9 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         real: ContainerWorld | GuestWorld
         if request.param == "container":
             real = ContainerWorld(tmp_path)
+        elif request.param == "contained":
+            real = kept.enter_context(contained_world())
+            await real.pack()
         else:
             real = kept.enter_context(guest_world())
         try:
@@ -260,7 +267,8 @@ async def test_domain_that_lost_its_monitor_is_broken_and_can_be_made_anew(world
 
 
 async def test_command_that_is_not_there_is_unfit_and_leaves_nothing(world: World) -> None:
-    knowing_codes(world)
+    if not world.looks_inside:
+        pytest.skip("what is in the image is the guest's to know")
     domain = world.domain("run")
     missing = ImageConfig(cmd=("/no/such/command",))
     with pytest.raises(UnfitError, match="cannot create"):
@@ -276,12 +284,13 @@ async def test_domain_without_a_volume_is_unfit(world: World) -> None:
 
 
 async def test_metrics_are_of_the_running_domain_alone(world: World) -> None:
-    running = await launch(world, world.domain("run", memory_kib=32_768))
+    domain = world.domain("run", memory_kib=32_768)
+    running = await launch(world, domain)
     await world.ready(running.app)
     hypervisor = world.hypervisor()
     metric = await hypervisor.metrics(running.app)
     assert metric is not None
-    assert metric.memory_limit == (32_768 + world.overhead_kib) * 1024
+    assert metric.memory_limit == (domain.memory_kib + domain.overhead_kib) * 1024
     assert 0 < metric.memory_bytes <= metric.memory_limit
     assert metric.cpu_ns > 0
     assert abs(metric.at - world.clock.now()) < 30.0

@@ -19,6 +19,7 @@ from edgevirt.host.devices.of_container import Given
 from edgevirt.host.hypervisor import HypervisorError, UnfitError
 from edgevirt.host.oci import Surroundings, VolumeMount
 from edgevirt.host.processes import Process
+from edgevirt.host.written import check_unwritten
 from edgevirt.model.app import Domain, DomainVolume
 from edgevirt.model.content import ContentFormat
 from edgevirt.model.ids import AppId
@@ -163,6 +164,7 @@ class Bundle:
         if volume.format == ContentFormat.CONTAINER:
             self._mount_overlay(index, volume, place)
         elif volume.format == ContentFormat.RAW:
+            check_unwritten(volume.path)
             mounts.image(place, Path(volume.path), readonly=volume.readonly)
         else:
             kind = ContentFormat(volume.format).name
@@ -172,6 +174,7 @@ class Bundle:
     def _mount_overlay(self, index: int, volume: DomainVolume, target: Path) -> None:
         top = Path(volume.path)
         if top.is_file():
+            check_unwritten(volume.path)
             top = self._writable / str(index)
             top.mkdir(mode=0o700, parents=True)
             mounts.image(top, Path(volume.path), readonly=False)

@@ -36,7 +36,9 @@ from edgevirt.host.landlock import FileRights, restrict_files
 
 _ANSWER_SECONDS: Final = 60.0
 _CLONE_NEWNET: Final = 0x4000_0000
-_PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT, _AMBIENT_CLEAR = 24, 38, 47, 4
+_PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT = 24, 38, 47
+_AMBIENT_RAISE, _AMBIENT_CLEAR = 2, 4
+_DAC_READ_SEARCH: Final = 2
 _ALL_SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 _CAPABILITY_VERSION_3: Final = 0x2008_0522
 _TUNSETIFF: Final = 0x4004_54CA
@@ -93,9 +95,10 @@ class Cell:
     `sockets`: listening ones, of the kind unix; the first is a QEMU monitor's: the program counts
     as started when it answers there. `taps`: descriptor and interface. `output`: the descriptor
     that is standard output once more (QEMU takes none below 3). `netns`: empty for one of its own.
-    `reads`, `writes`: paths that it may open itself, besides programs and libraries. `memory`: of
-    its address space, `written`: of each file that it writes, in bytes; 0: no bound. `pins_memory`:
-    a device of the machine's reads and writes its memory.
+    `reads`, `writes`: paths that it may open itself, besides programs and libraries; `reads_all`:
+    whoever owns what it reads. `memory`: of its address space, `written`: of each file that it
+    writes, in bytes; 0: no bound. `pins_memory`: a device of the machine's reads and writes its
+    memory.
     """
 
     command: tuple[str, ...]
@@ -108,6 +111,7 @@ class Cell:
     netns: str = ""
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
+    reads_all: bool = False
     memory: int = 0
     written: int = 0
     companions: tuple[Companion, ...] = ()
@@ -288,15 +292,22 @@ def _drop_rights(cell: Cell) -> None:
         unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
         resource.setrlimit(resource.RLIMIT_MEMLOCK, unlimited)
     for number in range(64):
-        _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
+        if not (cell.reads_all and number == _DAC_READ_SEARCH):
+            _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
     if cell.uid >= 0:
         os.setgroups([])
         os.setresgid(cell.uid, cell.uid, cell.uid)
         os.setresuid(cell.uid, cell.uid, cell.uid)
     _checked(_libc.prctl(_PR_CAP_AMBIENT, _AMBIENT_CLEAR, 0, 0, 0), "give up capabilities")
-    nothing = struct.pack("<6I", *6 * (0,))
+    kept = 1 << _DAC_READ_SEARCH if cell.reads_all else 0
     header = struct.pack("<Ii", _CAPABILITY_VERSION_3, 0)
-    _checked(_libc.capset(header, nothing), "give up capabilities")
+    _checked(
+        _libc.capset(header, struct.pack("<6I", *3 * (kept,), *3 * (0,))), "give up capabilities"
+    )
+    if kept:
+        _checked(
+            _libc.prctl(_PR_CAP_AMBIENT, _AMBIENT_RAISE, _DAC_READ_SEARCH, 0, 0), "keep reading"
+        )
     os.umask(0o077)
     _checked(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "give up gaining rights")
     rights = FileRights(

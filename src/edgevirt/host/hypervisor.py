@@ -29,6 +29,8 @@ class Exit:
     code: int
     """Of its first process; 128 + signal when one killed it."""
     out_of_memory: bool = False
+    why: str = ""
+    """«cannot X: why», where the domain itself said so."""
 
 
 @dataclass(frozen=True)

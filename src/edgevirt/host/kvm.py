@@ -2,6 +2,9 @@
 
 QEMU ends when its guest powers itself off, with exit code 0: HALTED. Any other end (killed,
 crashed, a guest that panicked) is the machine's: BROKEN.
+
+A container's machine (`guest`) is only the container's wall: whatever its end, it is HALTED, with
+the app's own exit code if that was told.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from edgevirt.host.cell import ENVIRONMENT, PROGRAM_IN_CELL, Cell, Companion, Op
 from edgevirt.host.confine import limit_memory
 from edgevirt.host.devices import of_machine, plugging
 from edgevirt.host.devices.protocol import Devices
+from edgevirt.host.guest import END_SIZE, WITHOUT_A_WORD, GuestFiles, make_insides, read_end
 from edgevirt.host.huge_pages import can_have
 from edgevirt.host.hypervisor import Exit, HypervisorError, UnfitError
 from edgevirt.host.monitor import Conmon
@@ -29,8 +33,10 @@ from edgevirt.host.processors import Partition
 from edgevirt.host.qemu import Memory
 from edgevirt.host.qmp import ask, decode_cpus
 from edgevirt.host.seed import make_seed
-from edgevirt.model.app import Domain, VirtualizationMode
+from edgevirt.host.written import mark_written
+from edgevirt.model.app import Domain, DomainVolume, VirtualizationMode
 from edgevirt.model.base import SwState
+from edgevirt.model.content import ContentFormat
 from edgevirt.model.hardware import DomainDevice
 from edgevirt.runtime import Clock
 
@@ -42,7 +48,7 @@ _NO_HUGE_PAGES: Final = "runs in ordinary pages: no room for its memory in huge 
 
 class KvmHypervisor(MonitoredHypervisor):
     """`firmware`: where each app's UEFI variables are kept, `<app>.fd`, longer than its domains.
-    `tpms`: so its TPM, `<app>/`.
+    `tpms`: so its TPM, `<app>/`. `guest`: what containers' machines start with.
 
     The others: as MonitoredHypervisor takes them.
     """
@@ -62,6 +68,7 @@ class KvmHypervisor(MonitoredHypervisor):
         consoles: Path,
         firmware: Path,
         tpms: Path,
+        guest: GuestFiles,
         *,
         apps: str,
         monitors: str,
@@ -81,20 +88,18 @@ class KvmHypervisor(MonitoredHypervisor):
         )
         self._firmware = firmware
         self._tpms = tpms
+        self._guest = guest
 
     def _build(self, bundle: Bundle, domain: Domain, user_data: bytes) -> str:
         program = shutil.which(PROGRAM)
         if program is None:
             raise HypervisorError(f"cannot create {domain.name}: {PROGRAM} is not installed")
-        qemu.check(domain)
-        bundle.begin()
-        machine = qemu.Machine(
-            domain,
-            accelerator(),
-            variables=self._variables(domain),
-            seed=_write_seed(bundle, domain, user_data),
-            memory=_memory(domain),
+        machine = (
+            self._machine_of_container(bundle, domain, user_data)
+            if domain.is_container
+            else self._machine(bundle, domain, user_data)
         )
+        mark_written(domain.volumes)
         group = self._app_group(domain.app)
         limit_memory(group, (domain.memory_kib + domain.overhead_kib) * 1024)
         cell = Cell(
@@ -105,6 +110,7 @@ class KvmHypervisor(MonitoredHypervisor):
                 OpenFile(one.descriptor, one.path, one.writable, one.copied)
                 for one in qemu.files(machine)
             ),
+            reads=qemu.read_in_place(machine),
             taps=tuple(qemu.taps(domain)),
             sockets=(
                 (qemu.MONITOR, str(_monitor_of(bundle))),
@@ -132,6 +138,35 @@ class KvmHypervisor(MonitoredHypervisor):
         if not domain.tpm:
             return ()
         return (virtual_tpm.companion(self._tpms / domain.app, _uid(domain)),)
+
+    def _machine(self, bundle: Bundle, domain: Domain, user_data: bytes) -> qemu.Machine:
+        qemu.check(domain)
+        bundle.begin()
+        return qemu.Machine(
+            domain,
+            accelerator(),
+            variables=self._variables(domain),
+            seed=_write_seed(bundle, domain, user_data),
+            memory=_memory(domain),
+        )
+
+    def _machine_of_container(
+        self, bundle: Bundle, domain: Domain, user_data: bytes
+    ) -> qemu.Machine:
+        insides = make_insides(domain, user_data, self._guest)
+        bundle.begin()
+        own = {
+            "given": bundle.write("given", insides.given, mode=0o600),
+            "end": bundle.write("end", bytes(END_SIZE), mode=0o600),
+        }
+        disks = tuple(
+            DomainVolume(path=path, format=ContentFormat.RAW, readonly=name == "given")
+            for name, path in own.items()
+        )
+        whole = msgspec.structs.replace(insides.domain, volumes=(*insides.domain.volumes, *disks))
+        qemu.check(whole)
+        serials = (*insides.serials, *own)
+        return qemu.Machine(whole, accelerator(), serials=serials, memory=_memory(domain))
 
     def _variables(self, domain: Domain) -> str:
         """Where they are, or are made as those of a new machine. Empty: it has no such firmware."""
@@ -187,8 +222,14 @@ class KvmHypervisor(MonitoredHypervisor):
             return False
         return True
 
-    def _judge(self, exit: Exit) -> SwState:
-        return SwState.HALTED if exit.code == 0 else SwState.BROKEN
+    def _judge(self, bundle: Bundle, exit: Exit) -> tuple[SwState, Exit]:
+        try:
+            record = (bundle.directory / "end").read_bytes()
+        except FileNotFoundError:
+            return (SwState.HALTED if exit.code == 0 else SwState.BROKEN), exit
+        if exit.code != 0:
+            return SwState.HALTED, exit
+        return SwState.HALTED, read_end(record) or WITHOUT_A_WORD
 
 
 def _memory(domain: Domain) -> Memory:

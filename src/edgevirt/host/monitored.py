@@ -93,9 +93,12 @@ class MonitoredHypervisor(ABC):
         """Nothing comes and goes."""
         return ()
 
-    def _judge(self, exit: Exit) -> SwState:
-        """HALTED: that end was the app's own; BROKEN: not."""
-        return SwState.HALTED
+    def _judge(self, bundle: Bundle, exit: Exit) -> tuple[SwState, Exit]:
+        """HALTED: that end was the app's own; BROKEN: not. And how the app itself ended.
+
+        `exit`: of the process.
+        """
+        return SwState.HALTED, exit
 
     # -- the same for all --
 
@@ -235,7 +238,8 @@ class MonitoredHypervisor(ABC):
         code = bundle.exit_code()  # after looking at conmon: it writes, then ends
         if code is not None:
             ended = Exit(code, self._app_group(bundle.app).out_of_memory())
-            return replace(info, state=self._judge(ended), exit=ended)
+            state, ended = self._judge(bundle, ended)
+            return replace(info, state=state, exit=ended)
         if not running:
             return info
         state = SwState.RUNNING if record.started else SwState.BOOTING

@@ -13,7 +13,13 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from edgevirt.host.devices.gpio_warden import notified
-from edgevirt.host.devices.of_container import Given, allowed, runtime_devices, variables
+from edgevirt.host.devices.of_container import (
+    DeviceNode,
+    Given,
+    allowed,
+    runtime_devices,
+    variables,
+)
 from edgevirt.host.hypervisor import UnfitError
 from edgevirt.host.rootfs import User
 from edgevirt.host.syscalls import seccomp
@@ -122,6 +128,24 @@ def command(image: ImageConfig, environment: Mapping[str, str]) -> list[str]:
     return words
 
 
+def merged(
+    image: ImageConfig, environment: Mapping[str, str], nodes: tuple[DeviceNode, ...] = ()
+) -> list[str]:
+    """The app's environment: of its devices, the image's, and over these what user data says."""
+    found = {
+        "PATH": PATH,
+        **variables(nodes),
+        **dict(_pair(entry) for entry in image.env),
+        **environment,
+    }
+    return [f"{name}={value}" for name, value in found.items()]
+
+
+def directory(image: ImageConfig) -> str:
+    """That the app starts in."""
+    return posixpath.normpath(posixpath.join("/", image.workdir))
+
+
 def mount_target(wanted: str, index: int) -> str:
     """Where a volume appears in the container; one that says nothing gets EVE's place.
 
@@ -186,18 +210,12 @@ def _process(
     image: ImageConfig, environment: Mapping[str, str], around: Surroundings
 ) -> dict[str, object]:
     user = around.user
-    merged = {
-        "PATH": PATH,
-        **variables(around.given.nodes),
-        **dict(_pair(entry) for entry in image.env),
-        **environment,
-    }
     return {
         "terminal": False,
         "user": {"uid": user.uid, "gid": user.gid, "additionalGids": list(user.groups)},
         "args": command(image, environment),
-        "env": [f"{name}={value}" for name, value in merged.items()],
-        "cwd": posixpath.normpath(posixpath.join("/", image.workdir)),
+        "env": merged(image, environment, around.given.nodes),
+        "cwd": directory(image),
         # not inheritable: a non-root user's programs must not gain them by file capabilities
         "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), _CAPABILITIES),
         "noNewPrivileges": True,

@@ -76,6 +76,8 @@ class Machine:
     """`domain`, with what its hypervisor made for it. Paths; empty: none.
 
     `variables`: the UEFI firmware's. `seed`: of cloud-init. `accelerator`: as `-accel` takes it.
+    `serials`: of the volumes, for the guest of ours that a container runs in; its console is on
+    virtio, and what it starts with is read where it lies.
     """
 
     domain: Domain
@@ -83,6 +85,7 @@ class Machine:
     variables: str = ""
     seed: str = ""
     memory: Memory = Memory.AS_USED
+    serials: tuple[str, ...] = ()
 
 
 def is_uefi(domain: Domain) -> bool:
@@ -126,7 +129,7 @@ def files(machine: Machine) -> Iterator[Opened]:
         yield Opened(_SEED, _SEED, machine.seed)
     for number, path in ((_KERNEL, machine.domain.kernel), (_RAMDISK, machine.domain.ramdisk)):
         if path:
-            yield Opened(number, number, path, copied=True)
+            yield Opened(number, number, path, copied=not machine.serials)
     for number, path in of_machine.files(machine.domain.devices):
         yield Opened(number, number, path, writable=True, copied=False)
     for index, volume in enumerate(machine.domain.volumes):
@@ -135,6 +138,13 @@ def files(machine: Machine) -> Iterator[Opened]:
             yield Opened(number, number, volume.path)
         else:
             yield from _both(number, volume.path)
+
+
+def read_in_place(machine: Machine) -> tuple[str, ...]:
+    """Paths of what is opened once more where it lies, because all may read it."""
+    copied = {one.path for one in files(machine) if one.copied}
+    started = (machine.domain.kernel, machine.domain.ramdisk)
+    return tuple(path for path in started if path and path not in copied)
 
 
 def _both(number: int, path: str) -> Iterator[Opened]:
@@ -151,7 +161,7 @@ def command(program: str, machine: Machine) -> list[str]:
     domain = machine.domain
     words = [program, *_base(machine), *_processor(machine), *_channels(machine)]
     for opened in files(machine):
-        if not opened.copied:
+        if opened.number not in (_KERNEL, _RAMDISK):
             words += ["-add-fd", f"fd={opened.descriptor},set={opened.number}"]
     words += _firmware(machine)
     words += virtual_tpm.words() if domain.tpm else []
@@ -213,8 +223,12 @@ def _channels(machine: Machine) -> list[str]:
         "-chardev",
         f"socket,id=console,fd={CONSOLE},server=on,wait=off,logfile=/dev/fdset/{CONSOLE_LOG},"
         "logappend=on",
-        *("-serial", "chardev:console"),
     ]
+    if machine.serials:
+        words += ["-device", "virtio-serial-pci", "-device", "virtconsole,chardev=console"]
+        words += ["-no-reboot"]  # what restarts by itself has crashed
+    else:
+        words += ["-serial", "chardev:console"]
     if not machine.domain.kernel:
         words += ["-vga", "std"]
     if not _is_legacy(machine.domain):
@@ -247,7 +261,8 @@ def _drives(machine: Machine) -> Iterator[str]:
         elif _is_cdrom(volume):
             yield from ("-device", f"ide-cd,drive={name}{boot}")
         else:
-            yield from ("-device", f"virtio-blk-pci,drive={name}{boot}")
+            serial = f",serial={machine.serials[index]}" if machine.serials else ""
+            yield from ("-device", f"virtio-blk-pci,drive={name}{serial}{boot}")
     if machine.seed:
         yield from ("-drive", _seed_backend())
         yield from ("-device", "virtio-blk-pci,drive=seed,serial=cidata")

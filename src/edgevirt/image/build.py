@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from edgevirt import __version__
-from edgevirt.image import base, bytecode, grub, hypervisor, kernel, root, wheels
+from edgevirt.image import base, bytecode, grub, guest, hypervisor, kernel, root, wheels
 from edgevirt.image.apt import find_mirrors
 from edgevirt.image.cache import Cache, Done, Inputs, hash_files, key_of
 from edgevirt.image.disk import Filling, make_disk
@@ -32,6 +32,7 @@ from edgevirt.image.recipe import (
     Arch,
     Settings,
     Variant,
+    has_machines,
 )
 from edgevirt.image.unpack import unpack
 from edgevirt.model.baseos import SlotState
@@ -140,6 +141,20 @@ class Build:
             ),
         )
 
+    def guest(self) -> Done:
+        """What containers run in that are machines of their own: a kernel, an initrd."""
+        lock = _read_lock(f"guest-{Arch.AMD64}")
+        packages, programs = lock.group(guest.GUEST), lock.group(guest.COMPILER)
+        inputs: Inputs = {"packages": _hashes((*packages, *programs)), "epoch": lock.epoch}
+        inputs |= {"files": hash_files(guest.SOURCES)}
+        inputs |= _code("guest", "modules", "initrd", "unpack")
+
+        def make(out: Path) -> None:
+            compiler = Tools(self._unpacked("compiler", programs).path, lock.epoch)
+            guest.make_guest(self.packages(packages), self.tools(), compiler, lock.epoch, out)
+
+        return self.cache.step("guest", inputs, make)
+
     def grub(self) -> Done:
         packages = self._unpacked("grub-packages", self.lock.group(GRUB))
         inputs: Inputs = {"packages": packages.key, "arch": self.settings.arch, **_code("grub")}
@@ -159,9 +174,10 @@ class Build:
         return self._root
 
     def _make_root(self) -> tuple[Done, str]:
-        parts = [self.base(), self.kernel(), self.initrd(), self.libraries()]
-        if (xen := self.hypervisor()) is not None:
-            parts.append(xen)
+        basic = [self.base(), self.kernel(), self.initrd(), self.libraries()]
+        xen = self.hypervisor()
+        guest = self.guest() if has_machines(self.settings) else None
+        parts = [*basic, *(part for part in (xen, guest) if part is not None)]
         inputs: Inputs = {
             "parts": [part.key for part in parts],
             "code": hash_files(*self.node_code()),
@@ -172,7 +188,8 @@ class Build:
 
         def make(out: Path) -> None:
             tree = out.parent / "tree"
-            found = root.Parts(*(part.path for part in parts))
+            more = (None if part is None else part.path for part in (xen, guest))
+            found = root.Parts(*(part.path for part in basic), *more)
             root.make_root(found, self.code, self.settings, version, tree)
             root.squash(tree, self.tools(), self.settings.epoch, out)
 

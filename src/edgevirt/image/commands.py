@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -114,18 +115,43 @@ def configure(disk: Path, config: Path, gib: int | None, cache: Path) -> None:
     click.echo(f"{disk}: CONFIG has {', '.join(names)}")
 
 
+@image.command(short_help="Make what containers in virtual machines start with.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(sys.prefix) / "share/edgevirt/guest",
+    metavar="DIR",
+    help="Where the kernel and its initrd go; as it is, where host-mode nodes of this Python look.",
+)
+@CACHE
+def guest(out: Path, cache: Path) -> None:
+    """Make the kernel and the initrd of the virtual machine that a container runs in."""
+    from edgevirt.image.build import open_build
+    from edgevirt.image.guest import publish
+
+    with _told():
+        publish(open_build(Variant.KVM, Arch.AMD64, cache, (), _say).guest().path, out)
+    click.echo(f"{out}: vmlinux, initrd.img")
+
+
 @image.command(short_help="Lock the Debian packages anew.")
 @VARIANT
 @ARCH
 @click.option("--tools", "only_tools", is_flag=True, help="Lock the build's own programs instead.")
-def lock(variant: str, arch: str, only_tools: bool) -> None:
+@click.option("--guest", "only_guest", is_flag=True, help="Lock what `image guest` takes instead.")
+def lock(variant: str, arch: str, only_tools: bool, only_guest: bool) -> None:
     """Ask this machine's Debian mirror for the newest packages, and lock them by hash."""
     from edgevirt.image.apt import write_lock
     from edgevirt.image.build import LOCKS
+    from edgevirt.image.guest import guest_groups
     from edgevirt.image.recipe import groups, tools
 
-    wanted = (tools(),) if only_tools else groups(Variant(variant), Arch(arch))
-    path = LOCKS / f"{'tools' if only_tools else variant}-{arch}.lock"
+    name, wanted = variant, groups(Variant(variant), Arch(arch))
+    if only_tools:
+        name, wanted = "tools", (tools(),)
+    if only_guest:
+        name, wanted = "guest", guest_groups()
+    path = LOCKS / f"{name}-{arch}.lock"
     with _told():
         count = write_lock(path, wanted, arch)
     click.echo(f"{count} packages locked in {path}")

@@ -99,6 +99,7 @@ _MACHINE_PACKAGES: Final = (
     "qemu-utils",       # disk images of others are converted
     "ovmf",             # machines with UEFI
     "swtpm",            # a TPM of a machine's own
+    "squashfs-tools",   # images as disks, for containers in machines
 )  # fmt: skip
 _FOR_SCREENS: Final = (
     r"libasound2.*|libbrlapi.*|libcacard0|libepoxy0|libgbm1|libsndio.*|libspice-server1|mesa-.*",
@@ -110,10 +111,15 @@ _FOR_SCREENS: Final = (
 """Of QEMU: its sound, its windows, its smart cards, its network cards' programs."""
 
 
+def _runs_machines(variant: Variant, arch: Arch) -> bool:
+    """Whether QEMU is in it."""
+    return (variant, arch) == (Variant.KVM, Arch.AMD64)
+
+
 def _root(variant: Variant, arch: Arch) -> Group:
     packages: tuple[str, ...] = _ROOT_PACKAGES
     without: tuple[str, ...] = _FOR_SCRIPTS
-    if (variant, arch) == (Variant.KVM, Arch.AMD64):
+    if _runs_machines(variant, arch):
         packages, without = (*packages, *_MACHINE_PACKAGES), (*without, *_FOR_SCREENS)
     return Group(ROOT, STABLE, packages, without)
 
@@ -169,3 +175,8 @@ class Settings:
     def full_version(self, build: Digest | str) -> str:
         """As the node and its controller name the image."""
         return f"edgevirt-{self.version}-{build}-{self.name}"
+
+
+def has_machines(settings: Settings) -> bool:
+    """Whether its node runs virtual machines in QEMU."""
+    return _runs_machines(settings.variant, settings.arch)

@@ -19,6 +19,7 @@ from edgevirt.image.programs import ProgramError, Tools
 from edgevirt.image.recipe import Settings, Variant
 
 PLACE: Final = "usr/lib/edgevirt/site-packages"
+GUEST_PLACE: Final = "usr/share/edgevirt/guest"
 NOT_ON_A_NODE: Final = ("fleet", "cli", "image", "client.py", "__main__.py", "proto")
 """Of our package: it has no operators, and builds nothing."""
 _CONSOLES: Final = {
@@ -44,6 +45,7 @@ class Parts:
     initrd: Path
     libraries: Path
     hypervisor: Path | None = None
+    guest: Path | None = None
 
 
 def make_root(parts: Parts, code: Path, settings: Settings, version: str, tree: Path) -> None:
@@ -56,6 +58,8 @@ def make_root(parts: Parts, code: Path, settings: Settings, version: str, tree: 
     _link_tree(parts.libraries, tree / PLACE)
     if parts.hypervisor is not None:
         _link_tree(parts.hypervisor, tree)
+    if parts.guest is not None:
+        _link_tree(parts.guest, tree / GUEST_PLACE)
     os.link(parts.initrd, tree / "boot/initrd.img")
     _copy_code(code, tree)
     _write_boot(tree, settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 
 from edgevirt.model.base import Noun, SwState, Trouble
-from edgevirt.model.content import CipherBlock, ImageConfig
+from edgevirt.model.content import CipherBlock, ContentFormat, ImageConfig
 from edgevirt.model.hardware import Adapter, DomainDevice
 from edgevirt.model.ids import AppId, VolumeId
 from edgevirt.model.network import AppInterface
@@ -138,6 +138,8 @@ class DomainVolume(Noun, frozen=True, kw_only=True):
     disk, `/dev/cdrom` a CD-ROM; all else is a disk."""
     readonly: bool = False
     layers: tuple[str, ...] = ()
+    packed: str = ""
+    """Path of a disk that holds the layers, a directory each, for a container in a machine."""
 
 
 class DomainVif(Noun, frozen=True, kw_only=True):
@@ -182,6 +184,11 @@ class Domain(Noun, frozen=True, kw_only=True):
     hostname: str = ""
     devices: tuple[DomainDevice, ...] = ()
     tpm: bool = False
+
+    @property
+    def is_container(self) -> bool:
+        """Whether it runs a container's image, bare or in a virtual machine of its own."""
+        return bool(self.volumes) and self.volumes[0].format == ContentFormat.CONTAINER
 
 
 class DomainStatus(Noun, frozen=True, kw_only=True):
@@ -260,3 +267,5 @@ class VolumeUse(Noun, frozen=True, kw_only=True):
     """
 
     apps: tuple[AppId, ...]
+    packed: bool = False
+    """One runs in a virtual machine, or is to: layers are needed as a disk."""

@@ -65,6 +65,8 @@ class VolumeStatus(Noun, frozen=True, kw_only=True):
     blobs: tuple[Digest, ...] = ()
     """Content besides the layers that it lies on."""
     layers: tuple[str, ...] = ()
+    packed: str = ""
+    """Path of a read-only disk that holds the layers, where one is needed and made."""
     image: ImageConfig | None = None
     progress: int = 0
     size: int = 0

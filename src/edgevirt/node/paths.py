@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -179,6 +180,17 @@ class Paths:
     def console_logs(self) -> Path:
         """`<app id>.log`: an app's console, in conmon's k8s-file format."""
         return self.vault / "consoles"
+
+    @property
+    def packed(self) -> Path:
+        """The volumes service's own: `<hex>.squashfs`, layers as disks for containers' machines."""
+        return self.vault / "packed"
+
+    # -- what came with the program --
+    @property
+    def guest(self) -> Path:
+        """`vmlinux`, `initrd.img`: what containers' virtual machines start with; may be missing."""
+        return Path(sys.prefix) / "share/edgevirt/guest"
 
     # -- run --
     @property

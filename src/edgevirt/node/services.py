@@ -118,11 +118,12 @@ ROWS: Final = (
     Row(
         "volumes", "edgevirt.node.volumes", 64105,
         groups=("verifier",),
-        capabilities=frozenset({"CHOWN", "DAC_OVERRIDE", "FOWNER"}),
+        # the last is less than what it has, and all that a program gets which packs layers
+        capabilities=frozenset({"CHOWN", "DAC_OVERRIDE", "FOWNER", "DAC_READ_SEARCH"}),
         profile=Profile.SPAWNING,
         memory=256 * _MEBI,
         reads=("blobs", "layers"),
-        writes=("volumes",),
+        writes=("volumes", "packed"),
         umask=0o027,
         vault=WithVault.HEARS,
     ),

@@ -177,7 +177,8 @@ class AppSpec(ApiStruct, frozen=True, kw_only=True):
     virtualization: str = ""
     """What it is kept in: `None` (a container on the node's kernel), or a virtual machine: `PV` or
     `HVM` (with a BIOS), `FML` (with UEFI), or `Legacy`, which has the hardware of twenty years ago
-    for systems that know no other. Empty: `None` for a container, `PV` for the others."""
+    for systems that know no other. A container in one has a kernel of its own, whichever of `PV`,
+    `HVM` and `FML` is named. Empty: `None` for a container, `PV` for the others."""
     start_delay_seconds: int = 0
     """How long to wait after the node's boot."""
 
@@ -243,12 +244,22 @@ def validate(app: App) -> Iterator[Problem]:
     )
 
 
+def warn(app: App, old: App) -> Iterator[str]:
+    """What a change means that is no mistake."""
+    bare = app.virtualization == "None"
+    if app.spec.type == CONTAINER and bare and old.virtualization != "None":
+        yield (
+            "spec.virtualization: nodes do not mount what a virtual machine wrote; the app's "
+            "instances start again after a purge, which makes their data new"
+        )
+
+
 def _check_type(app: App) -> Iterator[Problem]:
     """What an app of its type cannot have."""
     spec = app.spec
     container, machine = spec.type == CONTAINER, spec.type == VM
-    if container and app.virtualization != "None":
-        why = "a container in a virtual machine is not served yet"
+    if container and app.virtualization == "Legacy":
+        why = "a container in a virtual machine starts with the node's own kernel, which is not old"
         yield invalid("spec.virtualization", spec.virtualization, why)
     if not container and app.virtualization == "None":
         yield invalid(

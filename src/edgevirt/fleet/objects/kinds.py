@@ -43,6 +43,10 @@ class View:
     inward: Callable[[Any], Any]
 
 
+def _no_warning(_value: Any, _old: Any) -> Iterable[str]:
+    return ()
+
+
 def _as_is(value: Any, _old: Any, _by: str, _now: float) -> Any:
     return value
 
@@ -70,6 +74,8 @@ class ApiKind(Generic[T]):
     settle: Callable[[Any, Any, str, float], Any] = _as_is
     """Before validation, from (the new value, the old one or None, who writes, the wall clock):
     the value to keep."""
+    warn: Callable[[Any, Any], Iterable[str]] = _no_warning
+    """What a writer should know of a change, from (the new value, the old one)."""
     view: View | None = None
 
     @property
@@ -148,7 +154,7 @@ KINDS: tuple[ApiKind[Any], ...] = (
             network_instance.COLUMNS, network_instance.validate, selectable=("spec.type",),
             immutable=("spec.type",)),
     ApiKind("App", "apps", "app", (), APP, app.COLUMNS, app.validate,
-            selectable=("spec.type", "spec.image")),
+            selectable=("spec.type", "spec.image"), warn=app.warn),
     ApiKind("AppInstance", "appinstances", "appinstance", ("ai",), APP_INSTANCE,
             app_instance.COLUMNS, app_instance.validate,
             selectable=("spec.app", "spec.edgeNode", "status.state"),

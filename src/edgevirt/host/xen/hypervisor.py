@@ -83,6 +83,8 @@ class XenHypervisor(MonitoredHypervisor):
     def _build(self, bundle: Bundle, domain: Domain, user_data: bytes) -> str:
         if domain.devices:
             raise UnfitError("cannot run: Xen's domains have no devices of the machine yet")
+        if domain.is_container:
+            raise UnfitError("cannot run: under Xen containers run without virtualization only")
         text = write_config(domain, hardware=starts_with_hardware())
         bundle.begin()
         group = self._app_group(domain.app)
@@ -132,8 +134,8 @@ class XenHypervisor(MonitoredHypervisor):
             memory_peak=found.memory * _MEBI,
         )
 
-    def _judge(self, exit: Exit) -> SwState:
-        return SwState.HALTED if exit.code == 0 else SwState.BROKEN
+    def _judge(self, bundle: Bundle, exit: Exit) -> tuple[SwState, Exit]:
+        return (SwState.HALTED if exit.code == 0 else SwState.BROKEN), exit
 
     async def _look(self, bundle: Bundle) -> Listed | None:
         name = _name(bundle)

@@ -113,6 +113,7 @@ def _volumes(used: Sequence[_Used], lent: Container[str]) -> Iterator[DomainVolu
                 mount_dir=ref.mount_dir,
                 readonly=status.readonly,
                 layers=status.layers,
+                packed=status.packed,
             )
         for disk in status.disks:
             yield DomainVolume(path=disk.path, format=disk.format, readonly=True)

@@ -72,6 +72,18 @@ def await_volumes(refs: tuple[VolumeRef, ...], volumes: Mapping[str, VolumeStatu
     )
 
 
+def await_packed(app: AppInstance, volumes: Mapping[str, VolumeStatus]) -> Wait | None:
+    """A container in a virtual machine has its image as a disk. All its volumes are there."""
+    if app.resources.mode is VirtualizationMode.NOHYPER:
+        return None
+    for ref in app.volumes:
+        status = volumes[volume_key(ref.volume, ref.generation)]
+        if status.format == ContentFormat.CONTAINER and not status.packed:
+            what = f"making a disk of the image of volume {status.name or ref.volume}"
+            return Wait(SwState.CREATING_VOLUME, what, status.trouble)
+    return None
+
+
 def await_update(update: BaseOsStatus | None) -> Wait | None:
     """An app that does not run is not started while the node's own system is being changed."""
     if update is None:

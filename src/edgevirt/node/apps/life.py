@@ -205,6 +205,7 @@ def _ready(app: AppInstance, facts: Facts, world: World, room: Room) -> Wait | N
     return (
         gates.await_volumes(app.volumes, world.volumes)
         or wait
+        or gates.await_packed(app, world.volumes)
         or gates.check_wants(app, world.volumes, world.now)
         or gates.check_memory(app, room.memory_left(app.id), world.now)
         or gates.check_processors(app, room, world.capacity, world.now)

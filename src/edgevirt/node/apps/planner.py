@@ -107,6 +107,7 @@ class AppsPlanner:
                 holders[key] = Holder(name, names, leaving=True)
         numbers = assign_numbers(wanted, {key: known.app_num for key, known in statuses.items()})
         users: dict[str, list[AppId]] = {}
+        packed = packed_volumes([*wanted.values(), *(known.app for known in applied.values())])
         for key in sorted({*applied, *statuses} - set(wanted)):
             yield from self._leave(key, inputs, users)
         for key in sorted(wanted, key=lambda key: numbers[key]):
@@ -123,8 +124,9 @@ class AppsPlanner:
             _hold(holders, key, adapters_held(step.applied, facts.domain, world))
             use_volumes(users, step.applied.app)
             yield from self._outputs(facts, step, world)
-        for volume, apps in users.items():
-            yield Output(VOLUME_USE, volume, VolumeUse(apps=tuple(apps)))
+        for volume in sorted({*users, *packed}):
+            use = VolumeUse(apps=tuple(users.get(volume, ())), packed=volume in packed)
+            yield Output(VOLUME_USE, volume, use)
         for group, app in world.adapters.users().items():
             yield Output(ADAPTER_USE, group, AdapterUse(app=AppId(app)))
 
@@ -219,6 +221,16 @@ def make_network(app: AppInstance, number: int, *, activate: bool) -> AppNetwork
         activate=activate,
         taps=app.resources.mode is not VirtualizationMode.NOHYPER,
     )
+
+
+def packed_volumes(apps: Iterable[AppInstance]) -> set[str]:
+    """Volumes of apps in virtual machines: if they lie on layers, these are needed as disks."""
+    return {
+        volume_key(ref.volume, ref.generation)
+        for app in apps
+        if app.resources.mode is not VirtualizationMode.NOHYPER
+        for ref in app.volumes
+    }
 
 
 def use_volumes(users: dict[str, list[AppId]], app: AppInstance) -> None:

@@ -323,7 +323,8 @@ class _Teller:
 
 
 def _is_machine(spec: Domain) -> bool:
-    return spec.mode is not VirtualizationMode.NOHYPER
+    """Whether its ends are a machine's: those of a container count as its app's in a wall too."""
+    return spec.mode is not VirtualizationMode.NOHYPER and not spec.is_container
 
 
 def _is_machine_lost(spec: Domain, info: DomainInfo) -> bool:
@@ -333,6 +334,8 @@ def _is_machine_lost(spec: Domain, info: DomainInfo) -> bool:
 def why_ended(info: DomainInfo, spec: Domain) -> str:
     if info.exit is None:
         return "cannot keep running: what watched over it was killed"
+    if info.exit.why:
+        return info.exit.why
     if _is_machine(spec) and info.exit.code == 0:
         return "cannot keep running: the guest powered itself off"
     if info.exit.out_of_memory:

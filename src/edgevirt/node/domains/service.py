@@ -16,6 +16,7 @@ from edgevirt.host.capacity import Capacity, read_capacity
 from edgevirt.host.container import ContainerHypervisor
 from edgevirt.host.devices.machine import MachineDevicesAdapter
 from edgevirt.host.devices.protocol import Devices
+from edgevirt.host.guest import GuestFiles
 from edgevirt.host.hypervisor import Hypervisor, HypervisorError
 from edgevirt.host.kvm import KvmHypervisor
 from edgevirt.host.processors import Partition, read_cores
@@ -68,7 +69,12 @@ def hypervisors(context: Context, devices: Devices) -> tuple[Hypervisor, ...]:
     if not can_emulate():
         return (containers,)
     machines = KvmHypervisor(
-        paths.machines, paths.console_logs, paths.firmware, paths.tpms, **around
+        paths.machines,
+        paths.console_logs,
+        paths.firmware,
+        paths.tpms,
+        GuestFiles.below(paths.guest),
+        **around,
     )
     return (containers, machines)
 

@@ -45,6 +45,7 @@ PLACES: Final = (
     # setuid programs of images lie below: nobody else may pass
     Place("layers", "verifier", "verifier", 0o700, vault=True),
     Place("volumes", "volumes", "volumes", 0o700, vault=True),
+    Place("packed", "volumes", "volumes", 0o700, vault=True),
     Place("console_logs", _ROOT, "logs", 0o750, vault=True),
     Place("firmware", mode=0o700, vault=True),
     Place("tpms", mode=0o700, vault=True),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from edgevirt.host.packed import PackedLayers
 from edgevirt.host.volume import VolumeFiles
 from edgevirt.node.service import Context, Service
 from edgevirt.node.volumes.content_plan import ContentPlanner
@@ -18,7 +19,9 @@ async def run(context: Context) -> None:
         await engine.run(context.store, context.clock, [planner])
     files = VolumeFiles(paths.volumes)
     await asyncio.to_thread(files.begin)
-    volumes = VolumeReconciler(files, paths.persist, paths.blobs, paths.layers)
+    packed = PackedLayers(paths.packed)
+    await asyncio.to_thread(packed.begin)
+    volumes = VolumeReconciler(files, packed, paths.persist, paths.blobs, paths.layers)
     await engine.run(context.store, context.clock, [ContentPlanner(), volumes])
 
 

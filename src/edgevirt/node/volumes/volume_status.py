@@ -18,6 +18,7 @@ import msgspec
 from edgevirt.host.disk import DiskError, room
 from edgevirt.host.disk_convert import virtual_size
 from edgevirt.host.disk_image import BadDiskImage, read_disk_image
+from edgevirt.host.packed import PackedLayers
 from edgevirt.host.volume import VolumeFiles, VolumeRecord
 from edgevirt.model.base import SwState, Trouble
 from edgevirt.model.content import ContentFormat, ContentTreeStatus
@@ -37,6 +38,7 @@ from edgevirt.model.volume import Volume, VolumeOrigin, VolumeStatus
 from edgevirt.node.properties import flag, number
 from edgevirt.node.troubles import worsen
 from edgevirt.node.volumes.content_plan import config_is_known
+from edgevirt.node.volumes.packing import Packing, is_to_be_packed
 from edgevirt.node.volumes.space import Promise, remaining, writable_size
 from edgevirt.runtime import Inputs, Kind, Refuse, Report, Retry
 from edgevirt.wire import oci
@@ -71,8 +73,11 @@ class VolumeReconciler:
     )
     recheck: float | None = None
 
-    def __init__(self, files: VolumeFiles, persist: Path, blobs: Path, layers: Path) -> None:
+    def __init__(
+        self, files: VolumeFiles, packed: PackedLayers, persist: Path, blobs: Path, layers: Path
+    ) -> None:
         self._files = files
+        self._packing = Packing(packed)
         self._blobs = blobs
         self._persist = persist
         self._layers = layers
@@ -96,16 +101,21 @@ class VolumeReconciler:
         self._wanted.add(key)
         self._unwanted.pop(key, None)
         if record is not None:
-            return self._made(key, spec, record, inputs)
+            return await self._pack(key, self._made(key, spec, record, inputs), inputs, report)
         telling = _Telling(key, spec, inputs, report)
+        made = await self._make_new(telling)
+        return await self._pack(key, made, inputs, report)
+
+    # -- making --
+
+    async def _make_new(self, telling: _Telling) -> VolumeStatus:
+        spec = telling.spec
         if spec.origin == VolumeOrigin.BLANK:
             record = VolumeRecord(format=ContentFormat.RAW, size=spec.max_size)
             return await self._make(telling, record, None)
         if spec.origin != VolumeOrigin.DOWNLOAD or spec.content_tree is None:
             await telling.fail("it comes from nowhere")
         return await self._from_tree(telling)
-
-    # -- making --
 
     async def _from_tree(self, telling: _Telling) -> VolumeStatus:
         name = telling.spec.content_tree or ""
@@ -211,6 +221,7 @@ class VolumeReconciler:
             for other, size in self._promised.items()
             if other != key
         ]
+        others.append(self._packing.promise())
         return remaining(room(self._persist), others, inputs)
 
     def _made(
@@ -242,7 +253,8 @@ class VolumeReconciler:
             ),
             wants=record.declared.wants,
             blobs=tuple(sorted(set(parts))),
-            layers=tuple(str(self._layers / oci.hex_of(layer)) for layer in record.layers),
+            layers=self._layers_of(record),
+            packed=self._packing.place(key, self._layers_of(record), inputs),
             image=record.image,
             progress=100,
             size=record.size,
@@ -250,6 +262,9 @@ class VolumeReconciler:
             readonly=spec.readonly if spec is not None else False,
             trouble=troubles[0] if troubles else None,
         )
+
+    def _layers_of(self, record: VolumeRecord) -> tuple[str, ...]:
+        return tuple(str(self._layers / oci.hex_of(layer)) for layer in record.layers)
 
     def _boot(self, record: VolumeRecord) -> Boot | None:
         places = {one.part.kind: self._place(one) for one in record.parts}
@@ -267,6 +282,20 @@ class VolumeReconciler:
         if not one.part.file:
             return str(self._blobs / name)
         return f"{self._layers / name}{one.part.file}"
+
+    async def _pack(
+        self, key: str, status: VolumeStatus, inputs: Inputs, report: Report[VolumeStatus]
+    ) -> VolumeStatus:
+        if status.layers and not is_to_be_packed(key, inputs):
+            await asyncio.to_thread(self._sweep, inputs)
+            return status
+        left = self._left("", inputs)
+        return await self._packing.settle(key, status, left, inputs, report)
+
+    def _sweep(self, inputs: Inputs) -> None:
+        records = self._files.records()
+        layers = {key: self._layers_of(record) for key, record in records.items()}
+        self._packing.sweep(layers, inputs)
 
     # -- letting go --
 
@@ -290,6 +319,7 @@ class VolumeReconciler:
                 await report(kept)
                 raise Retry("no longer in the config; it goes", after=left)
         await asyncio.to_thread(self._files.remove, key)
+        await asyncio.to_thread(self._sweep, inputs)
         self._promised.pop(key, None)
         self._unwanted.pop(key, None)
         self._wanted.discard(key)

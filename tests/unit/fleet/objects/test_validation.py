@@ -130,7 +130,7 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     ("App", "type", "Nonsense", "supported values"),
     ("App", "image", "", "Required"),
     ("App", "virtualization", "Magic", "supported values"),
-    ("App", "virtualization", "PV", "not served yet"),
+    ("App", "virtualization", "Legacy", "the node's own kernel"),
     ("App", "userData", "#cloud-config", "of a virtual machine only"),
     ("App", "firmware", "UEFI", "of a virtual machine only"),
     ("App", "ramdisk", "initrd", "of a unikernel only"),

@@ -138,6 +138,7 @@ class Node:
             format=ContentFormat.CONTAINER,
             path=f"/volumes/{volume}#{generation}",
             layers=("/layers/1", "/layers/2"),
+            packed="/packed/root",
             image=ImageConfig(cmd=("serve",)),
         )
         self.put(VOLUME_STATUS, volume_key(volume, generation), replace(status, **fields))

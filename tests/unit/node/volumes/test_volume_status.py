@@ -15,6 +15,7 @@ import pytest
 from msgspec import structs
 
 from edgevirt.host.disk import room
+from edgevirt.host.packed import PackedLayers
 from edgevirt.host.volume import VolumeFiles
 from edgevirt.model.app import VolumeUse
 from edgevirt.model.base import SwState, Trouble
@@ -70,7 +71,10 @@ class World:
         await self.config(known)
         files = VolumeFiles(self.directory)
         files.begin()
-        volumes = VolumeReconciler(files, self.persist, self.persist / "blobs", self.layers)
+        packed = PackedLayers(self.persist / "packed")
+        packed.begin()
+        blobs = self.persist / "blobs"
+        volumes = VolumeReconciler(files, packed, self.persist, blobs, self.layers)
         serving = asyncio.create_task(runtime_engine.run(self.store, self.clock, [volumes]))
         try:
             yield

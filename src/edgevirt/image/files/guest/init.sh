@@ -1,0 +1,158 @@
+#!/bin/busybox sh
+# Process 1 of the machine that a container runs in: puts its file system together, brings its
+# network up, runs it, tells how it ended, and powers the machine off.
+#
+# Disks are known by their serials. `given` is a tar that the node made: `app` (see enter.c), and
+# `plan`, lines of fields between tabs. `end` is a small disk that takes the last words:
+# `exit CODE KILLED`, and a line of what could not be done. What is not told there did not end well.
+export PATH=/bin
+mount -t proc proc /proc
+mount -t devtmpfs devtmpfs /dev
+exec </dev/null >/dev/null 2>&1
+mount -t sysfs sysfs /sys
+echo -1000 >/proc/self/oom_score_adj # if memory is short, that is the app's to bear
+# a working set that no longer fits ends the app, instead of being read again and again for minutes
+echo y >/sys/kernel/mm/lru_gen/enabled
+echo 1000 >/sys/kernel/mm/lru_gen/min_ttl_ms
+# the app's own words alone come to its console
+for module in $(cat /modules); do insmod "/lib/$module"; done
+stty -F /dev/hvc0 -opost -echo
+mkdir -p /disk /run /given
+
+for disk in /sys/block/vd*; do
+  serial=
+  read -r serial <"$disk/serial"
+  ln -s "/dev/${disk##*/}" "/disk/$serial"
+done
+
+off() {
+  kill -9 -1
+  sync
+  umount -a -r
+  poweroff -f
+}
+
+# $1: exit code. The rest: what could not be done; else what `enter` said.
+end() {
+  code=$1
+  shift
+  said=$*
+  [ -n "$said" ] || read -r said </run/said
+  [ -z "$said" ] || echo "$said" >/dev/hvc0
+  killed=0
+  while read -r name value; do
+    [ "$name" != oom_kill ] || killed=$value
+  done </proc/vmstat
+  printf 'exit %d %d\n%s\n' "$code" "$killed" "$said" >/run/end
+  dd if=/run/end of=/disk/end conv=notrunc,fsync
+  off
+}
+
+tar -xf /disk/given -C /given || end 126 "cannot read what the node gave"
+
+# Mounts the layers that disk $1 has ($3: their names, lowest first) below what disk $2 keeps.
+layer() {
+  base=/layers/$1
+  mkdir -p "$base/image" "$base/kept"
+  mount -t squashfs -o ro "/disk/$1" "$base/image" || end 126 "cannot mount the image"
+  mount -t ext4 -o errors=remount-ro "/disk/$2" "$base/kept" || end 126 "cannot mount what is kept"
+  mkdir -p "$base/kept/upper" "$base/kept/work"
+  number=0
+  lower=
+  for name in $3; do
+    ln -s "image/$name" "$base/$number"
+    lower=$number${lower:+:$lower}
+    number=$((number + 1))
+  done
+  cd "$base" || end 126 "cannot enter $base"
+  mkdir -p "$4"
+  mount -t overlay -o "lowerdir=$lower,upperdir=kept/upper,workdir=kept/work,userxattr" overlay "$4" ||
+    end 126 "cannot put the layers together"
+  cd /
+}
+
+system() {
+  mkdir -p /root/proc /root/sys /root/dev /root/tmp /root/etc
+  mount -t proc -o nosuid,noexec,nodev proc /root/proc
+  mount -t sysfs -o nosuid,noexec,nodev sysfs /root/sys
+  mount -t devtmpfs -o nosuid devtmpfs /root/dev
+  mkdir -p /root/dev/pts /root/dev/shm /root/dev/mqueue
+  mount -t devpts -o nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5 devpts /root/dev/pts
+  mount -t tmpfs -o nosuid,noexec,nodev,mode=1777 shm /root/dev/shm
+  mount -t mqueue -o nosuid,noexec,nodev mqueue /root/dev/mqueue
+  ln -s /proc/self/fd /root/dev/fd
+  for pair in 0:stdin 1:stdout 2:stderr; do
+    ln -s "/proc/self/fd/${pair%:*}" "/root/dev/${pair#*:}"
+  done
+}
+
+# $1: a file of /etc that is the node's to say.
+tell() {
+  [ ! -L "/root/etc/$1" ] || rm "/root/etc/$1"
+  [ -e "/root/etc/$1" ] || : >"/root/etc/$1"
+  mount --bind "/given/$1" "/root/etc/$1"
+}
+
+readonly_root=
+stay=
+tab=$(printf '\t')
+while IFS=$tab read -r what one two three four; do
+  case $what in
+    hostname) hostname "$one" ;;
+    stay) stay=1 ;;
+    root)
+      layer "$one" "$two" "$four" /root
+      system
+      [ "$three" != ro ] || readonly_root=1
+      ;;
+    layers)
+      layer "$one" "$two" "$four" /root/"${three#* }"
+      [ "${three%% *}" != ro ] || mount -o remount,ro "/root/${three#* }"
+      ;;
+    volume)
+      mkdir -p "/root/$three"
+      access=rw,errors=remount-ro
+      [ "$two" != ro ] || access=ro,noload
+      mount -t ext4 -o "nosuid,nodev,$access" "/disk/$one" "/root/$three" ||
+        end 126 "cannot mount a volume at $three"
+      ;;
+  esac
+done </given/plan
+ip link set lo up
+echo 0 >/proc/sys/net/ipv4/ip_unprivileged_port_start
+tell resolv.conf
+tell hosts
+[ -z "$readonly_root" ] || mount -o remount,ro /root
+
+# an address that does not come in time may come later: the app is not kept from starting
+for link in /sys/class/net/eth*; do
+  [ -e "$link" ] || continue
+  ip link set "${link##*/}" up
+  udhcpc -i "${link##*/}" -s /lease -b -t 4 -T 2 -A 5 -O staticroutes -O mtu
+done
+
+: >/run/said
+(
+  echo 0 >/proc/self/oom_score_adj
+  exec /enter /root /given/app
+) </dev/null >/dev/hvc0 2>&1 3>/run/said &
+app=$!
+
+# Waits for the power button: it is how the node asks for an end.
+asked() {
+  for button in /sys/class/input/event*; do
+    read -r name <"$button/device/name"
+    [ "$name" != "Power Button" ] || break
+  done
+  dd if="/dev/input/${button##*/}" of=/dev/null bs=24 count=1
+}
+
+(
+  asked
+  : >/run/asked
+  kill -TERM $app
+) &
+wait $app
+code=$?
+[ -z "$stay" ] || [ -e /run/asked ] || asked
+end $code

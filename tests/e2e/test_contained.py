@@ -1,0 +1,97 @@
+"""Containers in virtual machines of their own, on a whole system: a real registry, real QEMUs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgevirt.image.guest import publish
+from tests.contained_world import guest_files
+from tests.e2e.machine_apps import console, machine_pid, running
+from tests.e2e.system import System, eventually, kill, read, whole_system
+
+pytestmark = [pytest.mark.root, pytest.mark.e2e, pytest.mark.timeout(600)]
+
+BOOT = 240.0
+"""Seconds until an app in an emulated machine must be there, on a machine that is busy."""
+RESOURCES = {"cpu": 1, "memory": "128Mi"}
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    publish(guest_files(), Path(sys.prefix) / "share/edgevirt/guest")
+    with whole_system(tmp_path_factory.mktemp("contained")) as made:
+        yield made
+
+
+def add(system: System, name: str, **spec: Any) -> int:
+    return system.add_app(name, virtualization="PV", resources=RESOURCES, **spec)
+
+
+def ask(system: System, port: int, script: str = "") -> str:
+    """What the app answers, sooner or later."""
+    url = system.url(port)
+    if script:
+        return str(eventually("it runs", lambda: read(f"{url}cgi-bin/run", script), BOOT, 0.5))
+    return str(eventually("it answers", lambda: read(url), BOOT, 0.5))
+
+
+def test_a_container_in_a_machine_is_an_app_like_any_other(system: System) -> None:
+    port = add(system, "walled", env=[{"name": "GREETING", "value": "hello there"}])
+    assert ask(system, port) == "here\n"
+    assert running(system, "walled")
+
+    said = ask(system, port, "cat /proc/version; echo $GREETING; echo kept >>/data/notes; sync")
+    assert "cloud" in said  # a kernel of its own
+    assert "hello there" in said
+    assert Path("/proc/version").read_text() not in said
+    eventually("its words are kept", lambda: console(system, "walled"), 60, 0.5)
+    assert console(system, "walled").split() == ["probe", "started"]  # and nothing of its kernel's
+
+    before = machine_pid(system, "walled")
+    system.edgevirt("restart", "walled")
+    eventually("it is another machine", lambda: machine_pid(system, "walled") not in (0, before))
+    notes = ask(system, port, "cat /data/notes /data/ends")
+    assert notes.split() == ["kept", "stopped"]  # it was asked to end, and did
+
+    kill(machine_pid(system, "walled"))
+    (trouble,) = eventually("its end is told", lambda: system.troubles("walled"), 60)
+    assert "ended by signal SIGKILL" in trouble["message"]
+    assert ask(system, port, "cat /data/notes") == "kept\n"
+    system.remove_app("walled")
+    eventually("its machine is gone", lambda: not system.pids("qemu-system-x86"), 60)
+
+
+@pytest.mark.slow
+def test_one_that_crashes_is_started_again_and_its_code_is_told(system: System) -> None:
+    add(system, "crashing", command=["/bin/sh", "-c", "echo words; exit 3"])
+    (trouble,) = eventually("its end is told", lambda: system.troubles("crashing"), BOOT, 0.5)
+    assert "it ended by itself with exit code 3" in trouble["message"]
+    eventually("again", lambda: system.app("crashing").get("restarts", 0) >= 2, BOOT)
+    assert "words" in console(system, "crashing")
+    system.remove_app("crashing")
+
+
+@pytest.mark.slow
+def test_a_program_that_cannot_run_there_is_told_by_name(system: System) -> None:
+    add(system, "foreign", command=["/no/such/program"])
+    (trouble,) = eventually("its end is told", lambda: system.troubles("foreign"), BOOT, 0.5)
+    assert trouble["message"].startswith("cannot start /no/such/program: no such program")
+    system.remove_app("foreign")
+
+
+@pytest.mark.slow
+def test_what_a_machine_wrote_is_mounted_again_only_after_a_purge(system: System) -> None:
+    port = add(system, "moving")
+    assert ask(system, port) == "here\n"
+    system.fleet.patch("App", "moving", {"virtualization": "None"})
+    (trouble,) = eventually("it is told", lambda: system.troubles("moving"), 120, 0.5)
+    assert "purge the app" in trouble["message"]
+    system.edgevirt("purge", "moving")
+    assert ask(system, port) == "here\n"
+    assert not machine_pid(system, "moving")
+    system.remove_app("moving")
