@@ -54,8 +54,9 @@ class Workshop:
         (tree / RELEASE).write_text(json.dumps({**self._release, "version": version}))
         change(tree)
         file = self.directory / f"{name}.img"
-        fast = ("-comp", "gzip", "-Xcompression-level", "1", "-no-xattrs", "-no-exports")
-        _run("mksquashfs", tree, file, "-noappend", "-quiet", "-no-progress", *fast)
+        fast = ("-comp", "gzip", "-Xcompression-level", "1", "-no-fragments")
+        plain = ("-noappend", "-quiet", "-no-progress", "-no-xattrs", "-no-exports")
+        _run("mksquashfs", tree, file, *plain, *fast)
         shutil.rmtree(tree)
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
         known = json.loads((IMAGES / "manifest.json").read_text()).get("measurements", {})
