@@ -26,7 +26,7 @@ from tests.loopback import free_port
 IMAGES: Final = Path(__file__).parents[3] / "build/image/kvm-amd64"
 OUTSIDE: Final = "10.0.2.2"
 DISK: Final = 3 << 30
-BOOT: Final = 480.0
+BOOT: Final = 300.0
 """Seconds from power to the fleet's «Online»: some 50 on a quiet machine, emulated."""
 QUICK: Final = {
     "timer.config.interval": "5",

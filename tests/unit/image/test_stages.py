@@ -30,6 +30,11 @@ def test_stage_2_names_the_slot_as_the_node_reads_it() -> None:
     assert f"{SLOT_ARGUMENT}=$slot" in (FILES / "stage2.cfg").read_text()
 
 
+def test_a_kernel_that_is_stuck_panics_and_a_panic_restarts_the_machine() -> None:
+    words = (FILES / "stage2.cfg").read_text().split()
+    assert {"panic=1", "softlockup_panic=1", "nmi_watchdog=panic"} <= set(words)
+
+
 def test_nothing_is_measured_before_the_slot_is_chosen() -> None:
     lines = (FILES / "stage1.cfg").read_text().splitlines()
     loads = [number for number, line in enumerate(lines) if "insmod tpm" in line]
