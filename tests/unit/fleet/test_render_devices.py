@@ -20,10 +20,20 @@ from edgevirt.fleet.objects.node_adapter import NodeAdapter
 from edgevirt.fleet.objects.node_port import NodePort
 from edgevirt.fleet.render import Objects
 from edgevirt.model.app import Resources
-from edgevirt.model.hardware import Adapter, AdapterGroup, AdapterMember, IoType
+from edgevirt.model.hardware import (
+    Adapter,
+    AdapterGroup,
+    AdapterMember,
+    Interface,
+    IoType,
+    MachineDevices,
+    PciFunction,
+    UsbDevice,
+)
 from edgevirt.model.ids import AppId
 from edgevirt.wire.convert import device as convert
 from edgevirt.wire.convert import hardware
+from edgevirt.wire.convert.hardware_inventory import fill_inventory
 from edgevirt.wire.messages import common, info
 from tests.unit.fleet.objects_world import APP, NODE, changed, having, meta
 
@@ -147,3 +157,34 @@ def test_people_see_who_has_which_devices() -> None:
         ),
     )
     assert f"adapter group com: {lost}" in status.errors
+
+
+def test_an_app_is_told_with_what_it_has() -> None:
+    com = AdapterGroup(name="com", type=IoType.COM)
+    pins = AdapterGroup(name="pins", type=255)
+    message = info.ZInfoApp(AppID="1")
+    hardware.fill_assigned((com, pins), {"com": AppId("1"), "pins": AppId("2")}, message)
+    assert [bundle.name for bundle in message.assignedAdapters] == ["com"]
+
+
+def test_the_inventory_is_what_a_model_can_be_made_of() -> None:
+    message = info.HardwareInventory()
+    fill_inventory(
+        message,
+        MachineDevices(
+            pci=(PciFunction(address="0000:3a:1f.7", vendor=0x8086, kind=0x0C0330, driver="x"),),
+            usb=(
+                UsbDevice(port="1:2.4", vendor=1, product=2, node=""),
+                UsbDevice(port="1:2", vendor=1, product=2, node="", hub=True),
+            ),
+            serial=("/dev/ttyS1",),
+            interfaces=(Interface(name="can0", can=True), Interface(name="eth0")),
+        ),
+    )
+    [function] = message.pci_devices
+    at = function.address
+    assert (at.domain, at.bus, at.device, at.function) == (0, 0x3A, 0x1F, 7)
+    assert (function.class_id, function.subclass_id) == (0x0C, 0x03)
+    assert [(d.bus_port.bus, d.bus_port.port) for d in message.usb_devices] == [(1, "2.4")]
+    assert message.serial_devices[0].devpath == "/dev/ttyS1"
+    assert [device.ifname for device in message.can_devices] == ["can0"]

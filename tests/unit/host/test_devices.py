@@ -246,7 +246,8 @@ async def test_a_hub_or_the_nodes_disk_in_the_socket_is_not_given_away(tmp_path:
     wanted = (device("stick", IoType.USB_DEVICE, usb_port="1:2"),)
     stick = UsbDevice(port="1:2", vendor=1, product=2, node="/dev/null")
     hub, disk = replace(stick, hub=True), replace(stick, disks=("sda1",))
-    for found, why in ((hub, "a hub"), (disk, "disk")):
+    modem = replace(stick, interfaces=("wwan0",))
+    for found, why in ((hub, "a hub"), (disk, "disk"), (modem, "network adapter")):
         machine = MachineDevices(usb=(found,))
         [missing] = await plugging.attend(tmp_path, tmp_path / "qmp", wanted, machine)
         assert why in missing

@@ -54,7 +54,7 @@ async def attend(
         if found is None:
             missing.append(f"{device.label} is not plugged in")
         elif known is None:
-            for why in _barred(found):
+            for why in _barred(found, named=bool(device.addresses.usb_product)):
                 missing.append(f"{device.label} is not given to it: {why}")
                 break
             else:
@@ -69,12 +69,14 @@ async def attend(
     return tuple(missing)
 
 
-def _barred(device: UsbDevice) -> Iterator[str]:
-    """What may have been plugged into the socket meanwhile."""
+def _barred(device: UsbDevice, *, named: bool) -> Iterator[str]:
+    """What may have been plugged into the socket meanwhile. `named`: the model says what it is."""
     if device.hub:
         yield "it is a hub"
     if device.disks:
         yield "the node uses it as a disk"
+    if device.interfaces and not named:
+        yield "it is a network adapter, and the model has no usbProduct"
 
 
 async def _plug(monitor: Path, name: str, node: Path, number: int) -> None:

@@ -27,6 +27,7 @@ from edgevirt.node.agent.resolve import in_maintenance
 from edgevirt.node.agent.state import Line, root_hash
 from edgevirt.runtime import Gone, InStep, Kind, Put
 from edgevirt.wire.convert import reports
+from edgevirt.wire.convert.hardware import fill_assigned
 from edgevirt.wire.convert.node import NodeReport, device, hardware
 from edgevirt.wire.messages import info
 
@@ -136,6 +137,9 @@ class News:
                 self._enqueue(kinds.NETWORK_INSTANCE_STATUS.name, vif)
         elif kind is kinds.PROPERTY or kind in _OF_THE_NODE:
             self._enqueue_device()
+            if kind is kinds.ADAPTER_USE:
+                for app in self._tables[kinds.APP_INSTANCE_STATUS.name]:
+                    self._enqueue(kinds.APP_INSTANCE_STATUS.name, app)
         elif kind is kinds.MACHINE_DEVICES:
             self._enqueue_hardware()
 
@@ -178,7 +182,10 @@ class News:
             return reports.app_gone(AppId(key))
         wanted = self._tables[kinds.APP_INSTANCE.name].get(key)
         network = self._tables[kinds.APP_NETWORK_STATUS.name].get(key)
-        return reports.app(status, wanted, network)
+        message = reports.app(status, wanted, network)
+        groups = self._tables[kinds.ADAPTER_GROUP.name].values()
+        fill_assigned(groups, self._adapter_users(), message.ainfo)
+        return message
 
     def _network_instance(self, key: str, status: NetworkInstanceStatus | None) -> info.ZInfoMsg:
         if status is None:
@@ -241,9 +248,7 @@ class News:
             vault=self._tables[kinds.VAULT_STATUS.name].get("vault"),
             acceleration=self._acceleration(),
             adapters=tuple(self._tables[kinds.ADAPTER_GROUP.name].values()),
-            adapter_users={
-                name: use.app for name, use in self._tables[kinds.ADAPTER_USE.name].items()
-            },
+            adapter_users=self._adapter_users(),
             devices=self._tables[kinds.MACHINE_DEVICES.name].get("node"),
         )
 
@@ -260,6 +265,9 @@ class News:
         if self._line.context.settings.lost or in_maintenance(properties):
             return info.ZDEVICE_STATE_MAINTENANCE_MODE
         return info.ZDEVICE_STATE_ONLINE
+
+    def _adapter_users(self) -> dict[str, AppId]:
+        return {name: use.app for name, use in self._tables[kinds.ADAPTER_USE.name].items()}
 
     def _acceleration(self) -> str:
         capacity = self._tables[kinds.HOST_CAPACITY.name].get("node")

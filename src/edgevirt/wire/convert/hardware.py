@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final, cast
 
-from edgevirt.model.hardware import Adapter, AdapterGroup, AdapterMember, Addresses, PhysicalIo
+from edgevirt.model.hardware import Adapter, AdapterGroup, Addresses, PhysicalIo
 from edgevirt.model.ids import AppId
 from edgevirt.model.node import Port
 from edgevirt.wire.convert import ports
@@ -110,6 +110,15 @@ def fill_adapters(
         message.assignableAdapters.append(bundle(group, users.get(group.name)))
 
 
+def fill_assigned(
+    groups: Iterable[AdapterGroup], users: Mapping[str, AppId], message: info.ZInfoApp
+) -> None:
+    """Of one app: what it has."""
+    for group in groups:
+        if users.get(group.name) == message.AppID:
+            message.assignedAdapters.append(bundle(group, AppId(message.AppID)))
+
+
 def bundle(group: AdapterGroup, user: AppId | None) -> info.ZioBundle:
     told = info.ZioBundle(
         type=cast("common.PhyIoType", group.type),
@@ -134,12 +143,8 @@ def trouble_of(group: AdapterGroup) -> str:
         return f"cannot assign {group.name.removeprefix('/')}: {group.why_not}"
     absent = next((member for member in group.members if member.absent), None)
     if absent is not None:
-        return f"cannot find {_name(absent)}: {absent.absent}"
+        return f"cannot find {absent.label}: {absent.absent}"
     return ""
-
-
-def _name(member: AdapterMember) -> str:
-    return member.label
 
 
 def _addresses(given: Mapping[str, str]) -> Addresses:
