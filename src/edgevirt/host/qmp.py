@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
 from pathlib import Path
 from typing import Final
 
@@ -47,7 +49,7 @@ async def ask(
         async with asyncio.timeout(SECONDS):
             await client.connect(str(monitor))
             if file is not None:
-                client.send_fd_scm(file)
+                _send_file(client, file)
             return await client.execute(command, arguments or None)
     except TimeoutError as failure:
         why = f"its monitor is silent for {SECONDS:.0f} s"
@@ -56,6 +58,14 @@ async def ask(
         raise HypervisorError(f"cannot ask the machine for {command}: {failure}") from failure
     finally:
         await _leave(client)
+
+
+def _send_file(client: QMPClient, file: int) -> None:
+    """The client's own way to do so does not know uvloop's sockets."""
+    writer = client._writer
+    assert writer is not None  # it is connected
+    with socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno())) as line:
+        socket.send_fds(line, [b" "], [file])
 
 
 async def _leave(client: QMPClient) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import stat
 import subprocess
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+import uvloop
 from msgspec.structs import replace
 
 from edgevirt.host.devices import of_container, of_machine, plugging
@@ -223,9 +225,19 @@ async def test_a_machine_has_a_serial_port_of_the_node(guests: GuestWorld) -> No
 
 
 @pytest.mark.root
-async def test_a_stick_that_is_not_there_yet_does_not_keep_a_machine_from_starting(
-    guests: GuestWorld,
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_stick_that_is_not_there_yet_does_not_keep_a_machine_from_starting(
+    loop: Callable[[], asyncio.AbstractEventLoop],
 ) -> None:
+    """Also on the node's event loop, which has sockets of its own kind."""
+    with guest_world() as guests, asyncio.Runner(loop_factory=loop) as runner:
+        try:
+            runner.run(_plug(guests))
+        finally:
+            runner.run(guests.close())
+
+
+async def _plug(guests: GuestWorld) -> None:
     domain = guests.domain("run", devices=(device("stick", IoType.USB_DEVICE, usb_port="1:2"),))
     hypervisor = guests.hypervisor()
     await hypervisor.create(domain, b"")
