@@ -18,10 +18,13 @@ import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 import yaml
+
+if TYPE_CHECKING:
+    from websockets.sync.client import ClientConnection
 
 Object = dict[str, Any]
 """An API object as JSON: apiVersion, kind, metadata, spec, status."""
@@ -230,9 +233,11 @@ class Client:
         headers = {"User-Agent": "edgevirt"}
         if connection.token:
             headers["Authorization"] = f"Bearer {connection.token}"
+        self._headers = headers
+        self._tls = _tls_context(connection)
         self._http = httpx.Client(
             base_url=connection.server,
-            verify=_tls_context(connection),
+            verify=self._tls,
             headers=headers,
             timeout=timeout,
             trust_env=False,
@@ -413,6 +418,30 @@ class Client:
         query |= {"follow": "true"} if follow else {}
         with self._stream(path, query, limits) as lines:
             yield from lines
+
+    def connect(self, path: str, *, max_size: int, **query: str) -> ClientConnection:
+        """A websocket, the caller's to close. `max_size`: of one message, in bytes."""
+        from websockets.exceptions import InvalidStatus, WebSocketException
+        from websockets.sync.client import connect
+
+        url = self._http.base_url.copy_with(scheme="wss")
+        try:
+            return connect(
+                f"{str(url).rstrip('/')}{path}?{urllib.parse.urlencode(query)}",
+                ssl=self._tls,
+                additional_headers=self._headers,
+                user_agent_header=None,
+                proxy=None,
+                compression=None,
+                max_size=max_size,
+            )
+        except InvalidStatus as refused:
+            answer = refused.response
+            raise self._refusal(
+                httpx.Response(answer.status_code, content=bytes(answer.body))
+            ) from None
+        except (WebSocketException, OSError) as error:
+            raise self._unreachable(error) from None
 
     # -- transport --
 

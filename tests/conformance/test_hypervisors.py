@@ -12,6 +12,7 @@ import pytest
 
 from edgevirt.host.fakes.hypervisor import FakeHypervisor, FakeMachine
 from edgevirt.host.hypervisor import DomainInfo, Exit, Hypervisor, HypervisorError, UnfitError
+from edgevirt.model.access import ConsoleKind
 from edgevirt.model.app import Domain, DomainVolume
 from edgevirt.model.base import SwState
 from edgevirt.model.content import ContentFormat, ImageConfig
@@ -303,6 +304,24 @@ async def test_metrics_are_of_the_running_domain_alone(world: World) -> None:
 
 async def test_waiting_for_the_end_of_nothing_returns(world: World) -> None:
     assert await world.hypervisor().wait_exit(APP) is None
+
+
+async def test_a_console_is_attached_to_while_its_domain_runs(world: World) -> None:
+    hypervisor, domain = world.hypervisor(), world.domain("run")
+    with pytest.raises(HypervisorError, match="does not run"):
+        await hypervisor.attach(domain.app, ConsoleKind.SERIAL)
+    await hypervisor.create(domain, b"")
+    with pytest.raises(HypervisorError, match="does not run"):
+        await hypervisor.attach(domain.app, ConsoleKind.SERIAL)
+    await hypervisor.start(domain.app)
+    await world.ready(domain.app)
+    try:
+        attached = await hypervisor.attach(domain.app, ConsoleKind.SERIAL)
+    except UnfitError as refused:
+        assert "no console" in str(refused)  # noqa: PT017
+    else:
+        attached.close()
+    await hypervisor.delete(domain.app)
 
 
 def _with_image(domain: Domain, image: ImageConfig) -> Domain:

@@ -18,6 +18,8 @@ VERBS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "describe": ("describe", "Tell all about an object."),
         "logs": ("telemetry", "Show what an app printed, or a node's services tell."),
         "events": ("describe", "Tell what happened, oldest first."),
+        "console": ("consoles", "Type at the serial console of an app."),
+        "vnc": ("consoles", "Show the screen of an app to a VNC viewer."),
         "top": ("telemetry", "Show what nodes or apps use of their machines."),
         "explain": ("explain", "Tell what a kind's fields mean."),
         "api-resources": ("explain", "List the kinds that the fleet serves."),

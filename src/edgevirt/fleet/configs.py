@@ -15,7 +15,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from http import HTTPStatus
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -31,6 +31,7 @@ from edgevirt.fleet.objects.base import ApiObject
 from edgevirt.fleet.objects.sealing import Sealer
 from edgevirt.fleet.objects.secret import value_of
 from edgevirt.fleet.render import Cipher, Credentials, Objects, Rendered
+from edgevirt.model.access import AccessConfig
 from edgevirt.model.ids import NodeId
 from edgevirt.runtime import Clock, Event, Gone, InStep, Kind, Store
 from edgevirt.wire import certificates, cipher
@@ -74,6 +75,19 @@ class ConfigVersion(msgspec.Struct, frozen=True, array_like=True):
 
 CONFIG_VERSION: Final = Kind("ConfigVersion", ConfigVersion, persistent=True)
 
+
+class Grants(Protocol):
+    """What people are let in for, beside what objects say."""
+
+    def config_of(self, node: str, node_id: NodeId) -> AccessConfig | None:
+        """`node`: the EdgeNode's key in the store."""
+        ...
+
+    def mark_of(self, node: str) -> bytes:
+        """Changes when `config_of` does."""
+        ...
+
+
 OnRendered = Callable[[Objects, Rendered, ConfigVersion], Awaitable[None]]
 
 
@@ -102,6 +116,7 @@ class Configs:
         self._cache: OrderedDict[int, _Sealed] = OrderedDict()
         self._cached_bytes = 0
         self._listeners: list[OnRendered] = []
+        self.grants: Grants | None = None
         ring.on_change(lambda _keys: registry.forget_config_hashes())
 
     def on_rendered(self, listener: OnRendered) -> None:
@@ -200,6 +215,7 @@ class Configs:
             self._registry.exchange(row),
             self._ring.keys.certs_hash.encode(),
             b"%d" % render.VERSION,
+            self.grants.mark_of(self._registry.name(row)) if self.grants else b"",
         )
 
     async def _look_up(self, row: int, inputs: bytes) -> _Found:
@@ -252,7 +268,7 @@ class Configs:
         if not nodes:
             raise LookupError(f"EdgeNode {name} is gone")
         return Objects(
-            node_id=NodeId(device_key(self._registry.node(row))),
+            node_id=self._node_id(row),
             node=nodes[0],
             instances=tuple(by_kind["AppInstance"].values()),
             apps=by_kind["App"],
@@ -264,7 +280,11 @@ class Configs:
             credentials=self._credentials(by_kind["Datastore"], by_kind["Secret"]),
             cipher=await self._cipher(row) if by_kind["Secret"] else None,
             controller_cert_hash=self._ring.keys.certs_hash,
+            access=self.grants.config_of(nodes[0].key, self._node_id(row)) if self.grants else None,
         )
+
+    def _node_id(self, row: int) -> NodeId:
+        return NodeId(device_key(self._registry.node(row)))
 
     def _credentials(
         self, datastores: dict[str, Any], secrets: dict[str, Any]

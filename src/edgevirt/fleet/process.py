@@ -29,7 +29,8 @@ from edgevirt.fleet import access
 from edgevirt.fleet.api import serving
 from edgevirt.fleet.api.app import create_app
 from edgevirt.fleet.bootstrap import Bootstrap
-from edgevirt.fleet.configs import Configs
+from edgevirt.fleet.configs import Configs, ConfigVersion
+from edgevirt.fleet.consoles import Dispatcher
 from edgevirt.fleet.device.attest import Attestation
 from edgevirt.fleet.device.audit import Audit
 from edgevirt.fleet.device.handler import Handler
@@ -38,6 +39,7 @@ from edgevirt.fleet.device.readback import Readback
 from edgevirt.fleet.device.registry import Registry
 from edgevirt.fleet.device.reports import Reports
 from edgevirt.fleet.device.trust import Trust
+from edgevirt.fleet.device.upgrade import Upgrades
 from edgevirt.fleet.enrollment import Enrollment
 from edgevirt.fleet.events import Recorder
 from edgevirt.fleet.keys import KeyRing, Role
@@ -45,10 +47,12 @@ from edgevirt.fleet.liveness import Liveness
 from edgevirt.fleet.node_files import write_node_files
 from edgevirt.fleet.objects import kinds
 from edgevirt.fleet.objects.sealing import Sealer, load_sealer
+from edgevirt.fleet.render import Objects, Rendered
 from edgevirt.fleet.statuses import Statuses
 from edgevirt.fleet.telemetry import DEFAULT_QUOTAS, Quota, Stream, Telemetry
 from edgevirt.runtime import Clock, RealClock, Store, StoreError
 from edgevirt.runtime.sql import SqlStore
+from edgevirt.wire import access as access_wire
 
 _log: Final = logging.getLogger("edgevirt.fleet")
 
@@ -201,6 +205,12 @@ class Fleet:
             clock,
         )
         self.configs.on_rendered(self.statuses.on_rendered)
+        self.consoles = Dispatcher(
+            self.store, self.events, lambda: self.ring.keys.signing.key, self.configs.forget, clock
+        )
+        self.configs.grants = self.consoles
+        self.configs.on_rendered(self._on_rendered)
+        self.ring.on_change(lambda _keys: self.consoles.forget_tokens())
         self.enrollment = Enrollment(
             self.store, self.registry, self.configs.dependencies, self.events, clock
         )
@@ -228,7 +238,8 @@ class Fleet:
         await self._sql.close()
 
     async def serve(self, ready: Callable[[Ready], None], stop: asyncio.Event) -> None:
-        server = HttpServer(self.handler, self.clock, self.settings.limits)
+        upgrades = Upgrades(access_wire.PATH, self.consoles.serve_node)
+        server = HttpServer(self.handler, self.clock, self.settings.limits, upgrades)
         context = make_tls_context(self.ring.tls_file)
         self.ring.on_change(lambda _keys: context.load_cert_chain(self.ring.tls_file))
         nodes_port = await server.listen(*self.settings.nodes, context)
@@ -273,11 +284,21 @@ class Fleet:
         )
         tokens = access.Tokens(self.settings.data / "tokens.json")
         doors = access.Doors(tokens, self.ring.keys.operators.certificate, self.clock)
-        app = create_app(self.store, doors, self.clock, self.sealer, extra=extra)
+        app = create_app(
+            *(self.store, doors, self.clock, self.sealer),
+            extra=extra,
+            streams=self.consoles.streams(),
+        )
         host, port = self.settings.operators
         tls = serving.tls_context(serving.Tls(self.ring.tls_file, self.ring.operators_file))
         self.ring.on_change(lambda _keys: tls.load_cert_chain(self.ring.tls_file))
         await serving.serve(app, tls=tls, host=host, port=port, started=started)
+
+    async def _on_rendered(
+        self, objects: Objects, rendered: Rendered, _version: ConfigVersion
+    ) -> None:
+        if rendered.config.access is not None:
+            await self.consoles.note_asked(objects.node.key)
 
     async def _feed_nodes(self) -> None:
         """One watch of EdgeNodes for all, as decoding many is what a start costs most."""

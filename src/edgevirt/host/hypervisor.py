@@ -6,9 +6,11 @@ by the virtualization modes that it serves.
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
 from typing import Protocol
 
+from edgevirt.model.access import ConsoleKind
 from edgevirt.model.app import Domain, DomainMetric, VirtualizationMode
 from edgevirt.model.base import SwState
 from edgevirt.model.ids import AppId
@@ -110,4 +112,15 @@ class Hypervisor(Protocol):
 
     async def metrics(self, app: AppId) -> DomainMetric | None:
         """None when there is no running domain."""
+        ...
+
+    async def attach(
+        self, app: AppId, console: ConsoleKind, *, password: str = ""
+    ) -> socket.socket:
+        """A connection to a console of a running domain, the caller's to close.
+
+        The domain runs on whether somebody reads there or not; but what is read slowly may be
+        written slowly. `password`: what VNC asks for; empty: nothing. Raises UnfitError where a
+        domain of this kind has no such console.
+        """
         ...

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +20,14 @@ import msgspec
 from edgevirt.host import qemu, virtual_tpm
 from edgevirt.host.acceleration import PROGRAM, accelerator
 from edgevirt.host.bundle import Bundle
-from edgevirt.host.cell import ENVIRONMENT, PROGRAM_IN_CELL, Cell, Companion, OpenFile
+from edgevirt.host.cell import (
+    ENVIRONMENT,
+    PROGRAM_IN_CELL,
+    Cell,
+    Companion,
+    OpenFile,
+    decode,
+)
 from edgevirt.host.confine import limit_memory
 from edgevirt.host.devices import of_machine, plugging
 from edgevirt.host.devices.protocol import Devices
@@ -31,9 +39,10 @@ from edgevirt.host.monitored import MonitoredHypervisor
 from edgevirt.host.processes import Process
 from edgevirt.host.processors import Partition
 from edgevirt.host.qemu import Memory
-from edgevirt.host.qmp import ask, decode_cpus
+from edgevirt.host.qmp import HANDED, ask, decode_cpus, give
 from edgevirt.host.seed import make_seed
 from edgevirt.host.written import mark_written
+from edgevirt.model.access import ConsoleKind
 from edgevirt.model.app import Domain, DomainVolume, VirtualizationMode
 from edgevirt.model.base import SwState
 from edgevirt.model.content import ContentFormat
@@ -114,7 +123,7 @@ class KvmHypervisor(MonitoredHypervisor):
             taps=tuple(qemu.taps(domain)),
             sockets=(
                 (qemu.MONITOR, str(_monitor_of(bundle))),
-                (qemu.CONSOLE, str(bundle.directory / "console")),
+                (qemu.CONSOLE, str(_console_of(bundle))),
             ),
             output=qemu.CONSOLE_LOG,
             netns=domain.netns,
@@ -222,6 +231,25 @@ class KvmHypervisor(MonitoredHypervisor):
             return False
         return True
 
+    async def _attach(self, bundle: Bundle, console: ConsoleKind, password: str) -> socket.socket:
+        if console is ConsoleKind.SERIAL:
+            return _connect(_console_of(bundle))
+        if not _has_screen(bundle):
+            raise UnfitError("cannot attach: it has no screen, as it is started with a kernel")
+        ours, theirs = socket.socketpair()
+        commands: list[tuple[str, dict[str, object]]] = []
+        if password:
+            commands.append(("set_password", {"protocol": "vnc", "password": password}))
+        hand_in = {"protocol": "vnc", "fdname": HANDED, "skipauth": not password}
+        commands.append(("add_client", hand_in))
+        with theirs:
+            try:
+                await give(_monitor_of(bundle), theirs, commands)
+            except HypervisorError:
+                ours.close()
+                raise
+        return ours
+
     def _judge(self, bundle: Bundle, exit: Exit) -> tuple[SwState, Exit]:
         try:
             record = (bundle.directory / "end").read_bytes()
@@ -240,6 +268,27 @@ def _memory(domain: Domain) -> Memory:
 
 def _monitor_of(bundle: Bundle) -> Path:
     return bundle.directory / "qmp"
+
+
+def _console_of(bundle: Bundle) -> Path:
+    return bundle.directory / "console"
+
+
+def _connect(path: Path) -> socket.socket:
+    """QEMU serves one at a time; another one waits in the queue, and hears nothing."""
+    found = socket.socket(socket.AF_UNIX)
+    try:
+        found.connect(str(path))
+    except OSError as failure:
+        found.close()
+        raise HypervisorError(f"cannot attach: {failure}") from failure
+    return found
+
+
+def _has_screen(bundle: Bundle) -> bool:
+    """As it was started."""
+    cell = decode((bundle.directory / "cell.json").read_bytes())
+    return "-vnc" in cell.command
 
 
 def _uid(domain: Domain) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
+import socket
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -25,6 +26,7 @@ from edgevirt.host.hypervisor import DomainInfo, Exit, HypervisorError, UnfitErr
 from edgevirt.host.monitor import Conmon
 from edgevirt.host.processes import Process
 from edgevirt.host.processors import Partition
+from edgevirt.model.access import ConsoleKind
 from edgevirt.model.app import Domain, DomainMetric, VirtualizationMode
 from edgevirt.model.base import SwState
 from edgevirt.model.hardware import MachineDevices
@@ -92,6 +94,10 @@ class MonitoredHypervisor(ABC):
     async def attend(self, domain: Domain) -> tuple[str, ...]:
         """Nothing comes and goes."""
         return ()
+
+    async def _attach(self, bundle: Bundle, console: ConsoleKind, password: str) -> socket.socket:
+        """Of a domain that runs. Raises HypervisorError, UnfitError."""
+        raise UnfitError(f"cannot attach: a {self._conmon.what} has no console; its log is all")
 
     def _judge(self, bundle: Bundle, exit: Exit) -> tuple[SwState, Exit]:
         """HALTED: that end was the app's own; BROKEN: not. And how the app itself ended.
@@ -208,6 +214,14 @@ class MonitoredHypervisor(ABC):
             disk_read=usage.disk_read,
             disk_write=usage.disk_write,
         )
+
+    async def attach(
+        self, app: AppId, console: ConsoleKind, *, password: str = ""
+    ) -> socket.socket:
+        info = await self.info(app)
+        if info is None or info.state != SwState.RUNNING:
+            raise HypervisorError(f"cannot attach to {app}: it does not run")
+        return await self._attach(self._bundle(app), console, password)
 
     def _prepare(self, bundle: Bundle, domain: Domain, user_data: bytes) -> str:
         if domain.netns and not Path(domain.netns).exists():

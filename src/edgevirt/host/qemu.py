@@ -94,6 +94,11 @@ def is_uefi(domain: Domain) -> bool:
     return domain.mode is VirtualizationMode.FML
 
 
+def has_screen(domain: Domain) -> bool:
+    """What is started with a kernel is told by its command line where to talk."""
+    return not domain.kernel
+
+
 def check(domain: Domain) -> None:
     """Raises UnfitError."""
     if not domain.volumes and not domain.kernel:
@@ -229,8 +234,9 @@ def _channels(machine: Machine) -> list[str]:
         words += ["-no-reboot"]  # what restarts by itself has crashed
     else:
         words += ["-serial", "chardev:console"]
-    if not machine.domain.kernel:
-        words += ["-vga", "std"]
+    if has_screen(machine.domain):
+        # no socket is open: whoever may see the screen is handed in by the monitor
+        words += ["-vga", "std", "-vnc", "none,password=on"]
     if not _is_legacy(machine.domain):
         words += ["-device", "virtio-rng-pci"]
     return words

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-import os
 import socket
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,7 @@ from qemu.qmp import QMPClient, QMPError
 from edgevirt.host.hypervisor import HypervisorError
 
 SECONDS: Final = 10.0
+HANDED: Final = "handed"
 
 # it calls a QEMU that ends an error
 logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
@@ -44,28 +46,50 @@ async def ask(
 
     A monitor serves one client: calls for one machine must not overlap.
     """
+    async with _talk(monitor, f"ask the machine for {command}") as (client, line):
+        if file is not None:
+            _hand(line, file)
+        return await client.execute(command, arguments or None)
+
+
+async def give(
+    monitor: Path, handed: socket.socket, commands: Iterable[tuple[str, dict[str, object]]]
+) -> None:
+    """Hands a descriptor over under the name HANDED, then gives the commands. As `ask`."""
+    async with _talk(monitor, "reach the machine") as (client, line):
+        _hand(line, handed.fileno())
+        await client.execute("getfd", {"fdname": HANDED})
+        for command, arguments in commands:
+            await client.execute(command, arguments)
+
+
+@contextlib.asynccontextmanager
+async def _talk(monitor: Path, what: str) -> AsyncIterator[tuple[QMPClient, socket.socket]]:
+    """The client, and the same connection once more for descriptors: an event loop keeps its own
+    to itself. Raises HypervisorError.
+    """
     client = QMPClient("edgevirt")
     try:
         async with asyncio.timeout(SECONDS):
-            await client.connect(str(monitor))
-            if file is not None:
-                _send_file(client, file)
-            return await client.execute(command, arguments or None)
+            with socket.socket(socket.AF_UNIX) as connected:
+                connected.setblocking(False)
+                await asyncio.get_running_loop().sock_connect(connected, str(monitor))
+                line = connected.dup()
+                with line:
+                    await client.connect(connected)
+                    yield client, line
     except TimeoutError as failure:
         why = f"its monitor is silent for {SECONDS:.0f} s"
-        raise HypervisorError(f"cannot ask the machine for {command}: {why}") from failure
+        raise HypervisorError(f"cannot {what}: {why}") from failure
     except (QMPError, OSError) as failure:
-        raise HypervisorError(f"cannot ask the machine for {command}: {failure}") from failure
+        raise HypervisorError(f"cannot {what}: {failure}") from failure
     finally:
         await _leave(client)
 
 
-def _send_file(client: QMPClient, file: int) -> None:
-    """The client's own way to do so does not know uvloop's sockets."""
-    writer = client._writer
-    assert writer is not None  # it is connected
-    with socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno())) as line:
-        socket.send_fds(line, [b" "], [file])
+def _hand(line: socket.socket, descriptor: int) -> None:
+    """With a blank, which is nothing between two commands."""
+    socket.send_fds(line, [b" "], [descriptor])
 
 
 async def _leave(client: QMPClient) -> None:

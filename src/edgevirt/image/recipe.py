@@ -59,6 +59,7 @@ LIBRARIES: Final = (
     *("httpx", "httpcore", "h11", "anyio", "certifi", "idna", "typing-extensions"),
     "backports-zstd",
     *("pycdlib", "qemu-qmp"),  # virtual machines
+    "websockets",  # consoles
 )
 """The node's Python libraries, of those in `requirements.lock`."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 
+from edgevirt.model.access import Vnc
 from edgevirt.model.base import Noun, SwState, Trouble
 from edgevirt.model.content import CipherBlock, ContentFormat, ImageConfig
 from edgevirt.model.hardware import Adapter, DomainDevice
@@ -49,6 +50,7 @@ class Resources(Noun, frozen=True, kw_only=True):
     """
     tpm: bool = False
     """Whether a virtual machine has a TPM of its own."""
+    vnc: Vnc | None = None
     rest: bytes = b""
 
 
@@ -184,6 +186,7 @@ class Domain(Noun, frozen=True, kw_only=True):
     hostname: str = ""
     devices: tuple[DomainDevice, ...] = ()
     tpm: bool = False
+    vnc: Vnc | None = None
 
     @property
     def is_container(self) -> bool:
@@ -204,6 +207,8 @@ class DomainStatus(Noun, frozen=True, kw_only=True):
     """Of its last start, also while it waits to be started again after a failure."""
     exit_code: int | None = None
     crashes: int = 0
+    vnc_display: int | None = None
+    """Where its screen may be shown at the node's own door."""
     trouble: Trouble | None = None
 
 

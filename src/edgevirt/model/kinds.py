@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from edgevirt.model import app, baseos, content, hardware, network, node, ports, trust, volume
+from edgevirt.model import (
+    access,
+    app,
+    baseos,
+    content,
+    hardware,
+    network,
+    node,
+    ports,
+    trust,
+    volume,
+)
 from edgevirt.runtime.resource import Kind
 
 DATASTORE = Kind("Datastore", content.Datastore, readers=frozenset({"trust", "downloader"}))
@@ -80,6 +91,7 @@ CIPHER_CONTEXT = Kind("CipherContext", node.CipherContext)
 DEVICE_CONFIG = Kind("DeviceConfig", node.DeviceConfig, readers=frozenset({"agent"}))
 REPAIR_CONFIG = Kind("RepairConfig", node.DeviceConfig, report=True, readers=frozenset({"agent"}))
 """What a controller offers while it bars the node. Key: node."""
+ACCESS_CONFIG = Kind("AccessConfig", access.AccessConfig, readers=frozenset({"access"}))
 PORT = Kind("Port", node.Port)
 PORT_CONFIG = Kind("PortConfig", ports.PortConfig, report=True)
 """A report in that nobody waits for it: without a word of the agent the node needs its ports too,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 
+from edgevirt.model.access import AccessConfig
 from edgevirt.model.app import AppInstance
 from edgevirt.model.base import Noun, Trouble
 from edgevirt.model.baseos import BaseOs
@@ -66,6 +67,7 @@ class DeviceConfig(Noun, frozen=True, kw_only=True):
     base_os: BaseOs | None = None
     networks: tuple[PortNetwork, ...] = ()
     cipher_contexts: tuple[CipherContext, ...] = ()
+    access: AccessConfig | None = None
     controller_cert_hash: str = ""
     device_name: str = ""
     project_name: str = ""

@@ -223,6 +223,16 @@ class Paths:
         return self.run / "machines"
 
     @property
+    def doors(self) -> Path:
+        """Where services are handed what they may not open themselves."""
+        return self.run / "doors"
+
+    @property
+    def consoles_door(self) -> Path:
+        """The domains service's own: consoles, for the access service."""
+        return self.doors / "consoles"
+
+    @property
     def networks(self) -> Path:
         """The networks service's own: dnsmasq's files by bridge."""
         return self.run / "networks"

@@ -163,6 +163,8 @@ ROWS: Final = (
         writes=("ports", "names", "ingested"),
         umask=0o022,  # everybody looks names up
     ),
+    # reaches nothing of the machine but its network: consoles are handed to it, one by one
+    Row("access", "edgevirt.node.access", 64122, network=True, reads=("config",)),
     Row(
         "console", "edgevirt.node.console", 64121,
         capabilities=frozenset({"DAC_OVERRIDE"}),  # terminals and sticks are root's

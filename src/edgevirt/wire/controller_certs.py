@@ -109,6 +109,13 @@ def verify_controller_certs(
     )
 
 
+def verify_signing(pem: bytes, root_pem: bytes, now: datetime) -> PublicKey:
+    """The key of a signing certificate that leads to a root by itself. Raises CertificateError."""
+    signing = certificates.load_pem(pem)
+    _require_chain(_verifier(root_pem, now), signing, [])
+    return certificates.public_key_of(signing)
+
+
 _ByRole = dict[certs.ZCertType, list[certs.ZCert]]
 
 

@@ -16,12 +16,13 @@ from pycdlib import PyCdlib
 from edgevirt.host import qemu
 from edgevirt.host.hypervisor import HypervisorError, UnfitError
 from edgevirt.host.seed import MOST_USER_DATA, make_seed
+from edgevirt.model.access import ConsoleKind
 from edgevirt.model.app import BootMode, Domain, DomainVif, DomainVolume, VirtualizationMode
 from edgevirt.model.base import SwState
 from edgevirt.model.content import ContentFormat
 from edgevirt.model.ids import AppId
 from tests.guest_world import GuestWorld, guest_world
-from tests.monitored_world import until
+from tests.monitored_world import PATIENCE, until
 
 DISK = DomainVolume(path="/volumes/evil,file=/etc/shadow", format=ContentFormat.QCOW2)
 FLOPPY = DomainVolume(path="/volumes/a", format=ContentFormat.RAW, mount_dir="/dev/fd0")
@@ -207,3 +208,36 @@ def test_memory_of_a_real_time_guest_is_all_there_from_the_start() -> None:
     assert "-machine memory-backend=memory" in whole
     huge = words(DOMAIN, memory=qemu.Memory.HUGE)
     assert "memory-backend-memfd,hugetlb=on,hugetlbsize=2097152,id=memory,prealloc=on" in huge
+
+
+@pytest.mark.root
+async def test_who_is_attached_types_at_the_guest_and_the_log_keeps_all(world: GuestWorld) -> None:
+    hypervisor, domain = world.hypervisor(), world.domain("run")
+    await hypervisor.create(domain, b"")
+    await hypervisor.start(domain.app)
+    await world.ready(domain.app)
+    for _ in range(2):  # who leaves makes room for the next
+        with await hypervisor.attach(domain.app, ConsoleKind.SERIAL) as attached:
+            attached.settimeout(PATIENCE)
+            attached.sendall(b"ping\r")
+            heard = b""
+            while b"pong" not in heard:
+                heard += attached.recv(100)
+    await until(lambda: world.console(domain.app).count("pong") == 2)
+    with pytest.raises(UnfitError, match="no screen"):
+        await hypervisor.attach(domain.app, ConsoleKind.VNC)
+
+
+@pytest.mark.root
+async def test_a_screen_is_shown_to_who_is_handed_in_and_by_no_socket(world: GuestWorld) -> None:
+    hypervisor, domain = world.hypervisor(), world.domain(kernel="", kernel_arguments="")
+    await hypervisor.create(domain, b"")
+    info = await hypervisor.start(domain.app)
+    assert "unix:" not in Path(f"/proc/{info.pid}/cmdline").read_text()
+    for password, offered in (("", 1), ("secret", 2)):
+        with await hypervisor.attach(domain.app, ConsoleKind.VNC, password=password) as attached:
+            attached.settimeout(PATIENCE)
+            assert attached.recv(12) == b"RFB 003.008\n"
+            attached.sendall(b"RFB 003.008\n")
+            assert attached.recv(2) == bytes((1, offered))  # one kind: none, or VNC's own
+    assert "secret" not in Path(f"/proc/{info.pid}/cmdline").read_text()

@@ -12,9 +12,10 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.websockets import WebSocket
 
 from edgevirt import __version__
 from edgevirt.fleet.access import Access, Action, User
@@ -35,13 +36,11 @@ from edgevirt.fleet.api.registry import Registry
 from edgevirt.fleet.objects.base import ApiObject
 from edgevirt.fleet.objects.kinds import SERVED, ApiKind
 from edgevirt.fleet.objects.sealing import Sealer
+from edgevirt.fleet.websocket import CERTIFICATE
 from edgevirt.runtime.clock import Clock
 from edgevirt.runtime.store import Store, StoreError
 
 log = logging.getLogger("edgevirt.fleet.api")
-
-CERTIFICATE = "edgevirt.peer_certificate"
-"""Key of the ASGI scope: the client's certificate in DER, when TLS verified one."""
 
 Answer = Callable[[Request, ApiObject], Awaitable[Response]]
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -57,6 +56,16 @@ class Subresource:
     kind: str
     name: str
     answer: Answer
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Something to be at for a while: a websocket. `answer` is called, before it is accepted, for
+    those who may create the subresource; it may still raise ApiError as long as it is not."""
+
+    kind: str
+    name: str
+    answer: Callable[[WebSocket, ApiObject, User], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -103,10 +112,11 @@ def create_app(
     sealer: Sealer,
     *,
     extra: Iterable[Subresource] = (),
+    streams: Iterable[Stream] = (),
 ) -> Starlette:
     """`app.state.api` is the Api; call `await api.start()` before serving (the lifespan does), and
     `api.stop()` to end all watches."""
-    api = Api(store, access, clock, sealer, tuple(extra))
+    api = Api(store, access, clock, sealer, tuple(extra), tuple(streams))
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -137,12 +147,16 @@ class Api:
         clock: Clock,
         sealer: Sealer,
         extra: tuple[Subresource, ...],
+        streams: tuple[Stream, ...] = (),
     ) -> None:
         self.registry = Registry(store, clock, sealer)
         self._access = access
         self._extra = extra
+        self._streams = streams
         self._stop = asyncio.Event()
-        self._served = discovery.served((e.kind, e.name) for e in extra)
+        self._served = discovery.served(
+            [*((e.kind, e.name) for e in extra), *((s.kind, s.name) for s in streams)]
+        )
 
     async def start(self) -> None:
         await self.registry.start()
@@ -151,7 +165,7 @@ class Api:
         """Ends all watches, so that the server can stop."""
         self._stop.set()
 
-    def routes(self) -> Iterator[Route]:
+    def routes(self) -> Iterator[BaseRoute]:
         for path in ("/healthz", "/livez", "/readyz"):
             yield Route(path, _healthy)
         yield Route("/version", self._version)
@@ -174,10 +188,12 @@ class Api:
                 yield Route(row.path, self._about(kind, row), methods=list(row.methods))
         for subresource in self._extra:
             yield self._extra_route(subresource)
+        for stream in self._streams:
+            yield self._stream_route(stream)
 
     # -- who asks --
 
-    def _user(self, request: Request) -> User:
+    def _user(self, request: HTTPConnection) -> User:
         if any(name.lower().startswith("impersonate-") for name in request.headers):
             raise errors.forbidden("cannot act as another user: impersonation is not served")
         header = request.headers.get("authorization")
@@ -239,6 +255,22 @@ class Api:
             return await extra.answer(request, held.value)
 
         return Route(f"{row.path}/{extra.name}", endpoint, methods=["GET"])
+
+    def _stream_route(self, stream: Stream) -> WebSocketRoute:
+        kind = next(kind for kind in SERVED if kind.name == stream.kind)
+        *_, row = (row for row in _rows(kind) if row.path.endswith("/{name}"))
+
+        async def endpoint(socket: WebSocket) -> None:
+            try:
+                user = self._user(socket)
+                action = _action(kind, "create", socket, stream.name)
+                self._require(user, action)
+                held = await self.registry.get(kind, action.namespace, action.name)
+                await stream.answer(socket, held.value, user)
+            except ApiError as error:
+                await socket.send_denial_response(status_response(error))
+
+        return WebSocketRoute(f"{row.path}/{stream.name}", endpoint)
 
     # -- about the API --
 
@@ -323,7 +355,7 @@ class Api:
         return Response(content, media_type="application/json", headers=headers)
 
 
-def _action(kind: ApiKind[Any], verb: str, request: Request, subresource: str) -> Action:
+def _action(kind: ApiKind[Any], verb: str, request: HTTPConnection, subresource: str) -> Action:
     return Action(
         verb=verb,
         group=kind.group,

@@ -15,8 +15,9 @@ import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from edgevirt.fleet.api.app import CERTIFICATE
+from edgevirt.fleet.websocket import CERTIFICATE, WebSocketProtocol
 from edgevirt.runtime.clock import Clock
+from edgevirt.wire.access import MAX_FRAME
 
 MAX_CONNECTIONS = 2000
 MAX_HEADERS = 64 * 1024
@@ -152,7 +153,9 @@ async def serve(
     config = uvicorn.Config(
         app,
         http=type("Protocol", (_Protocol,), {"patience": patience}),
-        ws="none",
+        ws=WebSocketProtocol,
+        ws_max_size=MAX_FRAME,
+        ws_per_message_deflate=False,
         lifespan="off",
         log_config=None,
         access_log=False,

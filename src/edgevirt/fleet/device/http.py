@@ -40,6 +40,20 @@ _LINGER_SECONDS: Final = 2.0
 """For a refused peer to read why before the line is cut; what it sends meanwhile is dropped."""
 
 
+class Upgrades(Protocol):
+    """What speaks with those who ask for another protocol."""
+
+    def wants(self, head: bytes) -> bool:
+        """`head`: the request, whole."""
+        ...
+
+    def take(self, transport: asyncio.Transport, head: bytes) -> None:
+        """From here on the connection is its own."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class Application(Protocol):
     """What answers. Knows neither connections nor time-outs."""
 
@@ -103,9 +117,14 @@ class HttpServer:
     """Listens, and keeps the connections. One per process and event loop."""
 
     def __init__(
-        self, application: Application, clock: Clock, limits: Limits | None = None
+        self,
+        application: Application,
+        clock: Clock,
+        limits: Limits | None = None,
+        upgrades: Upgrades | None = None,
     ) -> None:
         self.application = application
+        self.upgrades = upgrades
         self.limits = limits or Limits()
         self.loop = asyncio.get_running_loop()
         self.connections: set[Connection] = set()
@@ -186,6 +205,8 @@ class HttpServer:
         self.closing = True
         for server in self._listeners:
             server.close()
+        if self.upgrades is not None:
+            self.upgrades.close()
         for connection in list(self.connections):
             connection.close_when_idle()
         if self.connections:
@@ -271,7 +292,8 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._pass_over_upgrade()
+            if not self._hand_over(self._head + data):
+                self._pass_over_upgrade()
         except httptools.HttpParserCallbackError as error:
             if not isinstance(error.__context__, _Refused):
                 raise
@@ -363,6 +385,19 @@ class Connection(asyncio.Protocol):
     def _drop_body(self) -> None:
         self._server.buffered -= self._body_size
         self._body_size = 0
+
+    def _hand_over(self, head: bytes) -> bool:
+        """To who speaks what follows; the request alone came so far, as its answer is awaited."""
+        upgrades, transport = self._server.upgrades, self._transport
+        alone = len(self._queue) == 1 and not self._busy and self._refused is None
+        if upgrades is None or transport is None or not alone or not upgrades.wants(head):
+            return False
+        self._queue.clear()
+        self._closing = True
+        self._transport = None
+        self._server.forget(self)
+        upgrades.take(transport, head)
+        return True
 
     def _pass_over_upgrade(self) -> None:
         """What follows may speak another protocol and is not heard, a body included."""

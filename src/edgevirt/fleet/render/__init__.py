@@ -91,6 +91,7 @@ def render(objects: Objects) -> Rendered:
         networks=ports.networks(edge_node),
         base_os=base_os(objects),
         cipher_contexts=(objects.cipher.context,) if encrypt and objects.cipher else (),
+        access=objects.access,
         controller_cert_hash=objects.controller_cert_hash,
         device_name=edge_node.metadata.name,
         project_name=edge_node.metadata.namespace,

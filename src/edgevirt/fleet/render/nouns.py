@@ -23,6 +23,7 @@ from edgevirt.fleet.objects.image import Image
 from edgevirt.fleet.objects.network_instance import NetworkInstance
 from edgevirt.fleet.objects.os_image import OSImage
 from edgevirt.model import node
+from edgevirt.model.access import AccessConfig
 from edgevirt.model.ids import (
     AppId,
     ContentTreeId,
@@ -74,6 +75,7 @@ class Objects:
     credentials: Mapping[str, Credentials] = field(default_factory=dict)
     cipher: Cipher | None = None
     controller_cert_hash: str = ""
+    access: AccessConfig | None = None
 
     @property
     def hardware_model(self) -> HardwareModel | None:

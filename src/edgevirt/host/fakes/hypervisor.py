@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import enum
 import itertools
+import socket
 from dataclasses import dataclass, field, replace
 
 from edgevirt.host.hypervisor import DomainInfo, Exit, HypervisorError, UnfitError
+from edgevirt.model.access import ConsoleKind
 from edgevirt.model.app import Domain, DomainMetric, VirtualizationMode
 from edgevirt.model.base import SwState
 from edgevirt.model.ids import AppId
@@ -52,6 +54,8 @@ class FakeMachine:
     """Ends are not announced: `wait_exit` raises."""
     log: list[str] = field(default_factory=list)
     """Each effect, in order: `create <app>`, `start <app>`, `stop …`, `delete …`."""
+    consoles: dict[AppId, socket.socket] = field(default_factory=dict)
+    """The guest's ends of the serial consoles that somebody is attached to."""
     pids: itertools.count[int] = field(default_factory=lambda: itertools.count(100))
 
     def finish(self, app: AppId, code: int, *, out_of_memory: bool = False) -> None:
@@ -121,6 +125,8 @@ class FakeHypervisor:
         running = self.machine.domains.pop(app, None)
         if running is not None:
             self.machine.log.append(f"delete {app}")
+            if (console := self.machine.consoles.pop(app, None)) is not None:
+                console.close()
             running.ended.set()
 
     async def info(self, app: AppId) -> DomainInfo | None:
@@ -147,3 +153,14 @@ class FakeHypervisor:
             return None
         limit = running.domain.memory_kib * 1024
         return DomainMetric(at=self.clock.now(), cpu_ns=1, memory_bytes=4096, memory_limit=limit)
+
+    async def attach(
+        self, app: AppId, console: ConsoleKind, *, password: str = ""
+    ) -> socket.socket:
+        running = self.machine.domains.get(app)
+        if running is None or running.info.state != SwState.RUNNING:
+            raise HypervisorError(f"cannot attach to {app}: it does not run")
+        if console is not ConsoleKind.SERIAL:
+            raise UnfitError(f"cannot attach to {app}: it has no screen")
+        ours, self.machine.consoles[app] = socket.socketpair()
+        return ours

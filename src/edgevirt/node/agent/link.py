@@ -13,12 +13,12 @@ import uuid
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgevirt.model import kinds
 from edgevirt.model.node import Identity, Signature, SigningKey, SignRequest
 from edgevirt.node.agent.outcome import ACCEPTED, Failure, Untrusted, Unverified, in_words
+from edgevirt.node.roots import controller_roots
 from edgevirt.node.service import Context
 from edgevirt.runtime import Put
 from edgevirt.wire import certificates, envelope
@@ -65,7 +65,7 @@ class Link:
         self._context = context
         self._identity = identity
         self.server = context.paths.server.read_text().strip()
-        self._http = _client(self.server, _roots(context.paths.root_certificate, context))
+        self._http = _client(self.server, controller_roots(context.paths))
         self._waiting: dict[str, asyncio.Future[Signature]] = {}
         self.trusted: ControllerCerts | None = None
         self.counts = Counts()
@@ -239,16 +239,6 @@ async def _bounded(response: httpx.Response) -> bytes:
             raise Failure(f"cannot read the answer: more than {MAX_REPLY} bytes")
         chunks.append(chunk)
     return b"".join(chunks)
-
-
-def _roots(root: Path, context: Context) -> ssl.SSLContext:
-    """Only the roots that the node was given: the system's are not asked."""
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    tls.minimum_version = ssl.TLSVersion.TLSv1_2
-    tls.load_verify_locations(cafile=str(root))
-    if context.paths.tls_roots.exists():
-        tls.load_verify_locations(cafile=str(context.paths.tls_roots))
-    return tls
 
 
 def _client(server: str, tls: ssl.SSLContext) -> httpx.AsyncClient:

@@ -45,6 +45,7 @@ class Resolve:
         kinds.PORT,
         kinds.PHYSICAL_IO,
         kinds.BASE_OS,
+        kinds.ACCESS_CONFIG,
         kinds.PORT_CONFIG,
         kinds.PROPERTY,
     )
@@ -100,6 +101,8 @@ def _things(config: DeviceConfig) -> Iterator[Output]:
         yield Output(kinds.CIPHER_CONTEXT, context.id, context)
     if config.base_os is not None:
         yield Output(kinds.BASE_OS, "node", config.base_os)
+    if config.access is not None:
+        yield Output(kinds.ACCESS_CONFIG, "node", config.access)
     for port in config.ports:
         yield Output(kinds.PORT, port.name, port)
     yield from _devices(config)

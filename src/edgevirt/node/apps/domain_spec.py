@@ -76,6 +76,7 @@ def make_domain(
         hostname=app.id,
         devices=devices,
         tpm=resources.tpm and mode not in _WITHOUT_TPM,
+        vnc=resources.vnc,
     )
 
 

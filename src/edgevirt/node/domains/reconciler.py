@@ -175,7 +175,9 @@ class DomainReconciler:
         if lacking:
             hint = "plug it in"
             remark = Trouble(why=lacking, since=now, severity=Severity.WARNING, hint=hint)
-        return teller.status(SwState.RUNNING, history, remark, info=info)
+        status = teller.status(SwState.RUNNING, history, remark, info=info)
+        display = spec.vnc.display if spec.vnc is not None else None
+        return msgspec.structs.replace(status, vnc_display=display)
 
     async def _attend(self, adapter: Hypervisor, spec: Domain) -> str:
         """What of its devices a running domain has not."""

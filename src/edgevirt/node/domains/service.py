@@ -41,6 +41,7 @@ from edgevirt.model.kinds import (
     PROPERTY,
 )
 from edgevirt.node.domains.adapters import AdapterPlanner
+from edgevirt.node.domains.consoles import serve_consoles
 from edgevirt.node.domains.exits import ExitWatch
 from edgevirt.node.domains.machine import tell_devices
 from edgevirt.node.domains.metering import meter_forever
@@ -123,6 +124,7 @@ async def serve(context: Context, adapters: Sequence[Hypervisor], devices: Devic
             group.create_task(tell_devices(store, clock, devices))
             group.create_task(engine.run(store, clock, [AdapterPlanner(), reconciler]))
             group.create_task(meter_forever(store, clock, adapters))
+            group.create_task(serve_consoles(store, adapters, context.paths.consoles_door))
     finally:
         exits.close()
 

@@ -60,6 +60,7 @@ PLACES: Final = (
     Place("names", "ports", "ports", 0o755),
     Place("console", "console", "console", 0o755),
     Place("domains", mode=0o700),
+    Place("doors", _ROOT, "access", 0o750),
     Place("machines", mode=0o700),
     Place("service_logs", "logs", "logs", 0o700),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, cast
 
+from edgevirt.model.access import Vnc
 from edgevirt.model.app import AppInstance, BootMode, Resources, VirtualizationMode, VolumeRef
 from edgevirt.model.ids import AppId, NetworkInstanceId, VolumeId
 from edgevirt.model.network import Acl, AclAction, AppInterface
@@ -114,6 +115,11 @@ def _resources(message: config.VmConfig, what: str) -> Resources:
         *("boot_mode", "vmm_maxmem", "kernel", "ramdisk", "extraargs", "pin_cpu"),
         "disable_vtpm",
     )
+    vnc = None
+    if message.enable_vnc:
+        vnc = Vnc(display=message.vncDisplay, password=message.vncPasswd)
+        for name in ("enable_vnc", "vncDisplay", "vncPasswd"):
+            rest.ClearField(name)
     return Resources(
         memory_kib=message.memory,
         max_memory_kib=message.maxmem,
@@ -124,6 +130,7 @@ def _resources(message: config.VmConfig, what: str) -> Resources:
         kernel=message.kernel,
         ramdisk=message.ramdisk,
         kernel_arguments=message.extraargs,
+        vnc=vnc,
         dedicated=message.pin_cpu,
         tpm=not message.disable_vtpm,
         rest=pack(rest),
@@ -141,6 +148,10 @@ def _resources_message(noun: Resources) -> config.VmConfig:
     message.kernel = noun.kernel
     message.ramdisk = noun.ramdisk
     message.extraargs = noun.kernel_arguments
+    if noun.vnc is not None:
+        message.enable_vnc = True
+        message.vncDisplay = noun.vnc.display
+        message.vncPasswd = noun.vnc.password
     message.pin_cpu = noun.dedicated
     message.disable_vtpm = not noun.tpm
     return message

@@ -11,6 +11,7 @@ from typing import Final
 from edgevirt.model.ids import NodeId
 from edgevirt.model.node import DeviceConfig
 from edgevirt.wire.convert import (
+    access,
     apps,
     baseos,
     contents,
@@ -48,6 +49,7 @@ def from_message(message: config.EdgeDevConfig) -> DeviceConfig:
         base_os=baseos.base_os(message.baseos) if message.HasField("baseos") else None,
         networks=tuple(map(port_networks.port_network, _own_networks(message))),
         cipher_contexts=tuple(map(contents.cipher_context, message.cipherContexts)),
+        access=access.access(message.edgeview) if message.HasField("edgeview") else None,
         controller_cert_hash=message.controllercert_confighash,
         device_name=message.device_name,
         project_name=message.project_name,
@@ -74,6 +76,8 @@ def to_message(noun: DeviceConfig) -> config.EdgeDevConfig:
     if noun.base_os is not None:
         message.baseos.CopyFrom(baseos.base_os_message(noun.base_os))
     message.cipherContexts.extend(map(contents.cipher_context_message, noun.cipher_contexts))
+    if noun.access is not None:
+        message.edgeview.CopyFrom(access.access_message(noun.access))
     message.controllercert_confighash = noun.controller_cert_hash
     message.device_name = noun.device_name
     message.project_name = noun.project_name
@@ -86,6 +90,7 @@ def _rest(message: config.EdgeDevConfig) -> config.EdgeDevConfig:
         *("controller_epoch", "configItems", "datastores", "contentInfo", "volumes"),
         *("networkInstances", "apps", "systemAdapterList", "cipherContexts", "deviceIoList"),
         *("controllercert_confighash", "device_name", "project_name", "baseos", "networks"),
+        "edgeview",
     )
     forget(rest, ("id",), ("uuid", "version"))
     forget(rest, ("reboot", "shutdown"), ("counter",))
