@@ -175,7 +175,7 @@ class ConsolesWorld:
         async with asyncio.timeout(10):
             while not (grants := self.grants()):
                 await asyncio.sleep(0.005)
-        await self.dispatcher.note_asked(NODE)
+        self.dispatcher.note_asked(NODE)
         task = asyncio.create_task(self.session(grants[-1]).run())
         try:
             yield task

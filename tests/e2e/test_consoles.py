@@ -91,7 +91,7 @@ def test_what_is_typed_reaches_the_guest_and_ctrl_bracket_ends_it(system: System
         typist.type("\x1d")
         assert typist.process.wait(PATIENCE) == 0
     says(system, "guest", "pong")  # in the log as well
-    told = system.edgevirt("events", "appinstance/guest")
+    told = system.edgevirt("events", "--for", "appinstance/guest")
     assert "admin opened the serial console" in told
     assert "admin had the serial console for" in told
 

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from edgevirt.fleet.objects.app import App
+from edgevirt.fleet.objects.app import CONTAINER, App
 from edgevirt.fleet.objects.app_instance import (
     AppAddress,
     AppError,
@@ -192,6 +192,14 @@ def url_of(app: App, addresses: Sequence[NodeAddress]) -> str:
         0,
     )
     return f"http://{host.partition('/')[0]}:{port}" if host and port else ""
+
+
+def runs_as(app: App, virtualization: str) -> str:
+    """`virtualization`: as the node's status has it."""
+    if app.virtualization == "None":
+        return "container"
+    kind = "container in a vm" if app.spec.type == CONTAINER else app.spec.type.lower()
+    return f"{kind}, emulated" if virtualization == "Emulated" else kind
 
 
 def _error(told: info.ErrorInfo) -> AppError:

@@ -298,7 +298,7 @@ class Fleet:
         self, objects: Objects, rendered: Rendered, _version: ConfigVersion
     ) -> None:
         if rendered.config.access is not None:
-            await self.consoles.note_asked(objects.node.key)
+            self.consoles.note_asked(objects.node.key)
 
     async def _feed_nodes(self) -> None:
         """One watch of EdgeNodes for all, as decoding many is what a start costs most."""

@@ -220,12 +220,13 @@ class Statuses:
         place = await self._place_of(edge_node, lambda i: i.metadata.uid == told.AppID)
         if place is None:
             return  # no longer wanted; the node will see it in its config
-        url = await self._url(edge_node, place.instance)
+        url, runs_as = await self._seen_at(edge_node, place.instance)
         now = self._clock.now()
 
         def edit(status: AppInstanceStatus) -> AppInstanceStatus:
             filled = app_status.fill(status, told, now)
-            return msgspec.structs.replace(filled, url=url if told.state else "")
+            shown = url if told.state else ""
+            return msgspec.structs.replace(filled, url=shown, runs_as=runs_as)
 
         changed = await self._amend_app(place.key, edit)
         if changed is None:
@@ -427,12 +428,15 @@ class Statuses:
         found = await self._store.get(kinds.APP, key)
         return found.value if found is not None else None
 
-    async def _url(self, edge_node: str, instance: AppInstance) -> str:
+    async def _seen_at(self, edge_node: str, instance: AppInstance) -> tuple[str, str]:
+        """Its URL, and what it runs as."""
         app = await self._app_of(instance)
         node = await self._store.get(kinds.EDGE_NODE, edge_node)
         if app is None or node is None:
-            return ""
-        return app_status.url_of(app, node.value.status.addresses)
+            return "", ""
+        status = node.value.status
+        kind = app_status.runs_as(app, status.virtualization)
+        return app_status.url_of(app, status.addresses), kind
 
 
 def _wanted_os_of(objects: Objects, rendered: Rendered) -> Wanted | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 import struct
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
+
+_LOG: Final = logging.getLogger(__name__)
 
 MAX_MESSAGE: Final = 2048
 SECONDS: Final = 20.0
@@ -72,6 +75,8 @@ class Door(Generic[Q]):
                 _say(asking, f"cannot open it: it takes longer than {SECONDS:.0f} s")
             except (DoorError, msgspec.MsgspecError, OSError) as failure:
                 _say(asking, str(failure))
+            except Exception:  # noqa: BLE001  here a bug costs one question, not the whole service
+                _LOG.exception("cannot answer at %s: a bug", self._path)
             else:
                 with handed:
                     _say(asking, "", handed.fileno())

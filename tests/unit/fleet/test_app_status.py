@@ -157,3 +157,19 @@ def test_the_url_is_the_node_s_address_and_the_first_port() -> None:
     assert app_status.url_of(APP, addresses) == "http://192.0.2.7:8080"
     assert app_status.url_of(APP, []) == ""
     assert app_status.url_of(changed(APP, interfaces=()), addresses) == ""
+
+
+@pytest.mark.parametrize(
+    ("spec", "virtualization", "words"),
+    [
+        ({"type": "Container"}, "Emulated", "container"),
+        ({"type": "Container", "virtualization": "HVM"}, "Hardware", "container in a vm"),
+        ({"type": "VM"}, "Hardware", "vm"),
+        ({"type": "VM"}, "", "vm"),
+        ({"type": "Unikernel"}, "Emulated", "unikernel, emulated"),
+    ],
+)
+def test_what_an_app_runs_as_and_whether_it_is_emulated(
+    spec: dict[str, str], virtualization: str, words: str
+) -> None:
+    assert app_status.runs_as(changed(APP, **spec), virtualization) == words

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Coroutine
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from msgspec.structs import replace
 from pycdlib import PyCdlib
 
@@ -228,6 +231,12 @@ async def test_who_is_attached_types_at_the_guest_and_the_log_keeps_all(world: G
         await hypervisor.attach(domain.app, ConsoleKind.VNC)
 
 
+def as_a_service(work: Coroutine[Any, Any, socket.socket]) -> socket.socket:
+    """On the event loop that services have."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
+
+
 @pytest.mark.root
 async def test_a_screen_is_shown_to_who_is_handed_in_and_by_no_socket(world: GuestWorld) -> None:
     hypervisor, domain = world.hypervisor(), world.domain(kernel="", kernel_arguments="")
@@ -235,7 +244,8 @@ async def test_a_screen_is_shown_to_who_is_handed_in_and_by_no_socket(world: Gue
     info = await hypervisor.start(domain.app)
     assert "unix:" not in Path(f"/proc/{info.pid}/cmdline").read_text()
     for password, offered in (("", 1), ("secret", 2)):
-        with await hypervisor.attach(domain.app, ConsoleKind.VNC, password=password) as attached:
+        screen = hypervisor.attach(domain.app, ConsoleKind.VNC, password=password)
+        with await asyncio.to_thread(as_a_service, screen) as attached:
             attached.settimeout(PATIENCE)
             assert attached.recv(12) == b"RFB 003.008\n"
             attached.sendall(b"RFB 003.008\n")

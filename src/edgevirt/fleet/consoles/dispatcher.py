@@ -89,11 +89,10 @@ class Dispatcher:
         """The signing key is another one."""
         self._tokens.clear()
 
-    async def note_asked(self, node: str) -> None:
-        """The node takes its config."""
+    def note_asked(self, node: str) -> None:
+        """The node takes its config; it waits for nobody who is told so."""
         for session in self.sessions.note_asked(node, self._clock.now()):
-            pair = self._pairs[session.id]
-            await pair.tell(f"{_name(node)} has its config; it connects")
+            self._pairs[session.id].asked.set()
 
     def close(self) -> None:
         """Ends all sessions."""
@@ -193,6 +192,7 @@ class _Pair:
         self._person = person
         self._clock = clock
         self._node: asyncio.Future[WebSocket] = asyncio.get_running_loop().create_future()
+        self.asked = asyncio.Event()
         self._over = asyncio.Event()
         """One wants it to end, or it has."""
 
@@ -213,20 +213,28 @@ class _Pair:
     async def serve(self) -> None:
         """The person's end, from waiting to the end."""
         session = self._session
-        why = ""
+        why, telling = "", None
         try:
             await self._person.send_json({"key": access.write_key(session.key)})
             every = f"{session.interval:.0f} s"
             await self.tell(
                 f"waiting for {_name(session.node)} to ask for its config: each {every}"
             )
-            why = await _first(self._hold(), self._watch(), self._overheard())
+            telling = asyncio.create_task(self._tell_asked())
+            with contextlib.suppress(*_CLOSED):
+                why = await _first(self._hold(), self._watch(), self._overheard())
         finally:
             self._over.set()
+            if telling is not None:
+                telling.cancel()
             with contextlib.suppress(*_CLOSED):
                 if why:
                     await self._person.send_json({"end": why})
                 await self._person.close()
+
+    async def _tell_asked(self) -> None:
+        await self.asked.wait()
+        await self.tell(f"{_name(self._session.node)} has its config; it connects")
 
     async def _hold(self) -> str:
         """Waits for the node, then copies until one end is gone."""

@@ -78,6 +78,9 @@ class AppInstanceStatus(ApiStruct, frozen=True, kw_only=True):
     """By EVE's names: `DOWNLOADING`, `BOOTING`, `RUNNING`, `HALTED` and so on."""
     what: str = ""
     """What is going on, in words."""
+    runs_as: str = ""
+    """`container`, `vm`, `unikernel`, or `container in a vm`; with `, emulated` where the node's
+    processor starts no guests."""
     since: Time | None = None
     """When `state` began."""
     app_id: str = msgspec.field(default="", name="appID")
@@ -140,6 +143,7 @@ COLUMNS = (
     Column("State", lambda i, _: i.status.state or "PENDING"),
     Column("Ready", lambda i, _: condition_status(i.status.conditions, "Ready")),
     Column("Restarts", lambda i, _: i.status.restarts, "integer"),
+    Column("Runs As", lambda i, _: i.status.runs_as or "<none>", priority=1),
     Column("IP", lambda i, _: ",".join(a.ip for a in i.status.ips) or "<none>", priority=1),
     Column("URL", lambda i, _: i.status.url or "<none>", priority=1),
     Column("Message", _trouble, priority=1),

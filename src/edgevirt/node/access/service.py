@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -75,19 +76,27 @@ class Access:
 
     def _hold(self, want: Wanted, group: asyncio.TaskGroup) -> None:
         """One task for each grant, ever: a session that ended is not held again."""
-        if want.refused and want.refused != self._refused:
-            _LOG.warning("%s", want.refused)
-        self._refused = want.refused
+        self._tell(want.refused)
         for name in [name for name in self._sessions if name not in want.grants]:
             self._sessions.pop(name).cancel()
         if want.dispatcher is None:
             return
+        try:
+            tls = tls_context(want.dispatcher, self._own_tls)
+        except (ValueError, ssl.SSLError) as error:
+            self._tell(f"cannot use the access token: the dispatcher's certificates: {error}")
+            return
         for name, grant in want.grants.items():
             if name not in self._sessions:
-                tls = tls_context(want.dispatcher, self._own_tls)
                 uri, clock = want.dispatcher.uri, self._context.clock
                 session = Session(grant, uri, tls, self._open_console, clock)
                 self._sessions[name] = group.create_task(session.run(), name=f"session {name}")
+
+    def _tell(self, refused: str) -> None:
+        """Once for as long as it is so."""
+        if refused and refused != self._refused:
+            _LOG.warning("%s", refused)
+        self._refused = refused
 
     async def _look_again(self) -> None:
         while True:

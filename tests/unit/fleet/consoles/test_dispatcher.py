@@ -125,7 +125,7 @@ async def test_a_node_that_never_asks_is_given_up(world: ConsolesWorld) -> None:
 async def test_a_node_that_asks_and_does_not_connect_is_none_of_ours(world: ConsolesWorld) -> None:
     async with world.person() as person:
         await person.hears_until("say")
-        await world.dispatcher.note_asked(NODE)
+        world.dispatcher.note_asked(NODE)
         assert "it connects" in await person.hears_until("say")
         await world.clock.advance(DIAL_SECONDS)
         assert "edgevirt's own nodes" in await person.hears_until("end")
