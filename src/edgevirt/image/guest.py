@@ -52,7 +52,7 @@ _MODULES: Final = (
 )
 _APPLETS: Final = (
     *("cat", "dd", "hostname", "insmod", "ip", "kill", "ln", "mkdir", "mount", "poweroff"),
-    *("rm", "sh", "stty", "sync", "tar", "udhcpc", "umount"),
+    *("readlink", "sh", "sleep", "stty", "sync", "tar", "udhcpc", "umount"),
 )
 """What `init.sh` and `lease.sh` call."""
 _SETUP_SECTORS, _PAYLOAD, _SECTOR = 0x1F1, 0x248, 512

@@ -50,6 +50,32 @@ end() {
 
 tar -xf /disk/given -C /given || end 126 "cannot read what the node gave"
 
+# Sets `place` to where the app will find $1: links lead where they do in its own file system.
+inside() {
+  todo=$1
+  place=/root
+  links=0
+  while [ -n "$todo" ]; do
+    part=${todo%%/*}
+    todo=${todo#"$part"}
+    todo=${todo#/}
+    case $part in
+      '' | .) ;;
+      ..) [ "$place" = /root ] || place=${place%/*} ;;
+      *)
+        if [ -L "$place/$part" ] && [ $links -lt 40 ]; then
+          links=$((links + 1))
+          link=$(readlink "$place/$part")
+          todo=$link/$todo
+          case $link in /*) place=/root ;; esac
+        else
+          place=$place/$part
+        fi
+        ;;
+    esac
+  done
+}
+
 # Mounts the layers that disk $1 has ($3: their names, lowest first) below what disk $2 keeps.
 layer() {
   base=/layers/$1
@@ -88,9 +114,10 @@ system() {
 
 # $1: a file of /etc that is the node's to say.
 tell() {
-  [ ! -L "/root/etc/$1" ] || rm "/root/etc/$1"
-  [ -e "/root/etc/$1" ] || : >"/root/etc/$1"
-  mount --bind "/given/$1" "/root/etc/$1"
+  inside "/etc/$1"
+  mkdir -p "${place%/*}"
+  [ -e "$place" ] || : >"$place"
+  mount --bind "/given/$1" "$place"
 }
 
 readonly_root=
@@ -106,14 +133,16 @@ while IFS=$tab read -r what one two three four; do
       [ "$three" != ro ] || readonly_root=1
       ;;
     layers)
-      layer "$one" "$two" "$four" /root/"${three#* }"
-      [ "${three%% *}" != ro ] || mount -o remount,ro "/root/${three#* }"
+      inside "${three#* }"
+      layer "$one" "$two" "$four" "$place"
+      [ "${three%% *}" != ro ] || mount -o remount,ro "$place"
       ;;
     volume)
-      mkdir -p "/root/$three"
+      inside "$three"
+      mkdir -p "$place"
       access=rw,errors=remount-ro
       [ "$two" != ro ] || access=ro,noload
-      mount -t ext4 -o "nosuid,nodev,$access" "/disk/$one" "/root/$three" ||
+      mount -t ext4 -o "nosuid,nodev,$access" "/disk/$one" "$place" ||
         end 126 "cannot mount a volume at $three"
       ;;
   esac
@@ -140,11 +169,14 @@ app=$!
 
 # Waits for the power button: it is how the node asks for an end.
 asked() {
-  for button in /sys/class/input/event*; do
-    read -r name <"$button/device/name"
-    [ "$name" != "Power Button" ] || break
+  while :; do
+    for button in /sys/class/input/event*; do
+      read -r name <"$button/device/name"
+      [ "$name" = "Power Button" ] || continue
+      dd if="/dev/input/${button##*/}" of=/dev/null bs=24 count=1 && return
+    done
+    sleep 1
   done
-  dd if="/dev/input/${button##*/}" of=/dev/null bs=24 count=1
 }
 
 (

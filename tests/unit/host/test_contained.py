@@ -1,0 +1,79 @@
+"""What a container finds in its virtual machine, by a real one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from edgevirt.host.hypervisor import UnfitError
+from edgevirt.model.app import VirtualizationMode
+from edgevirt.model.content import ImageConfig
+from tests.busybox_app import ContainerWorld
+from tests.contained_world import ContainedWorld, contained_world
+
+pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(300)]
+
+LOOK = """\
+echo "user $(id -u):$(id -g) in $(pwd) on $(hostname)"
+echo "said $GREETING"
+cat /etc/resolv.conf
+echo kept >/data/file && echo "data written"
+(echo no >/fixed/file) 2>/dev/null || echo "fixed is read-only"
+ls /run2/linked
+exit 7
+"""
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[ContainedWorld]:
+    with contained_world() as made:
+        # as many images have it: /var/run leads to /run
+        (made.layer / "var").mkdir()
+        (made.layer / "var/run").symlink_to("/run2")
+        await made.pack()
+        try:
+            yield made
+        finally:
+            await made.close()
+
+
+async def test_all_that_the_node_says_reaches_the_app(world: ContainedWorld) -> None:
+    volumes = (
+        world.container_volume(),
+        world.blank_volume("/data"),
+        world.blank_volume("/fixed", readonly=True),
+        world.blank_volume("/var/run/linked"),
+    )
+    image = ImageConfig(entrypoint=("app", "do"), user="app", workdir="/home/app")
+    domain = world.domain(LOOK.replace("\n", ";"), image=image, volumes=volumes)
+    for volume in volumes[1:]:
+        world.open_to_all(volume)
+    code, said = await world.output(domain, b"GREETING=hello there\n")
+    assert said.splitlines() == [
+        "user 1234:2345 in /home/app on box",
+        "said hello there",
+        "data written",
+        "fixed is read-only",
+        "lost+found",
+    ]
+    assert code == 7
+
+
+async def test_what_a_machine_wrote_is_not_mounted_by_the_node(world: ContainedWorld) -> None:
+    """And what a bare container wrote is there in a machine."""
+    volume = world.container_volume()
+    bare = ContainerWorld.hypervisor(world)
+    domain = world.domain("do", "echo before >/note", volumes=(volume,))
+    outside = world.bare(domain)
+    await bare.create(outside, b"")
+    await bare.start(outside.app)
+    await bare.wait_exit(outside.app)
+    await bare.delete(outside.app)
+
+    domain = world.domain("do", "cat /note", volumes=(volume,))
+    assert domain.mode is VirtualizationMode.PV
+    assert await world.output(domain) == (0, "before")
+    with pytest.raises(UnfitError, match="purge"):
+        await bare.create(outside, b"")
+    assert await bare.list() == ()
