@@ -91,7 +91,7 @@ def test_what_a_machine_wrote_is_mounted_again_only_after_a_purge(system: System
     system.fleet.patch("App", "moving", {"virtualization": "None"})
     (trouble,) = eventually("it is told", lambda: system.troubles("moving"), 120, 0.5)
     assert "purge the app" in trouble["message"]
-    system.edgevirt("purge", "moving")
+    system.edgevirt("purge", "moving", "-y")
     assert ask(system, port) == "here\n"
     assert not machine_pid(system, "moving")
     system.remove_app("moving")

@@ -26,6 +26,8 @@ class Packing:
 
     def __init__(self, packed: PackedLayers) -> None:
         self._packed = packed
+        self._lent: dict[str, Sequence[str]] = {}
+        """By volume: what was told of lies there until something else is told."""
 
     def promise(self) -> Promise:
         """What they take of the disk."""
@@ -34,10 +36,18 @@ class Packing:
 
     def place(self, volume: str, layers: Sequence[str], inputs: Inputs) -> str:
         """Path of the disk that a volume's app needs; empty: it needs none, or it is not there."""
+        self.forget(volume)
         if not layers or not is_to_be_packed(volume, inputs):
             return ""
         path = self._packed.path(layers)
-        return str(path) if path.exists() else ""
+        if not path.exists():
+            return ""
+        self._lent[volume] = layers
+        return str(path)
+
+    def forget(self, volume: str) -> None:
+        """Nothing is told of it any more."""
+        self._lent.pop(volume, None)
 
     async def settle(
         self,
@@ -57,6 +67,7 @@ class Packing:
         try:
             if needed > left:
                 raise DiskError(f"Remaining disk space {left} its image as a disk needs {needed}")
+            self._lent[volume] = status.layers
             path = await self._packed.make(status.layers)
         except DiskError as failure:
             why = f"cannot use volume {status.name or volume} in a virtual machine: {failure}"
@@ -68,9 +79,8 @@ class Packing:
 
     def sweep(self, layers: Mapping[str, Sequence[str]], inputs: Inputs) -> None:
         """Removes what no volume's app needs any more. `layers`: of each volume. Blocks."""
-        self._packed.keep(
-            found for volume, found in layers.items() if is_to_be_packed(volume, inputs)
-        )
+        wanted = [found for volume, found in layers.items() if is_to_be_packed(volume, inputs)]
+        self._packed.keep([*wanted, *list(self._lent.values())])
 
 
 def is_to_be_packed(volume: str, inputs: Inputs) -> bool:

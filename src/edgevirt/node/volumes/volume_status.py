@@ -319,6 +319,7 @@ class VolumeReconciler:
                 await report(kept)
                 raise Retry("no longer in the config; it goes", after=left)
         await asyncio.to_thread(self._files.remove, key)
+        self._packing.forget(key)
         await asyncio.to_thread(self._sweep, inputs)
         self._promised.pop(key, None)
         self._unwanted.pop(key, None)
