@@ -404,7 +404,7 @@ def supervise(
     supervisor = Supervisor(work, by_name, services, options)
     permitted()
     _feed(options)
-    warm_up(os.geteuid())
+    warm_up(os.geteuid(), lambda: _feed(options))
     gc.freeze()
     return supervisor.run()
 

@@ -16,7 +16,7 @@ import socket
 import ssl
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -72,13 +72,17 @@ class _Reconciler:
         return ()
 
 
-def warm_up(uid: int) -> None:
-    """In a process without threads and event loops; leaves it so. `uid`: the caller's."""
+def warm_up(uid: int, get_on: Callable[[], None] = lambda: None) -> None:
+    """In a process without threads and event loops; leaves it so. `uid`: the caller's. `get_on` is
+    called after each step: a watchdog may wait.
+    """
     quiet = [logging.getLogger(name) for name in ("edgevirt.engine", "edgevirt.service")]
     for log in quiet:
         log.disabled = True
     _look_at_links()
+    get_on()
     _sign()
+    get_on()
     # its entries hold on to names all over; what follows leaves those that services look up
     sys._clear_type_cache()
     with (
@@ -86,6 +90,7 @@ def warm_up(uid: int) -> None:
         tempfile.TemporaryDirectory(prefix="edgevirt-warm-") as directory,
     ):
         _be_service(Path(directory), uid)
+    get_on()
     for kind in vars(node_kinds).values():
         if isinstance(kind, Kind):
             _build_codec(kind)
