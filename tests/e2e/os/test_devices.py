@@ -1,0 +1,97 @@
+"""Devices on the booted operating system: a PCI function by vfio, a USB device, a serial port and a
+TPM, all in one virtual machine. That a guest uses them is in tests/e2e/test_devices.py."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.device_guest import make_device_guest
+from tests.e2e.machine_apps import running
+from tests.e2e.os.os_system import BOOT, OsSystem, os_system
+from tests.e2e.system import NODE
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(3000)]
+
+EMULATED = 900.0
+"""Seconds for a guest within a guest."""
+EDU = "0000:00:10.0"
+"""QEMU's device for teaching: nothing of the node's drives it."""
+SETTINGS = 'set_global dom0_extra_args "vfio_iommu_type1.allow_unsafe_interrupts=1"\n'
+"""Interrupts are not remapped here: an emulated timer behind that is late on a busy machine, at
+which Linux panics."""
+MODEL = {
+    "adapters": [
+        {"name": "eth0", "type": "Ethernet", "group": "eth0", "addresses": {"interface": "eth0"}},
+        {"name": "card", "type": "PCI", "group": "card", "addresses": {"pci": EDU}},
+        {"name": "COM2", "type": "Serial", "group": "com2", "addresses": {"serial": "/dev/ttyS1"}},
+        {
+            "name": "tablet",
+            "type": "USBDevice",
+            "group": "tablet",
+            "addresses": {"usbProduct": "0627:0001"},
+        },
+    ]
+}
+DEVICES = [
+    {"name": "card", "type": "PCI", "adapter": "card"},
+    {"name": "line", "type": "Serial", "adapter": "com2"},
+    {"name": "tablet", "type": "USBDevice", "adapter": "tablet"},
+    {"name": "tpm", "type": "TPM"},
+]
+
+
+def adapters(system: OsSystem) -> dict[str, str]:
+    """Who has which group."""
+    told = system.node_status().get("adapters", [])
+    return {one["group"]: one.get("usedBy", "") for one in told}
+
+
+def test_devices_of_each_kind_are_given_to_a_virtual_machine(tmp_path: Path) -> None:
+    line = tmp_path / "line"
+    arguments = (
+        *("-device", "intel-iommu,intremap=off"),
+        *("-device", "edu,addr=0x10"),
+        *("-device", "qemu-xhci,id=xhci"),
+        *("-device", "usb-tablet,id=tablet,bus=xhci.0"),
+        *("-chardev", f"file,id=line,path={line}", "-serial", "chardev:line"),
+    )
+    with os_system(tmp_path / "system", memory=2048, watchdog=False, arguments=arguments) as system:
+        system.fleet.create("HardwareModel", "box", MODEL)
+        system.fleet.patch("EdgeNode", NODE, {"hardwareModel": "box"})
+        (system.directory / "config/grub.cfg").write_text(SETTINGS)
+        system.lay_disk()
+        system.power_on()
+        system.online(EMULATED)
+        _add_guest(system, tmp_path)
+        system.eventually("it runs", lambda: running(system, "guest"), EMULATED)
+        system.eventually(
+            "the node tells who has them",
+            lambda: (
+                adapters(system)
+                == {"eth0": "node", "card": "guest", "com2": "guest", "tablet": "guest"}
+            ),
+            BOOT,
+        )
+        assert system.troubles("guest") == []
+
+
+def _add_guest(system: OsSystem, directory: Path) -> None:
+    source = directory / "guest"
+    made = directory / "made"
+    made.mkdir()
+    source.mkdir()
+    for path in make_device_guest(made):
+        shutil.copy(path, source / path.name)
+    (source / "eci.yaml").write_text(
+        "kernel: kernel\ninitrd: initrd\ncmdline: console=ttyS0 quiet\n"
+    )
+    layout = str(directory / "layout")
+    system.edgevirt("eci", "build", str(source), "-o", layout)
+    system.edgevirt("eci", "push", layout, f"{system.registry.host}/guest:1")
+    system.add_image("guest", "guest:1")
+    spec = {"type": "VM", "image": "guest", "resources": {"cpu": 1, "memory": "192Mi"}}
+    system.fleet.create("App", "guest", {**spec, "devices": DEVICES})
+    system.fleet.create("AppInstance", "guest", {"app": "guest", "edgeNode": NODE})
