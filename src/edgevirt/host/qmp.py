@@ -38,18 +38,26 @@ def decode_cpus(said: object) -> list[GuestCpu]:
     return sorted(found, key=lambda cpu: cpu.cpu_index)
 
 
-async def ask(
-    monitor: Path, command: str, file: int | None = None, /, **arguments: object
-) -> object:
-    """What QEMU returns. Raises HypervisorError, also when it is silent or gone. `file`: a
-    descriptor that it gets with the command.
+async def ask(monitor: Path, command: str, **arguments: object) -> object:
+    """What QEMU returns. Raises HypervisorError, also when it is silent or gone.
 
     A monitor serves one client: calls for one machine must not overlap.
     """
-    async with _talk(monitor, f"ask the machine for {command}") as (client, line):
-        if file is not None:
-            _hand(line, file)
+    async with _talk(monitor, f"ask the machine for {command}") as (client, _):
         return await client.execute(command, arguments or None)
+
+
+async def lend(
+    monitor: Path, file: int, number: int, command: str, arguments: dict[str, object]
+) -> None:
+    """A command that opens `/dev/fdset/<number>`, which is `file`. As `ask`.
+
+    In one conversation: at the end of it QEMU forgets a file that nothing opened.
+    """
+    async with _talk(monitor, f"ask the machine for {command}") as (client, line):
+        _hand(line, file)
+        await client.execute("add-fd", {"fdset-id": number})
+        await client.execute(command, arguments)
 
 
 async def give(

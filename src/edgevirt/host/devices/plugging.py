@@ -15,7 +15,7 @@ import msgspec
 
 from edgevirt.host.devices.of_machine import sockets
 from edgevirt.host.hypervisor import HypervisorError
-from edgevirt.host.qmp import ask
+from edgevirt.host.qmp import ask, lend
 from edgevirt.model.hardware import DomainDevice, MachineDevices, UsbDevice, find_usb
 
 _FILE: Final = "plugged.json"
@@ -84,22 +84,16 @@ async def _plug(monitor: Path, name: str, node: Path, number: int) -> None:
         opened = os.open(node, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError as error:
         raise HypervisorError(f"cannot give {node} to the machine: {error}") from error
+    device: dict[str, object] = {
+        "driver": "usb-host",
+        "id": name,
+        "bus": "usb.0",
+        "hostdevice": f"/dev/fdset/{number}",
+    }
     try:
-        await ask(monitor, "add-fd", opened, **{"fdset-id": number})
+        await lend(monitor, opened, number, "device_add", device)
     finally:
         os.close(opened)
-    try:
-        await ask(
-            monitor,
-            "device_add",
-            driver="usb-host",
-            id=name,
-            bus="usb.0",
-            hostdevice=f"/dev/fdset/{number}",
-        )
-    finally:
-        with suppress(HypervisorError):  # QEMU has a copy, if it wanted one
-            await ask(monitor, "remove-fd", **{"fdset-id": number})
 
 
 def _read(directory: Path) -> Plugged:
