@@ -79,7 +79,7 @@ async def be_agent(context: Context) -> None:
 async def be_silent(context: Context) -> None:
     owned: dict[str, tuple[Kind[Any], ...]] = {
         "trust": (kinds.CREDENTIALS,),
-        "apps": (kinds.VOLUME_USE,),
+        "apps": (kinds.VOLUME_USE, kinds.SNAPSHOT),
     }
     await release(context.store, owned[context.name])
     await asyncio.Event().wait()
@@ -102,7 +102,7 @@ if __name__ == "__main__":
     modules = {
         "agent": stand_in("agent", AGENT_KINDS, be_agent, SEEN),
         "trust": stand_in("trust", (kinds.CREDENTIALS,), be_silent),
-        "apps": stand_in("apps", (kinds.VOLUME_USE,), be_silent),
+        "apps": stand_in("apps", (kinds.VOLUME_USE, kinds.SNAPSHOT), be_silent),
     }
     rows = [replace(row, module=modules.get(row.name, row.module)) for row in ROWS]
     node = HostNode(

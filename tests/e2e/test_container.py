@@ -24,6 +24,7 @@ from edgevirt.host.container import ContainerHypervisor
 from edgevirt.host.fakes.devices import FakeDevices
 from edgevirt.host.processes import identify
 from edgevirt.host.processors import Partition
+from edgevirt.model import kinds
 from edgevirt.model.app import (
     AppInstance,
     AppInstanceStatus,
@@ -49,6 +50,7 @@ from edgevirt.model.kinds import (
     NETWORK_INSTANCE_STATUS,
     PHYSICAL_IO,
     PROPERTY,
+    SNAPSHOT_STATUS,
     VOLUME_STATUS,
 )
 from edgevirt.model.network import (
@@ -76,12 +78,14 @@ OWNS: tuple[Kind[Any], ...] = (
     APP_INSTANCE,
     APP_SECRET,
     PROPERTY,
+    PHYSICAL_IO,
+    kinds.VOLUME,
     VOLUME_STATUS,
+    SNAPSHOT_STATUS,
     NETWORK_INSTANCE_STATUS,
     APP_NETWORK_STATUS,
     BASE_OS_STATUS,
     DEVICE_NETWORK_STATUS,
-    PHYSICAL_IO,
 )
 READS: tuple[Kind[Any], ...] = (APP_INSTANCE_STATUS, APP_NETWORK, DOMAIN_STATUS, DOMAIN_METRIC)
 

@@ -12,6 +12,7 @@ import click
 
 from edgevirt.cli.completing import complete_objects
 from edgevirt.cli.session import Attempts, Session, Verb
+from edgevirt.cli.storage import echo_storage
 from edgevirt.cli.tables import NOTHING, Columns, age, ago, echo_table, is_stamp, size
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ def describe(session: Session, words: tuple[str, ...], labels: str) -> None:
                 click.echo("\n")
             _head(body)
             _parts(body)
+            if body["kind"] == "EdgeNode":
+                echo_storage(session, type_, scope or "", name)
             _events_about(session, scope, body)
     attempts.finish()
 

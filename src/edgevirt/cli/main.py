@@ -37,6 +37,7 @@ VERBS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "deny": ("operate", "Refuse machines that ask to become nodes."),
         "restart": ("operate", "Stop app instances and start them again."),
         "purge": ("operate", "Start app instances over with empty volumes."),
+        "rollback": ("rollback", "Bring app instances back to how they were before an update."),
         "reboot": ("operate", "Reboot edge nodes."),
         "os": ("systems", "Bring nodes to a version of their software."),
         "attestation": ("attestation", "Say what nodes must prove, and see what they do."),

@@ -7,10 +7,12 @@ from typing import Final
 
 import msgspec
 
+from edgevirt.fleet import rollbacks
 from edgevirt.fleet.objects.app import CONTAINER, App
 from edgevirt.fleet.objects.app_instance import (
     AppAddress,
     AppError,
+    AppInstance,
     AppInstanceStatus,
     VolumeOnNode,
 )
@@ -98,9 +100,18 @@ def fill(status: AppInstanceStatus, told: info.ZInfoApp, now: float) -> AppInsta
         ),
         errors=tuple(map(_error, told.appErr))[:MAX_ERRORS],
         boot_time=boot or status.boot_time,
+        version=told.appVersion[:64],
+        snapshots=rollbacks.told(told.snapshots),
         restarts=status.restarts + 1 if crashed else status.restarts,
     )
     return msgspec.structs.replace(filled, conditions=_conditions(filled, now))
+
+
+def compare(status: AppInstanceStatus, instance: AppInstance, app: App | None) -> AppInstanceStatus:
+    """`status`, which was just filled, with words for what is not as the App says."""
+    version = str(app.metadata.generation) if app is not None else ""
+    more = rollbacks.words(instance, status, version)
+    return msgspec.structs.replace(status, what=f"{status.what}; {more}") if more else status
 
 
 def fill_volume(status: AppInstanceStatus, name: str, told: info.ZInfoVolume) -> AppInstanceStatus:

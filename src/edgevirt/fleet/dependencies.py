@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from edgevirt.fleet.objects.app_instance import AppInstance
 from edgevirt.fleet.objects.base import ApiObject, object_key
 from edgevirt.fleet.objects.references import references_of
 
@@ -117,8 +118,12 @@ def _uses(kind: str, value: ApiObject) -> Iterator[Item]:
 
 
 def _mark(value: ApiObject, version: int) -> int:
-    """Kinds with a status are marked by their generation, which a status doesn't move."""
+    """Kinds with a status are marked by their generation, which a status doesn't move; but the
+    snapshots that a node tells of are named in its config.
+    """
     meta = value.metadata
-    state = meta.generation if hasattr(value, "status") else version
+    state: object = meta.generation if hasattr(value, "status") else version
+    if isinstance(value, AppInstance) and value.status.snapshots:
+        state = (state, *(one.id for one in value.status.snapshots if one.version))
     text = f"{meta.uid} {state}".encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=7).digest(), "big")

@@ -221,10 +221,12 @@ class Statuses:
         if place is None:
             return  # no longer wanted; the node will see it in its config
         url, runs_as = await self._seen_at(edge_node, place.instance)
+        app = await self._app_of(place.instance)
         now = self._clock.now()
 
         def edit(status: AppInstanceStatus) -> AppInstanceStatus:
             filled = app_status.fill(status, told, now)
+            filled = app_status.compare(filled, place.instance, app)
             shown = url if told.state else ""
             return msgspec.structs.replace(filled, url=shown, runs_as=runs_as)
 

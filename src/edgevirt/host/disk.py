@@ -134,6 +134,15 @@ def _lift(nested: int, top: int, moved: int) -> int:
     return moved
 
 
+def allocated(path: Path) -> int:
+    """Bytes that a file takes on the disk; 0 for a directory, or when there is none."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return 0
+    return found.st_blocks * 512 if stat.S_ISREG(found.st_mode) else 0
+
+
 async def make_ext4(path: Path, size: int, label: str) -> None:
     """A sparse file of `size` bytes that holds an ext4 file system owned by root.
 
@@ -181,6 +190,14 @@ def _clone(source: int, target: int) -> bool:
 
 def _copy_some(source: int, target: int) -> bool:
     """The next stretch of both files, from where they stand. False at the end."""
+    here = os.lseek(source, 0, os.SEEK_CUR)
+    try:
+        start = os.lseek(source, here, os.SEEK_DATA)
+    except OSError as failure:
+        if failure.errno == errno.ENXIO:
+            return False  # what is left is a hole
+        raise
+    os.lseek(target, start - here, os.SEEK_CUR)
     for _ in range(_STRETCH // _BLOCK):
         data = os.read(source, _BLOCK)
         if not data:

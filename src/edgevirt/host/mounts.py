@@ -10,15 +10,19 @@ import ctypes
 import errno
 import os
 import subprocess
+import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
+
+from edgevirt.host.disk import sync_file_system
 
 _MS_NODEV = 4
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
 _MAX_LAYERS = 200
 """What fits into the one page that mount(2) takes."""
 _MOUNT_SECONDS = 30.0
+_RELEASE_SECONDS, _LOOK_SECONDS = 10.0, 0.01
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -70,22 +74,34 @@ def image(target: Path, file: Path, *, readonly: bool) -> None:
 
 def below(directory: Path) -> list[Path]:
     """Mount points at and below `directory`, the latest mount first."""
+    return [point for point, _ in _table(directory)]
+
+
+def _table(directory: Path) -> list[tuple[Path, str]]:
+    """Mount points at and below `directory` and their sources, the latest mount first."""
     top = os.path.realpath(directory)
     found = []
     table = os.fsdecode(Path("/proc/self/mountinfo").read_bytes())
     for line in table.splitlines():
         point = _unescape(line.split(" ")[4])
         if point == top or point.startswith(top + "/"):
-            found.append(Path(point))
+            found.append((Path(point), line.rpartition(" - ")[2].split(" ")[1]))
     return found[::-1]
 
 
 def unmount_below(directory: Path) -> None:
     """Takes down every mount at and below `directory`. Blocking: a file system is written out.
 
-    A busy one is detached: it ends with its last user. Raises MountError when one stays.
+    A busy one is detached: it ends with its last user. When this returns, the files that held file
+    systems are nobody's any more: they may be copied, replaced, mounted again. Raises MountError
+    when a mount stays, or a file is not let go.
     """
-    for point in below(directory):
+    mounted = _table(directory)
+    loops = {source: _backing(source) for _, source in mounted if source.startswith("/dev/loop")}
+    for point, source in mounted:
+        if source in loops:
+            with suppress(OSError):
+                sync_file_system(point)
         if _libc.umount2(os.fsencode(point), _UMOUNT_NOFOLLOW) == 0:
             continue
         if ctypes.get_errno() == errno.EBUSY:
@@ -93,6 +109,21 @@ def unmount_below(directory: Path) -> None:
     left = below(directory)
     if left:
         raise MountError(f"cannot unmount {left[0]}")
+    deadline = time.monotonic() + _RELEASE_SECONDS
+    for source, file in loops.items():
+        # a namespace that has just ended keeps its mounts for a moment
+        while file and _backing(source) == file:
+            if time.monotonic() > deadline:
+                raise MountError(f"cannot let go of {file}: {source} is still in use")
+            time.sleep(_LOOK_SECONDS)
+
+
+def _backing(device: str) -> str:
+    """The file behind a loop device; empty: none."""
+    with suppress(OSError):
+        name = device.removeprefix("/dev/")
+        return Path(f"/sys/block/{name}/loop/backing_file").read_text().strip()
+    return ""
 
 
 def _mount(source: str, target: Path, kind: str, flags: int, options: str) -> None:

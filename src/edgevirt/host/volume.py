@@ -1,6 +1,8 @@
 """Volumes on disk: each a file or a directory, and a record that says it is whole.
 
 `volumes/<key>` without `volumes/<key>.json` is what a crash left, and goes at the next start.
+Names with `@` are of snapshots (see `snapshot`): beside the volumes, so that a volume becomes part
+of one by a new name alone.
 """
 
 from __future__ import annotations
@@ -9,7 +11,6 @@ import asyncio
 import errno
 import os
 import shutil
-import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,6 +19,7 @@ import msgspec
 
 from edgevirt.host.disk import (
     DiskError,
+    allocated,
     copy_sparse,
     make_ext4,
     remove_tree,
@@ -43,6 +45,9 @@ class VolumeRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     parts: tuple[TreePart, ...] = ()
     """A kernel, an initrd, further disks: files of the content store that stay there."""
     declared: Declared = Declared()
+    name: str = ""
+    readonly: bool = False
+    """As when it was made: its config may be gone while it is used."""
 
 
 _RECORDS = msgspec.json.Decoder(VolumeRecord)
@@ -57,8 +62,14 @@ class VolumeFiles:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         whole = set(self.records())
         for path in list(self._directory.iterdir()):
+            if "@" in path.name and not path.name.startswith("."):
+                continue
             if path.name.removesuffix(".json") not in whole:
                 remove_tree(path)
+
+    @property
+    def directory(self) -> Path:
+        return self._directory
 
     def path(self, key: str) -> Path:
         return self._directory / key
@@ -73,17 +84,14 @@ class VolumeFiles:
         return record if self.path(key).exists() else None
 
     def records(self) -> dict[str, VolumeRecord]:
-        keys = [path.name.removesuffix(".json") for path in self._directory.glob("[!.]*.json")]
+        paths = self._directory.glob("[!.]*.json")
+        keys = [path.name.removesuffix(".json") for path in paths if "@" not in path.name]
         found = {key: self.record(key) for key in keys}
         return {key: record for key, record in found.items() if record is not None}
 
     def taken(self, key: str) -> int:
         """Bytes that a volume that is one file takes now; 0 for a directory: nobody counted."""
-        try:
-            found = os.lstat(self.path(key))
-        except FileNotFoundError:
-            return 0
-        return found.st_blocks * 512 if stat.S_ISREG(found.st_mode) else 0
+        return allocated(self.path(key))
 
     async def make_blank(self, key: str, record: VolumeRecord) -> None:
         """An empty ext4 file system of `record.size` bytes: a volume's, or what is written over a
@@ -140,6 +148,26 @@ class VolumeFiles:
         with _saying(key):
             staged.touch(mode=0o600)
             self._commit(key, record)
+
+    def give_away(self, key: str, target: Path) -> None:
+        """Its file becomes `target`, in the same directory; it is no volume any more. Blocks.
+
+        After a crash call it again. Raises OSError.
+        """
+        with suppress(FileNotFoundError):
+            self.path(key).rename(target)
+        with suppress(FileNotFoundError):
+            self._record_path(key).unlink()
+        sync_directory(self._directory)
+
+    def take_back(self, key: str, record: VolumeRecord, source: Path) -> None:
+        """`source`, in the same directory, becomes the volume, instead of what it was. Blocks.
+        Raises OSError.
+        """
+        source.rename(self.path(key))
+        sync_directory(self._directory)
+        if self.record(key) != record:
+            write_whole(self._record_path(key), msgspec.json.encode(record), mode=0o600)
 
     def remove(self, key: str) -> None:
         """Blocks, long for a big directory. After a crash nothing of it is believed."""

@@ -8,8 +8,9 @@ from edgevirt.model.access import Vnc
 from edgevirt.model.base import Noun, SwState, Trouble
 from edgevirt.model.content import CipherBlock, ContentFormat, ImageConfig
 from edgevirt.model.hardware import Adapter, DomainDevice
-from edgevirt.model.ids import AppId, VolumeId
+from edgevirt.model.ids import AppId, SnapshotId, VolumeId
 from edgevirt.model.network import AppInterface
+from edgevirt.model.snapshot import SnapshotReport, SnapshotType, SnapshotWish
 
 
 class VirtualizationMode(enum.IntEnum):
@@ -96,6 +97,7 @@ class AppInstance(Noun, frozen=True, kw_only=True):
     """Seconds to wait before the first start after boot."""
     disable_logs: bool = False
     profiles: tuple[str, ...] = ()
+    snapshot: SnapshotWish = SnapshotWish()
     rest: bytes = b""
 
 
@@ -128,6 +130,8 @@ class AppInstanceStatus(Noun, frozen=True, kw_only=True):
     purge_counter: int = 0
     """The counters of the controller that are done."""
     app_num: int = 0
+    snapshots: tuple[SnapshotReport, ...] = ()
+    """Oldest first."""
     trouble: Trouble | None = None
 
 
@@ -248,6 +252,40 @@ class DomainExit(Noun, frozen=True, kw_only=True):
     pid: int
 
 
+class Saved(Noun, frozen=True, kw_only=True):
+    """An app as it was before an update: its config; `volumes` keeps what it had on its disks."""
+
+    id: SnapshotId
+    app: AppInstance
+    begun: float
+    update: tuple[int, int]
+    """(restart, purge) counters of the config that it was taken for."""
+    copies: tuple[str, ...] = ()
+    moves: tuple[str, ...] = ()
+    type: int = SnapshotType.APP_UPDATE
+    taking: bool = False
+    """Its app was told to end for it."""
+    taken_at: float = 0.0
+    """0.0: not taken yet."""
+    why: str = ""
+    """It could not be taken: this update is not made."""
+    listed: bool = False
+    """The controller has named it since it was taken."""
+
+    @property
+    def taken(self) -> bool:
+        return self.taken_at > 0.0
+
+
+class Override(Noun, frozen=True, kw_only=True):
+    """A config of before that is in force, until the controller's becomes another one."""
+
+    snapshot: SnapshotId
+    app: AppInstance
+    instead_of: AppInstance
+    """What the controller wanted at the time."""
+
+
 class AppInstanceApplied(Noun, frozen=True, kw_only=True):
     """What of an app's config is in force. Key: app id. apps alone.
 
@@ -262,6 +300,13 @@ class AppInstanceApplied(Noun, frozen=True, kw_only=True):
     """As last told to domains; None: it never ran."""
     boot: str = ""
     """The run of the node in which that was told: no domain outlives it."""
+    snapshots: tuple[Saved, ...] = ()
+    """Oldest first; the last may not be taken yet."""
+    rollback_counter: int | None = None
+    """Of the last rollback that is done; None: nobody looked at it yet."""
+    rolling: str = ""
+    """Id of the snapshot that it is being brought back to."""
+    override: Override | None = None
 
 
 class VolumeUse(Noun, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ NodeId = NewType("NodeId", str)
 """UUID text, lower case, with dashes; so are the other ids unless they say otherwise."""
 AppId = NewType("AppId", str)
 VolumeId = NewType("VolumeId", str)
+SnapshotId = NewType("SnapshotId", str)
 ContentTreeId = NewType("ContentTreeId", str)
 DatastoreId = NewType("DatastoreId", str)
 NetworkInstanceId = NewType("NetworkInstanceId", str)

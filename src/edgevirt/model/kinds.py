@@ -11,6 +11,7 @@ from edgevirt.model import (
     network,
     node,
     ports,
+    snapshot,
     trust,
     volume,
 )
@@ -29,6 +30,7 @@ BLOB_STATUS = Kind("BlobStatus", content.BlobStatus, report=True)
 
 VOLUME = Kind("Volume", volume.Volume)
 VOLUME_STATUS = Kind("VolumeStatus", volume.VolumeStatus, report=True)
+STORAGE_USE = Kind("StorageUse", volume.StorageUse, report=True)
 
 NETWORK_INSTANCE = Kind("NetworkInstance", network.NetworkInstance)
 NETWORK_INSTANCE_STATUS = Kind("NetworkInstanceStatus", network.NetworkInstanceStatus, report=True)
@@ -43,6 +45,8 @@ APP_INSTANCE_APPLIED = Kind(
     "AppInstanceApplied", app.AppInstanceApplied, persistent=True, readers=frozenset({"apps"})
 )
 VOLUME_USE = Kind("VolumeUse", app.VolumeUse)
+SNAPSHOT = Kind("Snapshot", snapshot.Snapshot)
+SNAPSHOT_STATUS = Kind("SnapshotStatus", snapshot.SnapshotStatus, report=True)
 DOMAIN = Kind("Domain", app.Domain, readers=frozenset({"domains"}))
 DOMAIN_STATUS = Kind("DomainStatus", app.DomainStatus, report=True)
 DOMAIN_EXIT = Kind("DomainExit", app.DomainExit, readers=frozenset({"domains"}), report=True)

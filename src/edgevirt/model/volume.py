@@ -42,6 +42,22 @@ def volume_key(volume: VolumeId, generation: int) -> str:
     return f"{volume}#{generation}"
 
 
+class StorageUse(Noun, frozen=True, kw_only=True):
+    """Where the disk of apps and their content went, in bytes. Key: `node`. volumes → agent."""
+
+    total: int
+    free: int
+    reserved: int
+    """The node's own part."""
+    content: int = 0
+    """Images: blobs, and what is unpacked of them."""
+    volumes: int = 0
+    """Promised, whatever they hold yet."""
+    snapshots: int = 0
+    left: int = 0
+    """What further volumes may be promised."""
+
+
 class VolumeStatus(Noun, frozen=True, kw_only=True):
     """Key: as Volume. CREATED_VOLUME when an app may use it."""
 

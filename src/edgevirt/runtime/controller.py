@@ -92,6 +92,9 @@ class Reconciler(Protocol[S_contra, U_co]):
     then removes its status and ends the key's life. It may raise Retry or Refuse; any other
     exception is retried with backoff and logged as a bug. `recheck` seconds after a call
     (None: never) the same spec is reconciled again, to notice what changed by itself.
+
+    A reconciler may have `keys_too`, a tuple of kinds of its `reads`: their keys are reconciled as
+    well, with spec None where nothing else is wanted of them.
     """
 
     name: str

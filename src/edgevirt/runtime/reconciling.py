@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from itertools import chain
 from logging import Logger
 from typing import Any
 
@@ -40,6 +41,8 @@ class ReconcilerLoop:
         named.pop(reconciler.status.name, None)
         self._replica = Replica(store, named.values())
         self._specs = self._replica.tables[reconciler.spec.name]
+        keys_too: tuple[Kind[Any], ...] = getattr(reconciler, "keys_too", ())
+        self._keys_too = [self._replica.tables[kind.name] for kind in keys_too]
         self._statuses: dict[str, Any] = {}
         self._workers: dict[str, _Worker] = {}
         self._whole = asyncio.Event()
@@ -60,7 +63,7 @@ class ReconcilerLoop:
         leftovers = await self._insist("existing", self._reconciler.existing)
         await self._whole.wait()
         self._started = True
-        for key in sorted({*self._specs, *self._statuses, *leftovers}):
+        for key in sorted({*self._specs, *self._statuses, *leftovers, *chain(*self._keys_too)}):
             self._worker(key)
 
     async def _insist(
@@ -92,9 +95,11 @@ class ReconcilerLoop:
             return
         if kind.name == self._reconciler.spec.name:
             self._worker(key).spec_changed()
-        else:
-            for worker in self._workers.values():
-                worker.inputs_changed()
+            return
+        for worker in self._workers.values():
+            worker.inputs_changed()
+        if any(table is self._replica.tables[kind.name] for table in self._keys_too):
+            self._worker(key)
 
     def _worker(self, key: str) -> _Worker:
         worker = self._workers.get(key)

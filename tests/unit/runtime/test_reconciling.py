@@ -477,6 +477,22 @@ async def test_recheck_notices_what_changed_by_itself() -> None:
         assert reconciler.times == [0, 30, 60, 90]
 
 
+async def test_a_key_that_only_another_kind_names_is_reconciled_with_no_spec() -> None:
+    class Wide(FunctionReconciler):
+        keys_too = (SIDE,)
+
+    store, clock = MemoryStore(), VirtualClock()
+    await store.put(SIDE, "before", Value(1))
+    reconciler = Wide(clock, reads=(SIDE,))
+    async with running(store, clock, reconciler):
+        await clock.advance(1)
+        assert reconciler.of("before") == [None]
+        await store.put(SIDE, "later", Value(1))
+        await store.put(SPEC, "later", Value(2))
+        await clock.advance(1)
+        assert reconciler.of("later")[-1] == 2
+
+
 async def test_existing_is_asked_again_until_it_answers() -> None:
     class Shy(FunctionReconciler):
         refusals = 2

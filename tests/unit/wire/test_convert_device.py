@@ -35,6 +35,7 @@ from edgevirt.model.network import (
 )
 from edgevirt.model.node import CipherContext, DeviceConfig, Port
 from edgevirt.model.ports import Dhcp, PortNetwork, Proxy, ProxyServer
+from edgevirt.model.snapshot import SnapshotName, SnapshotWish
 from edgevirt.model.volume import Volume, VolumeOrigin
 from edgevirt.wire.convert import device, ports
 from edgevirt.wire.convert.rest import ConvertError
@@ -203,6 +204,9 @@ APP = AppInstance(
     id=AppId(ID),
     name="nginx",
     version="3",
+    snapshot=SnapshotWish(
+        most=2, names=(SnapshotName(id=OTHER, type=1),), active=OTHER, rollback_counter=4
+    ),
     resources=Resources(memory_kib=65_536, vcpus=2, mode=VirtualizationMode.NOHYPER),
     volumes=(VolumeRef(volume=VolumeId(OTHER), generation=2, mount_dir="/data"),),
     interfaces=(

@@ -13,7 +13,15 @@ from edgevirt.model.app import (
 )
 from edgevirt.model.base import Severity, SwState, Trouble
 from edgevirt.model.content import BlobStatus, ContentTreeStatus
-from edgevirt.model.ids import AppId, ContentTreeId, Digest, NetworkInstanceId, NodeId, VolumeId
+from edgevirt.model.ids import (
+    AppId,
+    ContentTreeId,
+    Digest,
+    NetworkInstanceId,
+    NodeId,
+    SnapshotId,
+    VolumeId,
+)
 from edgevirt.model.machine import Boot, BootReason, DiskUse, Inventory, Measures
 from edgevirt.model.network import (
     AppNetworkStatus,
@@ -37,9 +45,11 @@ from edgevirt.model.ports import (
     PortSource,
     PortStatus,
 )
-from edgevirt.model.volume import VolumeStatus
+from edgevirt.model.snapshot import SnapshotReport
+from edgevirt.model.volume import StorageUse, VolumeStatus
 from edgevirt.wire.convert import measures, node, reports
 from edgevirt.wire.convert.port_report import fill_ports
+from edgevirt.wire.convert.storage import read_storage
 from edgevirt.wire.messages import info, metrics
 
 APP = AppId("0f4e4b5a-3f3e-4a55-9b8e-8d8f0d5b9c11")
@@ -153,6 +163,20 @@ def test_an_app_tells_its_addresses_its_volumes_and_its_trouble() -> None:
     assert (error.timestamp.seconds, error.timestamp.nanos) == (1_700_000_000, 500_000_000)
 
 
+def test_an_app_tells_its_snapshots_each_with_what_is_wrong_with_it() -> None:
+    one = SnapshotReport(id=SnapshotId(TREE), version="2", taken_at=5.0, trouble=TROUBLE)
+    status = AppInstanceStatus(
+        id=APP, name="web", state=SwState.RUNNING, since=1.0, version="1", snapshots=(one,)
+    )
+    ainfo = reports.app(status, None, None).ainfo
+    assert ainfo.appVersion == "1"
+    (told,) = ainfo.snapshots
+    assert (told.id, told.config_id, told.config_version) == (TREE, APP, "2")
+    assert told.type == info.SNAPSHOT_TYPE_APP_UPDATE
+    assert told.create_time.seconds == 5
+    assert told.snap_err.description == TROUBLE.why
+
+
 def test_a_network_instance_tells_who_is_on_it() -> None:
     status = NetworkInstanceStatus(
         id=NETWORK, state=NetworkInstanceState.ONLINE, since=5.0, name="local", bridge="bn1",
@@ -253,6 +277,25 @@ def test_every_port_config_is_told_and_which_one_the_node_fell_back_to() -> None
     assert (list(first.defaultRouters), first.dns.DNSdomain) == (["192.0.2.1"], "shop.example")
     assert (first.err.description, first.err.timestamp.seconds) == ("", 40)
     assert (second.err.description, second.err.timestamp.seconds) == ("eth1 has no link", 39)
+
+
+def test_where_the_disk_went_is_told_by_paths_and_read_back() -> None:
+    mebi = 1 << 20
+    use = StorageUse(
+        total=90 * mebi, free=9 * mebi, reserved=5 * mebi, content=4 * mebi, volumes=3 * mebi,
+        snapshots=2 * mebi,
+    )  # fmt: skip
+    told = measures.metric_message(
+        measures.MetricReport(node=Measures(at=1.0, uptime=1.0), storage=use), "n"
+    ).dm
+    assert (told.runtimeStorageOverheadMB, told.appRunTimeStorageMB) == (5, 9)
+    assert read_storage(told) == {
+        "content": 4 * mebi,
+        "volumes": 3 * mebi,
+        "snapshots": 2 * mebi,
+        "reserved": 5 * mebi,
+    }
+    assert read_storage(metrics.deviceMetric()) == {}
 
 
 def test_metrics_count_in_the_units_of_the_wire() -> None:

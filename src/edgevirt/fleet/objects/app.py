@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 from edgevirt.fleet.objects.app_device import AppDevice, check_devices
+from edgevirt.fleet.objects.app_snapshots import AppSnapshots, validate_snapshots
 from edgevirt.fleet.objects.base import ApiObject, ApiStruct, Condition
 from edgevirt.fleet.objects.columns import AGE, NAME, Column
 from edgevirt.fleet.objects.content import check_size
@@ -181,6 +182,8 @@ class AppSpec(ApiStruct, frozen=True, kw_only=True):
     `HVM` and `FML` is named. Empty: `None` for a container, `PV` for the others."""
     start_delay_seconds: int = 0
     """How long to wait after the node's boot."""
+    snapshots: AppSnapshots = AppSnapshots()
+    """What is kept of it before each update."""
 
 
 class AppStatus(ApiStruct, frozen=True, kw_only=True):
@@ -242,6 +245,7 @@ def validate(app: App) -> Iterator[Problem]:
         bare=app.virtualization == "None",
         legacy=app.virtualization == "Legacy",
     )
+    yield from validate_snapshots(spec.snapshots)
 
 
 def warn(app: App, old: App) -> Iterator[str]:

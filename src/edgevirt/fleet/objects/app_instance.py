@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from edgevirt.fleet.objects.app_snapshots import Rollback, SnapshotOnNode, validate_rollback
 from edgevirt.fleet.objects.base import ApiObject, ApiStruct, Condition, Time, find_condition
 from edgevirt.fleet.objects.columns import AGE, NAME, Column, condition_status
 from edgevirt.fleet.objects.node_os import MAX_COUNTER
@@ -25,6 +26,8 @@ class AppInstanceSpec(ApiStruct, frozen=True, kw_only=True):
     """Raise it to restart the app once."""
     purge_counter: int = 0
     """Raise it to make the app anew, with empty volumes."""
+    rollback: Rollback | None = None
+    """Back to a snapshot, until the App changes or the rollback is undone."""
 
 
 class AppAddress(ApiStruct, frozen=True, kw_only=True):
@@ -99,6 +102,10 @@ class AppInstanceStatus(ApiStruct, frozen=True, kw_only=True):
     """Its volumes."""
     progress: int = 0
     """Percent of what is to be downloaded."""
+    version: str = ""
+    """The App's generation that it runs as."""
+    snapshots: tuple[SnapshotOnNode, ...] = ()
+    """What it can go back to, oldest first."""
     observed_generation: int | None = None
     """The generation of the spec that the node's config has; `kubectl wait` waits for it."""
 
@@ -124,6 +131,7 @@ def validate(instance: AppInstance) -> Iterator[Problem]:
     ):
         if not 0 <= counter <= MAX_COUNTER:
             yield invalid(f"spec.{field}", counter, f"must be between 0 and {MAX_COUNTER}")
+    yield from validate_rollback(spec.rollback)
 
 
 def _trouble(instance: AppInstance, _now: float) -> str:

@@ -24,6 +24,7 @@ from edgevirt.fleet.render.nouns import (
     root_generation,
     volume_id,
 )
+from edgevirt.fleet.render.snapshots import snapshot_wish
 from edgevirt.model import app as app_model
 from edgevirt.model import network
 
@@ -34,7 +35,6 @@ _FIRMWARES: Final = {
     "BIOS": app_model.BootMode.LEGACY,
     "UEFI": app_model.BootMode.UEFI,
 }
-_APP_VERSION: Final = "1"
 _KIB: Final = 1024
 _MODES: Final = {
     "None": app_model.VirtualizationMode.NOHYPER,
@@ -69,18 +69,21 @@ def app_instance(instance: AppInstance, app: App, objects: Objects) -> app_model
     adapters = devices.adapters(app)
     user_data = _user_data(instance, app)
     staged = [(i.name, i.network_instance, i.ip, i.mac) for i in spec.interfaces]
+    restarts = instance.spec.restart_counter + number(resources, user_data, staged)
+    restart_counter = restarts % COUNTERS
+    purge_counter = (instance.spec.purge_counter + number(volumes, *adapters)) % COUNTERS
     return app_model.AppInstance(
         id=app_id(instance),
         name=instance.metadata.name,
-        version=_APP_VERSION,
+        version=str(app.metadata.generation),
         activate=instance.spec.activate and objects.node.spec.activate,
         resources=resources,
         volumes=volumes,
         interfaces=tuple(_interface(part, objects) for part in spec.interfaces),
         adapters=adapters,
-        restart_counter=(instance.spec.restart_counter + number(resources, user_data, staged))
-        % COUNTERS,
-        purge_counter=(instance.spec.purge_counter + number(volumes, *adapters)) % COUNTERS,
+        restart_counter=restart_counter,
+        purge_counter=purge_counter,
+        snapshot=snapshot_wish(instance, app, restart_counter, purge_counter),
         user_data=user_data,
         delay=spec.start_delay_seconds,
     )

@@ -100,12 +100,12 @@ def app_id(instance: AppInstance) -> AppId:
 
 def network_id(network_instance: NetworkInstance, edge_node: EdgeNode) -> NetworkInstanceId:
     """Each node has a network of its own."""
-    return NetworkInstanceId(_derive(network_instance.metadata.uid, edge_node.metadata.uid))
+    return NetworkInstanceId(derive(network_instance.metadata.uid, edge_node.metadata.uid))
 
 
 def volume_id(instance: AppInstance, name: str) -> VolumeId:
     """`name`: ROOT, or the volume's name in the App."""
-    return VolumeId(_derive(instance.metadata.uid, f"volume/{name}"))
+    return VolumeId(derive(instance.metadata.uid, f"volume/{name}"))
 
 
 def content_tree_id(image: Image | OSImage) -> ContentTreeId:
@@ -123,7 +123,7 @@ def make_cipher(
     key: cipher.BlockKey,
 ) -> Cipher:
     """The hashes are the short ones by which the certificates are named on the wire."""
-    context_id = _derive(node_id, f"cipher/{controller_hash.hex()}/{device_hash.hex()}")
+    context_id = derive(node_id, f"cipher/{controller_hash.hex()}/{device_hash.hex()}")
     return Cipher(
         node.CipherContext(
             id=context_id, controller_cert_hash=controller_hash, device_cert_hash=device_hash
@@ -143,5 +143,5 @@ def number(*what: object) -> int:
     return zlib.crc32(msgspec.msgpack.encode(what)) >> 1
 
 
-def _derive(uid: str, name: str) -> str:
+def derive(uid: str, name: str) -> str:
     return str(uuid.uuid5(uuid.UUID(uid), name))

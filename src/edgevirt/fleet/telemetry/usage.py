@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError
 
 from edgevirt.fleet.telemetry.archive import Telemetry
 from edgevirt.fleet.telemetry.records import Stream
+from edgevirt.wire.convert.storage import read_storage
 from edgevirt.wire.messages import metrics
 
 MEBI: Final = 1 << 20
@@ -25,6 +26,11 @@ class Usage(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     memory_limit_bytes: int | None = None
     disk_bytes: int | None = None
     disk_limit_bytes: int | None = None
+    reserved_bytes: int | None = None
+    """Of a node's disk: its own part, its images, what volumes are promised, snapshots."""
+    content_bytes: int | None = None
+    volumes_bytes: int | None = None
+    snapshots_bytes: int | None = None
     received_bytes: int | None = None
     sent_bytes: int | None = None
 
@@ -56,6 +62,7 @@ def _of_node(at: float, dm: metrics.deviceMetric, cpu: float | None) -> Usage:
     places = [disk for disk in dm.disk if disk.mountPath]
     persist = [disk for disk in places if disk.mountPath.startswith("/persist")] or places
     disk = max(persist, key=lambda d: d.total, default=None)
+    storage = read_storage(dm)
     limit = dm.deviceMemory.memoryMB or dm.memory.usedMem + dm.memory.availMem
     return Usage(
         timestamp=at,
@@ -64,6 +71,10 @@ def _of_node(at: float, dm: metrics.deviceMetric, cpu: float | None) -> Usage:
         memory_limit_bytes=limit * MEBI,
         disk_bytes=disk.used * MEBI if disk is not None else None,
         disk_limit_bytes=disk.total * MEBI if disk is not None else None,
+        reserved_bytes=storage.get("reserved"),
+        content_bytes=storage.get("content"),
+        volumes_bytes=storage.get("volumes"),
+        snapshots_bytes=storage.get("snapshots"),
         received_bytes=received,
         sent_bytes=sent,
     )

@@ -50,6 +50,7 @@ async def _gather(line: Line) -> MetricReport:
         instances=await _values(line, kinds.NETWORK_INSTANCE_STATUS),
         networks=await _values(line, kinds.NETWORK_METRIC),
         volumes=await _values(line, kinds.VOLUME_STATUS),
+        storage=(await _values(line, kinds.STORAGE_USE)).get("node"),
         services=await _values(line, kinds.SERVICE_STATUS),
         line=Counters(
             ifname=context.settings.uplink,

@@ -106,6 +106,7 @@ SERVICE = Service(
         kinds.APP_NETWORK_STATUS,
         kinds.NETWORK_INSTANCE_STATUS,
         kinds.VOLUME_STATUS,
+        kinds.STORAGE_USE,
         kinds.CONTENT_TREE_STATUS,
         kinds.BLOB_STATUS,
         kinds.DOMAIN_STATUS,

@@ -25,6 +25,9 @@ class Changes:
     """Something waits for the next restart, and nobody needs to be told."""
 
 
+NOTHING = Changes(restart=False, purge=False, unordered=(), staged=False)
+
+
 def compare(running: AppInstance, wanted: AppInstance) -> Changes:
     restart = wanted.restart_counter != running.restart_counter
     purge = wanted.purge_counter != running.purge_counter
@@ -54,6 +57,7 @@ def merge_live(running: AppInstance, wanted: AppInstance) -> AppInstance:
         delay=wanted.delay,
         disable_logs=wanted.disable_logs,
         profiles=wanted.profiles,
+        snapshot=wanted.snapshot,
         interfaces=tuple(
             replace(interface, acls=acls.get(interface.name, interface.acls))
             for interface in running.interfaces
@@ -69,6 +73,13 @@ def restarted(running: AppInstance, wanted: AppInstance) -> AppInstance:
         adapters=running.adapters,
         purge_counter=running.purge_counter,
     )
+
+
+def same_content(one: AppInstance, other: AppInstance) -> bool:
+    """Whether a restart with `other` instead of `one` would make a difference to the app."""
+    live = merge_live(one, other)
+    same = replace(live, version=other.version, restart_counter=other.restart_counter)
+    return same == other
 
 
 def same_network(one: AppInstance, other: AppInstance) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 
 from edgevirt.model.app import (
@@ -133,6 +133,34 @@ def _lacks(app: AppInstance, volumes: Mapping[str, VolumeStatus]) -> Iterator[st
     if len(app.adapters) < len(wants.devices):
         assigned = len(app.adapters)
         yield f"its image wants {', '.join(wants.devices)}, the app is assigned {assigned} devices"
+
+
+def check_sharing(
+    app: AppInstance,
+    volumes: Mapping[str, VolumeStatus],
+    room: Room,
+    leaving: Container[str],
+    now: float,
+) -> Wait | None:
+    """Two kernels that write to one file system destroy it. All volumes are there. `leaving`: keys
+    of what apps use that are being removed.
+    """
+    for ref in app.volumes:
+        key = volume_key(ref.volume, ref.generation)
+        status = volumes[key]
+        if status.readonly or not status.path:
+            continue
+        name = status.name or ref.volume
+        if key in leaving:
+            what = f"waiting for volume {name}, which an app uses that is being removed"
+            return Wait(SwState.INSTALLED, what)
+        user = room.user_of(status.path, app.id)
+        if user:
+            why = f'cannot start: volume {name} is used by app "{user}", and both may write to it'
+            hint = "starts by itself when that app is stopped; a read-only volume can be shared"
+            trouble = Trouble(why=why, since=now, hint=hint)
+            return Wait(SwState.INSTALLED, f"waiting for volume {name}", trouble)
+    return None
 
 
 def check_memory(app: AppInstance, available: int, now: float) -> Wait | None:

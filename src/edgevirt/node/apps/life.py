@@ -3,122 +3,38 @@
 An app is in one of three situations: nothing of it runs since the node started, its domain is
 wanted to run, or its domain was told to end and did. From each there is one function. A restart
 that changes nothing else replaces the domain in place; one that changes the network, and every
-purge, goes through the third situation, so that the old is gone before the new comes.
+purge, goes through the third situation, so that the old is gone before the new comes. So does an
+update that a snapshot is taken for, and a rollback.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from dataclasses import replace as changed
 
 from msgspec.structs import replace
 
-from edgevirt.model.app import (
-    AppInstance,
-    AppInstanceApplied,
-    AppInstanceStatus,
-    Domain,
-    DomainStatus,
-    HostCapacity,
+from edgevirt.model.app import AppInstance, AppInstanceApplied
+from edgevirt.node.apps import gates, rollback, snapshots
+from edgevirt.node.apps.adapters import check_adapters
+from edgevirt.node.apps.changes import (
+    NOTHING,
+    Changes,
+    compare,
+    merge_live,
+    restarted,
+    same_network,
 )
-from edgevirt.model.base import SwState
-from edgevirt.model.baseos import BaseOsStatus
-from edgevirt.model.network import AppNetworkStatus, NetworkInstanceStatus
-from edgevirt.model.volume import VolumeStatus
-from edgevirt.node.apps import gates
-from edgevirt.node.apps.adapters import Adapters, Holder, check_adapters
-from edgevirt.node.apps.changes import Changes, compare, merge_live, restarted, same_network
 from edgevirt.node.apps.domain_spec import make_domain
+from edgevirt.node.apps.facts import Facts, Step, World, is_down, is_live
 from edgevirt.node.apps.gates import Wait
 from edgevirt.node.apps.room import Room
 
 
-@dataclass(frozen=True)
-class World:
-    """What all apps share."""
-
-    boot: str
-    """This run of the node: no domain is older."""
-    since_start: float
-    """Seconds since this service began."""
-    now: float
-    capacity: HostCapacity | None
-    volumes: Mapping[str, VolumeStatus]
-    instances: Mapping[str, NetworkInstanceStatus]
-    update: BaseOsStatus | None
-    """Of the node's own operating system."""
-    adapters: Adapters = field(default_factory=Adapters)
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What is known of one app that is wanted."""
-
-    wanted: AppInstance
-    number: int
-    applied: AppInstanceApplied | None = None
-    before: AppInstanceStatus | None = None
-    domain: DomainStatus | None = None
-    network: AppNetworkStatus | None = None
-
-
-@dataclass(frozen=True)
-class Step:
-    applied: AppInstanceApplied
-    changes: Changes
-    """Of the config, against what is applied."""
-    wait: Wait | None = None
-    connect: bool = False
-    """Its network is wanted, though its domain isn't yet."""
-    moving: str = ""
-    """`restarting` or `purging`, while that waits for something."""
-
-
-def is_live(applied: AppInstanceApplied, boot: str) -> bool:
-    """A domain was told in this run of the node, so there may be one."""
-    return applied.domain is not None and applied.boot == boot
-
-
-def is_down(applied: AppInstanceApplied, status: DomainStatus | None) -> bool:
-    """The domain was told to end, and this very one did. (One that ended by itself is in trouble.)
-
-    Each start is of another generation, so word of an earlier end is not taken for it.
-    """
-    domain = applied.domain
-    return (
-        domain is not None
-        and not domain.activate
-        and status is not None
-        and status.generation == domain.generation
-        and status.state == SwState.HALTED
-        and status.trouble is None
-    )
-
-
-def holds(
-    applied: AppInstanceApplied | None, domain: DomainStatus | None, boot: str
-) -> Domain | None:
-    """The domain whose memory and processors are taken."""
-    if applied is None or not is_live(applied, boot) or is_down(applied, domain):
-        return None
-    return applied.domain
-
-
-def adapters_held(
-    applied: AppInstanceApplied | None, domain: DomainStatus | None, world: World
-) -> Holder | None:
-    """As with memory: until the domain has ended."""
-    if applied is None or applied.domain is None or not is_live(applied, world.boot):
-        return None
-    if is_down(applied, domain) or not applied.app.adapters:
-        return None
-    groups = world.adapters.names(applied.app)
-    return Holder(applied.app.name, groups, leaving=not applied.domain.activate)
-
-
 def advance(facts: Facts, world: World, room: Room) -> Step:
+    """`facts` are settled (see `rollback`)."""
     applied = facts.applied or AppInstanceApplied(app=facts.wanted)
+    if applied.rolling:
+        return _roll_back(applied, facts, world, room)
     if not is_live(applied, world.boot):
         return _from_nothing(applied, facts, world, room)
     if is_down(applied, facts.domain):
@@ -133,24 +49,35 @@ def _from_nothing(applied: AppInstanceApplied, facts: Facts, world: World, room:
     """
     wanted, old = facts.wanted, applied.app
     missing = gates.await_volumes(wanted.volumes, world.volumes)
-    if missing is not None and applied.domain is not None and compare(old, wanted).purge:
+    waits = missing is not None and not snapshots.is_taking(applied)
+    if waits and applied.domain is not None and compare(old, wanted).purge:
         applied = replace(applied, app=merge_live(old, wanted))
         if gates.await_volumes(old.volumes, world.volumes) is not None:
             return Step(applied, compare(applied.app, wanted), missing)
     else:
-        applied = replace(applied, app=wanted)
+        done = snapshots.secure(applied, wanted, facts, world.now, down=True)
+        if done.wait is not None and not done.refused:
+            return Step(done.applied, compare(old, wanted), done.wait)
+        applied = replace(done.applied, app=merge_live(old, wanted) if done.refused else wanted)
+        missing = done.wait or missing
     if not wanted.activate:
         return Step(applied, compare(applied.app, wanted), missing)
-    return _bring_up(applied, facts, world, room, first=True)
+    step = _bring_up(applied, facts, world, room, first=True)
+    return step if applied.app == wanted else _with_wait(step, missing)
 
 
 def _from_down(applied: AppInstanceApplied, facts: Facts, world: World, room: Room) -> Step:
     wanted = facts.wanted
-    purge = compare(applied.app, wanted).purge
-    applied = replace(applied, app=wanted if purge else restarted(applied.app, wanted))
+    old = applied.app
+    target = wanted if compare(old, wanted).purge else restarted(old, wanted)
+    done = snapshots.secure(applied, target, facts, world.now, down=True)
+    if done.wait is not None and not done.refused:
+        return Step(done.applied, compare(old, wanted), done.wait, connect=True)  # for soon
+    applied = replace(done.applied, app=merge_live(old, wanted) if done.refused else target)
     if not wanted.activate:
-        return Step(applied, compare(applied.app, wanted))
-    return _bring_up(applied, facts, world, room, first=False)
+        return Step(applied, compare(applied.app, wanted), done.wait)
+    step = _bring_up(applied, facts, world, room, first=False)
+    return _with_wait(step, done.wait)
 
 
 def _from_up(applied: AppInstanceApplied, facts: Facts, world: World, room: Room) -> Step:
@@ -164,19 +91,60 @@ def _from_up(applied: AppInstanceApplied, facts: Facts, world: World, room: Room
     if not wanted.activate:
         return changed(staying, applied=_told_to_end(applied))
     if not (changes.purge or changes.restart):
-        return staying
+        return changed(staying, applied=snapshots.withdraw(applied))
     target = wanted if changes.purge else restarted(applied.app, wanted)
-    moving = "purging" if changes.purge else "restarting"
+    moving = _moving(changes)
     wait = _ready(target, facts, world, room)
     if wait is not None:
         return changed(staying, wait=wait, moving=moving)
-    if changes.purge or not same_network(applied.app, target):
+    done = snapshots.secure(applied, target, facts, world.now, down=False)
+    applied = done.applied
+    if done.wait is not None:
+        return Step(applied, changes, done.wait, moving=moving)
+    is_taking = snapshots.is_taking(applied)
+    if changes.purge or is_taking or not same_network(applied.app, target):
         return changed(staying, applied=_told_to_end(applied))
     wait = gates.await_network(target, facts.network)
     if wait is not None:
         return changed(staying, wait=wait, moving=moving)
     applied = _told_to_run(replace(applied, app=target), facts, world, room)
     return Step(applied, compare(applied.app, wanted))
+
+
+def _moving(changes: Changes) -> str:
+    return "purging" if changes.purge else "restarting"
+
+
+def _with_wait(step: Step, wait: Wait | None) -> Step:
+    """What of the update waits while the old is brought up."""
+    if wait is None or step.wait is not None:
+        return step
+    return changed(step, wait=wait, moving=_moving(step.changes))
+
+
+def _roll_back(applied: AppInstanceApplied, facts: Facts, world: World, room: Room) -> Step:
+    """The copies of its volumes are made while it runs; it is stopped to put them in place."""
+    saved = snapshots.find(applied, applied.rolling)
+    target = merge_live(saved.app, facts.wanted)
+    wait: Wait | None = rollback.await_volumes(saved, facts)
+    live = is_live(applied, world.boot)
+    if not live or is_down(applied, facts.domain):
+        return Step(applied, NOTHING, wait, connect=live, moving="rolling back")
+    applied = replace(applied, app=merge_live(applied.app, facts.wanted))
+    staying = Step(applied, NOTHING, moving="rolling back")
+    assert applied.domain is not None
+    if not applied.domain.activate:
+        return staying
+    if rollback.are_copies_ready(saved, facts):
+        wait = (
+            gates.check_mode(target, world.capacity, world.now)
+            or gates.check_memory(target, room.memory_left(target.id), world.now)
+            or gates.check_processors(target, room, world.capacity, world.now)
+            or check_adapters(target, world.adapters, world.now)
+        )
+    if wait is not None and facts.wanted.activate:
+        return changed(staying, wait=wait)
+    return changed(staying, applied=_told_to_end(applied))
 
 
 def _bring_up(
@@ -207,6 +175,7 @@ def _ready(app: AppInstance, facts: Facts, world: World, room: Room) -> Wait | N
         or wait
         or gates.await_packed(app, world.volumes)
         or gates.check_wants(app, world.volumes, world.now)
+        or gates.check_sharing(app, world.volumes, room, facts.leaving, world.now)
         or gates.check_memory(app, room.memory_left(app.id), world.now)
         or gates.check_processors(app, room, world.capacity, world.now)
         or check_adapters(app, world.adapters, world.now)

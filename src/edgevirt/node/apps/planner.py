@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace as changed
 from typing import Any
 
 from msgspec.structs import replace
@@ -26,22 +27,19 @@ from edgevirt.model.kinds import (
     NETWORK_INSTANCE_STATUS,
     PHYSICAL_IO,
     PROPERTY,
+    SNAPSHOT,
+    SNAPSHOT_STATUS,
+    VOLUME,
     VOLUME_STATUS,
     VOLUME_USE,
 )
 from edgevirt.model.network import AppNetwork
 from edgevirt.model.volume import volume_key
+from edgevirt.node.apps import snapshots
 from edgevirt.node.apps.adapters import Adapters, Holder
-from edgevirt.node.apps.life import (
-    Facts,
-    Step,
-    World,
-    adapters_held,
-    advance,
-    holds,
-    is_down,
-    is_live,
-)
+from edgevirt.node.apps.facts import Facts, Step, World, adapters_held, holds, is_down, is_live
+from edgevirt.node.apps.life import advance
+from edgevirt.node.apps.rollback import settle
 from edgevirt.node.apps.room import Room
 from edgevirt.node.apps.status import make_leaving_status, make_status
 from edgevirt.node.properties import flag, number
@@ -65,6 +63,8 @@ class AppsPlanner:
         HOST_CAPACITY,
         BASE_OS_STATUS,
         PROPERTY,
+        VOLUME,
+        SNAPSHOT_STATUS,
         PHYSICAL_IO,
         MACHINE_DEVICES,
         ADAPTER_GROUP,
@@ -72,6 +72,7 @@ class AppsPlanner:
     owns: tuple[Kind[Any], ...] = (
         APP_INSTANCE_APPLIED,
         VOLUME_USE,
+        SNAPSHOT,
         APP_NETWORK,
         DOMAIN,
         APP_INSTANCE_STATUS,
@@ -107,9 +108,19 @@ class AppsPlanner:
                 holders[key] = Holder(name, names, leaving=True)
         numbers = assign_numbers(wanted, {key: known.app_num for key, known in statuses.items()})
         users: dict[str, list[AppId]] = {}
-        packed = packed_volumes([*wanted.values(), *(known.app for known in applied.values())])
+        back = (snapshots.find(known, known.rolling) for known in applied.values() if known.rolling)
+        packed = packed_volumes(
+            [
+                *wanted.values(),
+                *(known.app for known in applied.values()),
+                *(saved.app for saved in back),
+            ]
+        )
+        named = frozenset(inputs.all(VOLUME))
+        elsewhere = {key: users_besides(key, wanted, applied) for key in wanted}
         for key in sorted({*applied, *statuses} - set(wanted)):
             yield from self._leave(key, inputs, users)
+        leaving = frozenset(users)
         for key in sorted(wanted, key=lambda key: numbers[key]):
             facts = Facts(
                 wanted=wanted[key],
@@ -118,11 +129,17 @@ class AppsPlanner:
                 before=statuses.get(key),
                 domain=inputs.get(DOMAIN_STATUS, key),
                 network=inputs.get(APP_NETWORK_STATUS, key),
+                snapshots=snapshots.of_app(AppId(key), inputs.all(SNAPSHOT_STATUS)),
+                elsewhere=elsewhere[key],
+                leaving=leaving,
+                named=named,
             )
-            step = advance(facts, world, room)
+            facts, step = decide(facts, world, room)
             room.hold(key, holds(step.applied, facts.domain, self._boot))
             _hold(holders, key, adapters_held(step.applied, facts.domain, world))
             use_volumes(users, step.applied.app)
+            if step.applied.rolling:
+                use_volumes(users, snapshots.find(step.applied, step.applied.rolling).app)
             yield from self._outputs(facts, step, world)
         for volume in sorted({*users, *packed}):
             use = VolumeUse(apps=tuple(users.get(volume, ())), packed=volume in packed)
@@ -134,8 +151,11 @@ class AppsPlanner:
         applied, key = step.applied, facts.wanted.id
         yield Output(APP_INSTANCE_APPLIED, key, applied)
         live = is_live(applied, self._boot)
+        down = not live or is_down(applied, facts.domain)
+        for wanted in snapshots.specs(applied, facts.wanted.snapshot.rollback_counter, down=down):
+            yield Output(SNAPSHOT, wanted.id, wanted)
         if applied.app.interfaces and (live or step.connect):
-            up = step.connect or not is_down(applied, facts.domain)
+            up = step.connect or not down
             yield Output(APP_NETWORK, key, make_network(applied.app, facts.number, activate=up))
         if live:
             yield Output(DOMAIN, key, applied.domain)
@@ -158,6 +178,8 @@ class AppsPlanner:
                 generation = applied.generation + 1  # if it comes back, it is another one
                 applied = replace(applied, domain=None, generation=generation)
             yield Output(APP_INSTANCE_APPLIED, key, applied)
+            for kept in snapshots.specs(replace(applied, rolling=""), 0, down=False):
+                yield Output(SNAPSHOT, kept.id, kept)
             if domain is not None:
                 use_volumes(users, applied.app)
                 if applied.app.interfaces:
@@ -172,6 +194,26 @@ class AppsPlanner:
             domain = inputs.get(DOMAIN_STATUS, known.app.id)
             room.hold(known.app.id, holds(known, domain, self._boot))
         return room
+
+
+def decide(facts: Facts, world: World, room: Room) -> tuple[Facts, Step]:
+    """The facts as they were settled, and the step that follows from them."""
+    settled = settle(facts)
+    step = advance(settled, world, room)
+    if snapshots.is_taking(settled.applied) and not snapshots.is_taking(step.applied):
+        settled = settle(changed(facts, applied=step.applied))  # what waited for it, may go on
+        step = advance(settled, world, room)
+    tidied = snapshots.tidy(step.applied, settled.wanted.snapshot)
+    return settled, changed(step, applied=tidied)
+
+
+def users_besides(
+    key: str, wanted: Mapping[str, AppInstance], applied: Mapping[str, AppInstanceApplied]
+) -> frozenset[str]:
+    """Keys of the volumes that other apps than `key` use, or are to use."""
+    apps = [one for other, one in wanted.items() if other != key]
+    apps += [known.app for other, known in applied.items() if other != key]
+    return frozenset(volume_key(r.volume, r.generation) for app in apps for r in app.volumes)
 
 
 def _adapters(inputs: Inputs) -> Adapters:

@@ -1,4 +1,4 @@
-"""What of the machine the apps hold: memory, and processors of their own. Pure."""
+"""What the apps hold: memory, processors of their own, and volumes. Pure."""
 
 from __future__ import annotations
 
@@ -50,6 +50,13 @@ class Room:
         taken = set(chain.from_iterable(held.values()))
         free = [core for core in self._cores if not taken & set(core)]
         return sorted(free, key=lambda core: not own & set(core))
+
+    def user_of(self, path: str, app: str) -> str:
+        """Name of another app that has this volume; empty: none has."""
+        for key, domain in self._held.items():
+            if key != app and any(volume.path == path for volume in domain.volumes):
+                return domain.display_name
+        return ""
 
     def holders(self) -> tuple[str, ...]:
         """Names of the apps that have processors of their own."""

@@ -6,7 +6,8 @@ from msgspec.structs import replace
 
 from edgevirt.model.app import AppInstanceStatus, Domain, DomainStatus
 from edgevirt.model.base import SwState, Trouble
-from edgevirt.node.apps.life import Facts, Step, World, is_down, is_live
+from edgevirt.node.apps import rollback, snapshots
+from edgevirt.node.apps.facts import Facts, Step, World, is_down, is_live
 
 _DOMAIN_WORDS = {
     SwState.BOOTING: "starting",
@@ -26,7 +27,7 @@ def make_status(facts: Facts, step: Step, world: World) -> AppInstanceStatus:
     settled = running and domain is not None and domain.generation == step.applied.generation
     done = step.applied.app if settled or before is None or not facts.wanted.activate else before
     version = facts.wanted.version
-    if step.changes.unordered:
+    if step.changes.unordered or snapshots.is_between(step.applied):
         version = step.applied.app.version
     return AppInstanceStatus(
         id=facts.wanted.id,
@@ -43,6 +44,7 @@ def make_status(facts: Facts, step: Step, world: World) -> AppInstanceStatus:
         restart_counter=done.restart_counter,
         purge_counter=done.purge_counter,
         app_num=facts.number,
+        snapshots=tuple(snapshots.reports(step.applied, facts, world.now)),
         trouble=_continued(trouble, before),
     )
 
@@ -60,6 +62,7 @@ def make_leaving_status(before: AppInstanceStatus, now: float) -> AppInstanceSta
         restart_counter=before.restart_counter,
         purge_counter=before.purge_counter,
         app_num=before.app_num,
+        snapshots=before.snapshots,
     )
 
 
@@ -106,7 +109,7 @@ def _trouble(facts: Facts, step: Step, told: Domain | None, now: float) -> Troub
         return Trouble(why="; ".join(step.changes.unordered), since=now)
     if told is not None and told.activate and network is not None and network.trouble is not None:
         return network.trouble
-    return of_domain
+    return of_domain or rollback.complaint(facts, now)
 
 
 def _continued(trouble: Trouble | None, before: AppInstanceStatus | None) -> Trouble | None:

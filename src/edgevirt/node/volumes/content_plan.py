@@ -32,6 +32,7 @@ from edgevirt.model.kinds import (
     CONTENT_TREE,
     CONTENT_TREE_STATUS,
     PROPERTY,
+    SNAPSHOT_STATUS,
     TAG_ANSWER,
     TAG_REQUEST,
     VOLUME_STATUS,
@@ -54,6 +55,7 @@ class ContentPlanner:
     reads: tuple[Kind[Any], ...] = (
         CONTENT_TREE,
         VOLUME_STATUS,
+        SNAPSHOT_STATUS,
         TAG_ANSWER,
         BLOB_DOWNLOAD,
         BLOB_STATUS,
@@ -69,7 +71,8 @@ class ContentPlanner:
         """
         self._vault_open = vault_open
         if not vault_open:  # nobody knows the volumes, then
-            self.reads = tuple(kind for kind in self.reads if kind is not VOLUME_STATUS)
+            unknown = (VOLUME_STATUS, SNAPSHOT_STATUS)
+            self.reads = tuple(kind for kind in self.reads if kind not in unknown)
 
     def plan(self, inputs: Inputs) -> Iterator[Output | Again]:
         claims = inputs.all(BLOB_CLAIM)
@@ -112,10 +115,12 @@ class ContentPlanner:
         yield from _keep_unused(ours, set(), inputs)
 
     def _used(self, inputs: Inputs) -> set[Digest]:
-        """What volumes lie on."""
+        """What volumes and snapshots lie on."""
         volumes = inputs.all(VOLUME_STATUS).values()
         layers = {Digest(f"sha256:{Path(layer).name}") for v in volumes for layer in v.layers}
-        return layers | {blob for volume in volumes for blob in volume.blobs}
+        snapshots = inputs.all(SNAPSHOT_STATUS).values()
+        kept = {blob for snapshot in snapshots for blob in snapshot.blobs}
+        return layers | kept | {blob for volume in volumes for blob in volume.blobs}
 
 
 def _as_one_file(tree: ContentTree) -> ContentTree:

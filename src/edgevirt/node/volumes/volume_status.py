@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from edgevirt.host.disk import DiskError, room
+from edgevirt.host.disk import DiskError
 from edgevirt.host.disk_convert import virtual_size
 from edgevirt.host.disk_image import BadDiskImage, read_disk_image
 from edgevirt.host.packed import PackedLayers
@@ -30,6 +30,7 @@ from edgevirt.model.kinds import (
     CONTENT_TREE,
     CONTENT_TREE_STATUS,
     PROPERTY,
+    SNAPSHOT_STATUS,
     VOLUME,
     VOLUME_STATUS,
     VOLUME_USE,
@@ -38,8 +39,9 @@ from edgevirt.model.volume import Volume, VolumeOrigin, VolumeStatus
 from edgevirt.node.properties import flag, number
 from edgevirt.node.troubles import worsen
 from edgevirt.node.volumes.content_plan import config_is_known
+from edgevirt.node.volumes.ledger import Ledger
 from edgevirt.node.volumes.packing import Packing, is_to_be_packed
-from edgevirt.node.volumes.space import Promise, remaining, writable_size
+from edgevirt.node.volumes.space import writable_size
 from edgevirt.runtime import Inputs, Kind, Refuse, Report, Retry
 from edgevirt.wire import oci
 
@@ -68,26 +70,30 @@ class VolumeReconciler:
         CONTENT_TREE_STATUS,
         BLOB_STATUS,
         VOLUME_USE,
+        SNAPSHOT_STATUS,
         PROPERTY,
         AGENT_STATUS,
     )
+    keys_too: tuple[Kind[Any], ...] = (VOLUME_USE,)
+    """A rollback brings volumes back that no config names."""
     recheck: float | None = None
 
     def __init__(
-        self, files: VolumeFiles, packed: PackedLayers, persist: Path, blobs: Path, layers: Path
+        self, files: VolumeFiles, packed: PackedLayers, ledger: Ledger, blobs: Path, layers: Path
     ) -> None:
         self._files = files
         self._packing = Packing(packed)
+        ledger.count(self._packing.promise)
         self._blobs = blobs
-        self._persist = persist
         self._layers = layers
-        self._promised: dict[str, int] = {}
+        self._ledger = ledger
         self._wanted: set[str] = set()
         self._unwanted: dict[str, float] = {}
 
     async def existing(self) -> Iterable[str]:
         records = await asyncio.to_thread(self._files.records)
-        self._promised = {key: record.size for key, record in records.items()}
+        for key, record in records.items():
+            self._promise_made(key, record)
         return records
 
     async def reconcile(
@@ -111,7 +117,12 @@ class VolumeReconciler:
     async def _make_new(self, telling: _Telling) -> VolumeStatus:
         spec = telling.spec
         if spec.origin == VolumeOrigin.BLANK:
-            record = VolumeRecord(format=ContentFormat.RAW, size=spec.max_size)
+            record = VolumeRecord(
+                format=ContentFormat.RAW,
+                size=spec.max_size,
+                name=spec.name,
+                readonly=spec.readonly,
+            )
             return await self._make(telling, record, None)
         if spec.origin != VolumeOrigin.DOWNLOAD or spec.content_tree is None:
             await telling.fail("it comes from nowhere")
@@ -139,6 +150,8 @@ class VolumeReconciler:
             image=tree.image,
             parts=tuple(one for one in tree.parts if one.part.kind in _KEPT),
             declared=tree.declared,
+            name=telling.spec.name,
+            readonly=telling.spec.readonly,
         )
         return await self._make(telling, record, tree)
 
@@ -171,7 +184,7 @@ class VolumeReconciler:
         key, inputs = telling.key, telling.inputs
         if tree is None and record.size <= 0:
             await telling.fail("a blank volume needs a size")
-        left = self._left(key, inputs)
+        left = self._ledger.left(key, inputs)
         if record.format == ContentFormat.CONTAINER:
             record = msgspec.structs.replace(record, size=writable_size(record.size, left))
         await self._promise(telling, record.size, left, tree)
@@ -182,10 +195,10 @@ class VolumeReconciler:
             else:
                 await self._make_from(key, record, tree)
         except BadDiskImage as bad:
-            self._promised.pop(key, None)
+            self._ledger.drop(key)
             await telling.fail(f"its disk image is refused: {bad}")
         except DiskError as failure:
-            self._promised.pop(key, None)
+            self._ledger.drop(key)
             await telling.retry(SwState.CREATING_VOLUME, f"{failure}")
         return self._made(key, telling.spec, record, inputs)
 
@@ -209,26 +222,20 @@ class VolumeReconciler:
         """Nothing awaits between looking and promising: volumes are made side by side."""
         key, inputs = telling.key, telling.inputs
         if needed > left and not flag(inputs, "storage.apps.ignore.disk.check"):
-            why = f"Remaining disk space {left} volume needs {needed}"
+            why = self._ledger.shortage("volume", needed, left, inputs)
             waiting = SwState.INITIAL if tree is None else SwState.LOADED
             await telling.retry(waiting, f"cannot make volume {telling.name}: {why}")
-        self._promised[key] = needed
+        self._ledger.promise(key, needed, lambda: self._files.taken(key))
 
-    def _left(self, key: str, inputs: Inputs) -> int:
-        """Bytes that may be promised to volume `key`."""
-        others = [
-            Promise(size, self._files.taken(other))
-            for other, size in self._promised.items()
-            if other != key
-        ]
-        others.append(self._packing.promise())
-        return remaining(room(self._persist), others, inputs)
+    def _promise_made(self, key: str, record: VolumeRecord) -> None:
+        if key not in self._ledger:
+            self._ledger.promise(key, record.size, lambda: self._files.taken(key))
 
     def _made(
         self, key: str, spec: Volume | None, record: VolumeRecord, inputs: Inputs
     ) -> VolumeStatus:
         """What an app may use, as soon as the layers below it are there."""
-        self._promised.setdefault(key, record.size)
+        self._promise_made(key, record)
         parts = tuple(one.digest for one in record.parts)
         statuses = [inputs.get(BLOB_STATUS, blob) for blob in (*record.layers, *parts)]
         there = all(blob is not None and blob.state == SwState.LOADED for blob in statuses)
@@ -242,7 +249,7 @@ class VolumeReconciler:
             generation=int(generation),
             state=state,
             since=before.since if before is not None and same else inputs.now,
-            name=spec.name if spec is not None else before.name if before is not None else "",
+            name=spec.name if spec is not None else record.name,
             format=record.format,
             path="" if record.format == ContentFormat.UNKNOWN else str(self._files.path(key)),
             boot=self._boot(record),
@@ -259,7 +266,7 @@ class VolumeReconciler:
             progress=100,
             size=record.size,
             max_size=spec.max_size if spec is not None else record.size,
-            readonly=spec.readonly if spec is not None else False,
+            readonly=spec.readonly if spec is not None else record.readonly,
             trouble=troubles[0] if troubles else None,
         )
 
@@ -289,7 +296,7 @@ class VolumeReconciler:
         if status.layers and not is_to_be_packed(key, inputs):
             await asyncio.to_thread(self._sweep, inputs)
             return status
-        left = self._left("", inputs)
+        left = self._ledger.left("", inputs)
         return await self._packing.settle(key, status, left, inputs, report)
 
     def _sweep(self, inputs: Inputs) -> None:
@@ -306,12 +313,16 @@ class VolumeReconciler:
         inputs: Inputs,
         report: Report[VolumeStatus],
     ) -> VolumeStatus | None:
+        use = inputs.get(VOLUME_USE, key)
+        is_used = use is not None and bool(use.apps)
+        if record is None and is_used:
+            self._ledger.drop(key)
+            return _missing(key, inputs)
         if record is not None:
             kept = self._made(key, None, record, inputs)
-            use = inputs.get(VOLUME_USE, key)
-            if not config_is_known(inputs) or (use is not None and use.apps):
+            if not config_is_known(inputs) or is_used:
                 self._unwanted.pop(key, None)
-                return kept
+                return await self._pack(key, kept, inputs, report) if is_used else kept
             known = key in self._wanted  # in this run: else it waits for late news of it
             grace = GRACE if known else float(number(inputs, "timer.gc.vdisk"))
             left = self._unwanted.setdefault(key, inputs.monotonic) + grace - inputs.monotonic
@@ -321,10 +332,21 @@ class VolumeReconciler:
         await asyncio.to_thread(self._files.remove, key)
         self._packing.forget(key)
         await asyncio.to_thread(self._sweep, inputs)
-        self._promised.pop(key, None)
+        self._ledger.drop(key)
         self._unwanted.pop(key, None)
         self._wanted.discard(key)
         return None
+
+
+def _missing(key: str, inputs: Inputs) -> VolumeStatus:
+    """Of one that an app is to use and that only a snapshot has."""
+    volume, _, generation = key.partition("#")
+    before = inputs.get(VOLUME_STATUS, key)
+    same = before is not None and before.state == SwState.INITIAL
+    since = before.since if before is not None and same else inputs.now
+    return VolumeStatus(
+        id=VolumeId(volume), generation=int(generation), state=SwState.INITIAL, since=since
+    )
 
 
 class _Telling:

@@ -22,6 +22,7 @@ from edgevirt.wire.convert.rest import (
     restore,
     unpack,
 )
+from edgevirt.wire.convert.snapshots import fill_wish, forget_wish, wish
 from edgevirt.wire.errors import Reason
 from edgevirt.wire.messages import config
 
@@ -61,6 +62,7 @@ def app(message: config.AppInstanceConfig) -> AppInstance:
         delay=message.start_delay_in_seconds,
         disable_logs=machine.disableLogs,
         profiles=tuple(message.profile_list),
+        snapshot=wish(message.snapshot),
         rest=pack(rest),
     )
 
@@ -73,6 +75,7 @@ def _app_rest(message: config.AppInstanceConfig) -> config.AppInstanceConfig:
     )
     forget(rest, ("uuidandversion",), ("uuid", "version"))
     forget(rest, ("restart", "purge"), ("counter",))
+    forget_wish(message, rest)
     leave(message.volumeRefList, _VOLUME_FIELDS, rest.volumeRefList)
     leave(message.adapters, _ADAPTER_FIELDS, rest.adapters)
     return rest
@@ -98,6 +101,7 @@ def app_message(noun: AppInstance) -> config.AppInstanceConfig:
         fill_cipher_block(message.cipherData, noun.cipher)
     message.start_delay_in_seconds = noun.delay
     message.profile_list.extend(noun.profiles)
+    fill_wish(message, noun.snapshot)
     return message
 
 

@@ -16,8 +16,9 @@ from edgevirt.model.network import (
     NetworkMetric,
 )
 from edgevirt.model.node import ServiceStatus
-from edgevirt.model.volume import VolumeStatus
+from edgevirt.model.volume import StorageUse, VolumeStatus
 from edgevirt.wire.convert.reports import stamp
+from edgevirt.wire.convert.storage import fill_storage
 from edgevirt.wire.messages import metrics
 
 MEBI: Final = 1 << 20
@@ -75,6 +76,7 @@ class MetricReport:
     instances: Mapping[str, NetworkInstanceStatus] = field(default_factory=dict)
     networks: Mapping[str, NetworkMetric] = field(default_factory=dict)
     volumes: Mapping[str, VolumeStatus] = field(default_factory=dict)
+    storage: StorageUse | None = None
     services: Mapping[str, ServiceStatus] = field(default_factory=dict)
     line: Line = field(default_factory=Line)
     logs: LogBacklog = field(default_factory=LogBacklog)
@@ -123,6 +125,8 @@ def _fill_node(dm: metrics.deviceMetric, report: MetricReport) -> None:
     _fill_cpu(dm.cpuMetric, node.cpu_ns, node.uptime)
     for disk in node.disks:
         _fill_disk(dm.disk.add(), disk)
+    if report.storage is not None:
+        fill_storage(dm, report.storage)
     ports = report.networks.get(_NODE)
     for port in ports.counters if ports is not None else node.counters:
         _fill_counters(dm.network.add(), port)

@@ -17,6 +17,7 @@ from edgevirt.model.base import SwState, Trouble
 from edgevirt.model.content import BlobStatus, ContentTreeStatus
 from edgevirt.model.ids import AppId, ContentTreeId, Digest, NetworkInstanceId, NodeId, VolumeId
 from edgevirt.model.network import AppNetworkStatus, NetworkInstanceState, NetworkInstanceStatus
+from edgevirt.model.snapshot import SnapshotReport
 from edgevirt.model.volume import VolumeStatus
 from edgevirt.wire.messages import info
 
@@ -107,8 +108,23 @@ def app(
         ainfo.appErr.append(error_info(status.trouble, info.ENTITY_APP_INSTANCE, status.id))
     if wanted is not None:
         ainfo.volumeRefs.extend(ref.volume for ref in wanted.volumes)
+    for snapshot in status.snapshots:
+        _fill_snapshot(ainfo.snapshots.add(), status, snapshot)
     _fill_vifs(ainfo, status, network)
     return message
+
+
+def _fill_snapshot(
+    told: info.ZInfoSnapshot, status: AppInstanceStatus, snapshot: SnapshotReport
+) -> None:
+    told.id = snapshot.id
+    told.config_id = status.id
+    told.config_version = snapshot.version
+    told.type = cast("info.SnapshotType", int(snapshot.type))
+    if snapshot.taken_at:
+        told.create_time.CopyFrom(stamp(snapshot.taken_at))
+    if snapshot.trouble is not None:
+        told.snap_err.CopyFrom(error_info(snapshot.trouble, info.ENTITY_APP_INSTANCE, status.id))
 
 
 def _fill_vifs(

@@ -29,7 +29,7 @@ from edgevirt.model.kinds import (
     MACHINE_DEVICES,
     PHYSICAL_IO,
 )
-from tests.unit.node.apps.test_planner import APP, GIB_KIB, OTHER, Node, app, why
+from tests.apps_world import APP, GIB_KIB, OTHER, Node, app, why
 
 COM = AdapterGroup(
     name="com",

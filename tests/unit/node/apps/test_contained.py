@@ -10,8 +10,8 @@ from edgevirt.model.app import Resources, VirtualizationMode, VolumeUse
 from edgevirt.model.base import SwState, Trouble
 from edgevirt.model.ids import AppId
 from edgevirt.model.kinds import DOMAIN, VOLUME_USE
+from tests.apps_world import APP, VOLUME, Node, app, why
 from tests.unit.node.apps.test_machine_images import machine, node_with
-from tests.unit.node.apps.test_planner import APP, VOLUME, Node, app, why
 
 KEY = f"{VOLUME}#0"
 LAYERS = {"format": 1, "layers": ("/layers/1",)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -10,9 +9,6 @@ from msgspec.structs import replace
 
 from edgevirt.model.app import (
     AppInstance,
-    AppInstanceStatus,
-    Domain,
-    DomainStatus,
     HostCapacity,
     Resources,
     VirtualizationMode,
@@ -20,13 +16,11 @@ from edgevirt.model.app import (
 )
 from edgevirt.model.base import Severity, SwState, Trouble
 from edgevirt.model.baseos import BaseOsStatus, UpdateStep
-from edgevirt.model.content import CipherBlock, ContentFormat, ImageConfig
+from edgevirt.model.content import CipherBlock, ImageConfig
 from edgevirt.model.hardware import Adapter
-from edgevirt.model.ids import AppId, NetworkInstanceId, VolumeId
+from edgevirt.model.ids import AppId, VolumeId
 from edgevirt.model.kinds import (
-    APP_INSTANCE,
     APP_INSTANCE_APPLIED,
-    APP_INSTANCE_STATUS,
     APP_NETWORK,
     APP_NETWORK_STATUS,
     BASE_OS_STATUS,
@@ -43,162 +37,11 @@ from edgevirt.model.network import (
     AclAction,
     AppInterface,
     AppNetwork,
-    AppNetworkStatus,
     NetworkInstanceState,
-    NetworkInstanceStatus,
-    Vif,
 )
 from edgevirt.model.node import Property
-from edgevirt.model.volume import VolumeStatus, volume_key
-from edgevirt.node.apps.planner import AppsPlanner, assign_numbers
-from edgevirt.runtime import Kind
-from edgevirt.runtime.engine import Plan, plan_once
-
-APP = AppId("a0000000-0000-4000-8000-000000000001")
-OTHER = AppId("a0000000-0000-4000-8000-000000000002")
-VOLUME = VolumeId("b0000000-0000-4000-8000-000000000001")
-NETWORK = NetworkInstanceId("c0000000-0000-4000-8000-000000000001")
-GIB_KIB = 1 << 20
-
-
-def app(**fields: Any) -> AppInstance:
-    base = AppInstance(
-        id=APP,
-        name="web",
-        version="1",
-        resources=Resources(memory_kib=65_536, vcpus=2, mode=VirtualizationMode.NOHYPER),
-        volumes=(VolumeRef(volume=VOLUME, generation=0),),
-        interfaces=(AppInterface(name="inside", network=NETWORK),),
-    )
-    return replace(base, **fields)
-
-
-@dataclass
-class Node:
-    """The planner's inputs, and what the other services would make of its outputs."""
-
-    now: float = 1000.0
-    boot: str = "boot 1"
-    inputs: dict[Kind[Any], dict[str, Any]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.put(HOST_CAPACITY, "node", capacity(4 * GIB_KIB))
-        self.put(BASE_OS_STATUS, "node", BaseOsStatus(step=UpdateStep.IDLE, since=0.0))
-        self.last = Plan({}, None)
-        self.started = self.now
-
-    def put(self, kind: Kind[Any], key: str, value: Any) -> None:
-        self.inputs.setdefault(kind, {})[key] = value
-
-    def drop(self, kind: Kind[Any], key: str) -> None:
-        self.inputs.get(kind, {}).pop(key, None)
-
-    def forget(self, *kinds: Kind[Any]) -> None:
-        """Their owner restarted and has not spoken yet."""
-        for kind in kinds:
-            self.inputs[kind] = {}
-
-    def want(self, *apps: AppInstance) -> None:
-        self.inputs[APP_INSTANCE] = {wanted.id: wanted for wanted in apps}
-
-    def plan(self) -> AppInstanceStatus:
-        """Plans, feeds the outputs back; the status of APP."""
-        status = self.plan_any()
-        assert status is not None
-        return status
-
-    def plan_any(self, key: AppId = APP) -> AppInstanceStatus | None:
-        planner = AppsPlanner(self.boot, self.started)
-        self.last = plan_once(planner, self.inputs, now=self.now, monotonic=self.now)
-        for kind in planner.owns:
-            self.inputs[kind] = dict(self.last.all(kind))
-        again = plan_once(planner, self.inputs, now=self.now, monotonic=self.now)
-        assert again.outputs == self.last.outputs, "planning again changes its mind"
-        return self.last.get(APP_INSTANCE_STATUS, key)
-
-    def domain(self, key: AppId = APP) -> Domain:
-        found = self.last.get(DOMAIN, key)
-        assert found is not None
-        return found
-
-    def network(self) -> AppNetwork | None:
-        return self.last.get(APP_NETWORK, APP)
-
-    # -- what the others do --
-
-    def volume_is(
-        self, state: SwState, *, volume: VolumeId = VOLUME, generation: int = 0, **fields: Any
-    ) -> None:
-        status = VolumeStatus(
-            id=volume,
-            generation=generation,
-            state=state,
-            since=self.now,
-            name="root",
-            format=ContentFormat.CONTAINER,
-            path=f"/volumes/{volume}#{generation}",
-            layers=("/layers/1", "/layers/2"),
-            packed="/packed/root",
-            image=ImageConfig(cmd=("serve",)),
-        )
-        self.put(VOLUME_STATUS, volume_key(volume, generation), replace(status, **fields))
-
-    def network_instance_is(self, state: NetworkInstanceState, **fields: Any) -> None:
-        status = NetworkInstanceStatus(id=NETWORK, state=state, since=self.now, name="local")
-        self.put(NETWORK_INSTANCE_STATUS, NETWORK, replace(status, **fields))
-
-    def connect(self) -> None:
-        """networks makes what the present AppNetwork asks for."""
-        wanted = self.network()
-        assert wanted is not None
-        vifs = tuple(
-            Vif(
-                name=f"eth{index}",
-                host_name=f"nbu{index}x1",
-                bridge="bn1",
-                network=interface.network,
-                mac=interface.mac or "00:16:3e:00:00:01",
-                ip=interface.ip or "10.1.0.5",
-                prefix=24,
-                gateway="10.1.0.1",
-            )
-            for index, interface in enumerate(wanted.interfaces)
-        )
-        status = AppNetworkStatus(
-            app=APP, ready=True, since=self.now, netns="/run/netns/a", vifs=vifs, dns=("10.1.0.1",)
-        )
-        self.put(APP_NETWORK_STATUS, APP, status)
-
-    def domain_is(self, state: SwState, key: AppId = APP, **fields: Any) -> None:
-        """domains says so of the generation that it was told last."""
-        told = self.domain(key)
-        status = DomainStatus(
-            app=key, name=told.name, state=state, since=self.now, generation=told.generation
-        )
-        if state == SwState.RUNNING:
-            status = replace(status, pid=7, boot_time=self.now)
-        self.put(DOMAIN_STATUS, key, replace(status, **fields))
-
-    def run(self, wanted: AppInstance | None = None) -> AppInstanceStatus:
-        """All the way to running."""
-        self.want(wanted or app())
-        self.volume_is(SwState.CREATED_VOLUME)
-        self.network_instance_is(NetworkInstanceState.ONLINE)
-        self.plan()
-        if (wanted or app()).interfaces:
-            self.connect()
-        self.plan()
-        self.domain_is(SwState.RUNNING)
-        return self.plan()
-
-
-def capacity(memory_kib: int) -> HostCapacity:
-    return HostCapacity(memory_kib=memory_kib, cpus=2, modes=(VirtualizationMode.NOHYPER,))
-
-
-def why(status: AppInstanceStatus) -> str:
-    return "" if status.trouble is None else status.trouble.why
-
+from edgevirt.node.apps.planner import assign_numbers
+from tests.apps_world import APP, GIB_KIB, NETWORK, OTHER, VOLUME, Node, app, capacity, why
 
 # -- the way up ---------------------------------------------------------------------------------
 
@@ -345,7 +188,8 @@ def test_app_that_does_not_fit_waits_with_eve_s_words_until_memory_is_freed() ->
     node = Node()
     node.put(HOST_CAPACITY, "node", capacity(3 * 102_400))
     big = Resources(memory_kib=150_000, mode=VirtualizationMode.NOHYPER)
-    first, second = app(resources=big, interfaces=()), app(id=OTHER, resources=big, interfaces=())
+    first = app(resources=big, interfaces=())
+    second = app(id=OTHER, resources=big, interfaces=(), volumes=())
     node.want(first, second)
     node.volume_is(SwState.CREATED_VOLUME)
     node.plan()
@@ -376,13 +220,44 @@ def test_reserve_of_the_node_is_a_property_and_the_check_can_be_off() -> None:
     assert node.plan().state == SwState.BOOTING
 
 
+# -- one volume, two apps -------------------------------------------------------------------------
+
+
+def test_a_volume_that_two_may_write_to_is_one_app_s_at_a_time() -> None:
+    node = Node()
+    other = app(id=OTHER, name="second", interfaces=())
+    node.want(app(interfaces=()), other)
+    node.volume_is(SwState.CREATED_VOLUME)
+    node.plan()
+    assert node.domain().activate
+    status = node.plan_any(OTHER)
+    assert status is not None
+    words = 'volume root is used by app "web", and both may write to it'
+    assert why(status) == f"cannot start: {words}"
+    node.want(app(interfaces=(), activate=False), other)
+    node.plan()
+    node.domain_is(SwState.HALTED)
+    node.plan()
+    assert node.domain(OTHER).activate
+
+
+def test_a_read_only_volume_is_shared() -> None:
+    node = Node()
+    node.want(app(interfaces=()), app(id=OTHER, interfaces=()))
+    node.volume_is(SwState.CREATED_VOLUME, readonly=True)
+    node.plan()
+    assert node.domain(APP).activate
+    assert node.domain(OTHER).activate
+
+
 # -- processors of its own ------------------------------------------------------------------------
 
 
 def dedicated(id: AppId, vcpus: int, **fields: Any) -> AppInstance:
     mode = VirtualizationMode.NOHYPER
     resources = Resources(memory_kib=65_536, vcpus=vcpus, mode=mode, dedicated=True)
-    return app(id=id, resources=resources, interfaces=(), name=f"rt-{vcpus}", **fields)
+    name = f"rt-{vcpus}"
+    return app(id=id, resources=resources, interfaces=(), volumes=(), name=name, **fields)
 
 
 def machine_of(*cores: tuple[int, ...], no_cores: str = "") -> HostCapacity:
@@ -829,7 +704,7 @@ def test_numbers_are_the_smallest_free_and_stay() -> None:
 def test_number_of_a_leaving_app_is_not_given_away() -> None:
     node = Node()
     node.run()
-    node.want(app(id=OTHER, interfaces=()))
+    node.want(app(id=OTHER, interfaces=(), volumes=()))
     status = node.plan_any(OTHER)
     assert status is not None
     assert status.app_num == 2

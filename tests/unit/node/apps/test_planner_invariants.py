@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -14,13 +16,26 @@ from edgevirt.model.kinds import (
     APP_NETWORK_STATUS,
     DOMAIN,
     DOMAIN_STATUS,
+    SNAPSHOT,
+    SNAPSHOT_STATUS,
     VOLUME_STATUS,
     VOLUME_USE,
 )
 from edgevirt.model.network import NetworkInstanceState
+from edgevirt.model.snapshot import Snapshot, SnapshotStatus
 from edgevirt.model.volume import volume_key
+from edgevirt.runtime import Kind
+from tests.apps_world import APP, VOLUME, Node, app
 
-from .test_planner import APP, VOLUME, Node, app
+_TOLD: tuple[Kind[Any], ...] = (
+    DOMAIN_STATUS,
+    APP_NETWORK_STATUS,
+    VOLUME_STATUS,
+    DOMAIN,
+    APP_NETWORK,
+    SNAPSHOT,
+    SNAPSHOT_STATUS,
+)
 
 
 class AppsLife(RuleBasedStateMachine):
@@ -62,6 +77,8 @@ class AppsLife(RuleBasedStateMachine):
                 "memory",
                 "address",
                 "name",
+                "snapshots",
+                "rollback",
             ]
         ),
         number=st.integers(1, 3),
@@ -86,6 +103,15 @@ class AppsLife(RuleBasedStateMachine):
         elif change == "address":
             moved = replace(wanted.interfaces[0], ip=f"10.1.0.{number}")
             wanted = replace(wanted, interfaces=(moved,))
+        elif change == "snapshots":
+            wish = replace(wanted.snapshot, most=number - 1)
+            wanted = replace(wanted, snapshot=wish)
+        elif change == "rollback":
+            taken = [key for key, told in self._snapshots().items() if told.taken]
+            active = taken[number % len(taken)] if taken else ""
+            counter = wanted.snapshot.rollback_counter + 1
+            wish = replace(wanted.snapshot, active=active, rollback_counter=counter)
+            wanted = replace(wanted, snapshot=wish)
         else:
             wanted = replace(wanted, name=f"name {number}")
         self._want(replace(wanted, version=str(int(wanted.version) + 1)))
@@ -96,6 +122,8 @@ class AppsLife(RuleBasedStateMachine):
     def all_act(self) -> None:
         """Each gets done what it can, as often as nobody disturbs."""
         self.volumes_act(SwState.CREATED_VOLUME)
+        self.node.plan_any()
+        self.snapshots_act(full=False)
         self.node.plan_any()
         self.networks_acts()
         self.node.plan_any()
@@ -117,6 +145,38 @@ class AppsLife(RuleBasedStateMachine):
         for key in list(self.node.inputs.get(VOLUME_STATUS, {})):
             if key not in used and int(key.rpartition("#")[2]) not in config:
                 self.node.drop(VOLUME_STATUS, key)
+
+    def _snapshots(self) -> dict[str, Snapshot]:
+        return self.node.inputs.get(SNAPSHOT, {})
+
+    @rule(full=st.sampled_from([False, False, True]))
+    def snapshots_act(self, full: bool) -> None:
+        """What can be done of each; what moved is no volume any more, until it is brought back."""
+        told = self.node.inputs.setdefault(SNAPSHOT_STATUS, {})
+        for key in set(told) - set(self._snapshots()):
+            del told[key]
+        for key, wanted in self._snapshots().items():
+            known = told.get(key)
+            if known is None or known.begun != wanted.begun:
+                kept = SwState.CREATED_VOLUME if wanted.taken else SwState.INITIAL
+                known = SnapshotStatus(id=wanted.id, app=wanted.app, state=kept, begun=wanted.begun)
+            if known.state != SwState.CREATED_VOLUME and full:
+                state = SwState.FAILED if wanted.take else SwState.INITIAL
+                known = replace(known, state=state, trouble=Trouble(why="full", since=0.0))
+            elif known.state != SwState.CREATED_VOLUME and wanted.take:
+                known = replace(known, state=SwState.CREATED_VOLUME, trouble=None)
+                for volume in wanted.moves:
+                    self.node.drop(VOLUME_STATUS, volume)
+            elif known.state != SwState.CREATED_VOLUME:
+                known = replace(known, state=SwState.CREATING_VOLUME, trouble=None)
+            elif wanted.commit:
+                known = replace(known, restored=wanted.restore)
+                for volume in (*wanted.copies, *wanted.moves):
+                    generation = int(volume.rpartition("#")[2])
+                    self.node.volume_is(SwState.CREATED_VOLUME, generation=generation)
+            else:
+                known = replace(known, prepared=wanted.restore)
+            told[key] = known
 
     @rule()
     def network_instance(self) -> None:
@@ -145,7 +205,7 @@ class AppsLife(RuleBasedStateMachine):
     @rule()
     def service_restarts(self) -> None:
         """Of apps and all the others: what isn't persistent is told anew, later."""
-        self.node.forget(DOMAIN_STATUS, APP_NETWORK_STATUS, VOLUME_STATUS, DOMAIN, APP_NETWORK)
+        self.node.forget(*_TOLD)
 
     @rule()
     def node_restarts(self) -> None:
@@ -155,11 +215,25 @@ class AppsLife(RuleBasedStateMachine):
 
     # -- what always holds --
 
+    def disks_are_at_rest(self) -> None:
+        """While volumes are copied, moved or replaced no domain is told to run, and none does."""
+        told = self.node.inputs.get(SNAPSHOT_STATUS, {})
+        domain = self.node.last.get(DOMAIN, APP)
+        known = self.node.inputs.get(DOMAIN_STATUS, {}).get(APP)
+        for key, wanted in self.node.last.all(SNAPSHOT).items():
+            status = told.get(key)
+            whole = status is not None and status.state == SwState.CREATED_VOLUME
+            if wanted.commit or (wanted.take and not whole):
+                assert domain is None or not domain.activate
+                halted = known is not None and known.state == SwState.HALTED
+                assert domain is None or halted
+
     @invariant()
     def holds(self) -> None:
         node = self.node
         status = node.plan_any()  # and that planning again changes nothing
         domain = node.last.get(DOMAIN, APP)
+        self.disks_are_at_rest()
         if self.wanted is None:
             assert domain is None
             self.told = None

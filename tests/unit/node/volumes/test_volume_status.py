@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import struct
 import subprocess
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,131 +12,29 @@ import pytest
 from msgspec import structs
 
 from edgevirt.host.disk import room
-from edgevirt.host.packed import PackedLayers
-from edgevirt.host.volume import VolumeFiles
 from edgevirt.model.app import VolumeUse
 from edgevirt.model.base import SwState, Trouble
 from edgevirt.model.content import (
     BlobStatus,
     ContentFormat,
-    ContentTree,
-    ContentTreeStatus,
     ImageConfig,
 )
 from edgevirt.model.eci import Boot, Declared, Part, PartKind, TreePart, Wants
-from edgevirt.model.ids import AppId, ContentTreeId, DatastoreId, Digest, VolumeId
+from edgevirt.model.ids import AppId, Digest, VolumeId
 from edgevirt.model.kinds import (
-    AGENT_STATUS,
     BLOB_STATUS,
-    CONTENT_TREE,
     CONTENT_TREE_STATUS,
     PROPERTY,
     VOLUME,
     VOLUME_STATUS,
     VOLUME_USE,
 )
-from edgevirt.model.node import AgentState, AgentStatus, Property
-from edgevirt.model.volume import Volume, VolumeOrigin, VolumeStatus
-from edgevirt.node.volumes.volume_status import GRACE, RETRY, VolumeReconciler
-from edgevirt.runtime import VirtualClock
-from edgevirt.runtime import engine as runtime_engine
-from edgevirt.runtime.memory import MemoryStore
+from edgevirt.model.node import Property
+from edgevirt.model.volume import Volume, VolumeOrigin
+from edgevirt.node.volumes.volume_status import GRACE, RETRY
+from tests.volumes_world import KEY, MIB, TREE, World
 
 pytestmark = pytest.mark.root
-
-ID = VolumeId("b0000000-0000-0000-0000-000000000001")
-KEY = f"{ID}#0"
-TREE = ContentTreeId("t1")
-LAYER = Digest("sha256:" + "a" * 64)
-MIB = 1024 * 1024
-
-
-class World:
-    def __init__(self, where: Path) -> None:
-        self.persist = where
-        self.directory = where / "volumes"
-        self.layers = where / "layers"
-        self.store = MemoryStore()
-        self.clock = VirtualClock()
-        (self.layers / ("a" * 64)).mkdir(parents=True)
-
-    @asynccontextmanager
-    async def running(self, *, known: bool = True) -> AsyncIterator[None]:
-        """One run of the service, as after a restart: no status is left of the one before."""
-        for key in await self.store.list(VOLUME_STATUS):
-            await self.store.delete(VOLUME_STATUS, key)
-        await self.config(known)
-        files = VolumeFiles(self.directory)
-        files.begin()
-        packed = PackedLayers(self.persist / "packed")
-        packed.begin()
-        blobs = self.persist / "blobs"
-        volumes = VolumeReconciler(files, packed, self.persist, blobs, self.layers)
-        serving = asyncio.create_task(runtime_engine.run(self.store, self.clock, [volumes]))
-        try:
-            yield
-        finally:
-            serving.cancel()
-            await asyncio.gather(serving, return_exceptions=True)
-
-    async def config(self, known: bool) -> None:
-        status = AgentStatus(
-            state=AgentState.ONLINE, since=0, config_from="checkpoint" if known else ""
-        )
-        await self.store.put(AGENT_STATUS, "node", status)
-
-    async def want(self, **fields: Any) -> str:
-        given: dict[str, Any] = {"origin": VolumeOrigin.DOWNLOAD, "content_tree": TREE, **fields}
-        volume = Volume(id=ID, name="disk", **given)
-        await self.store.put(VOLUME, volume.key, volume)
-        return volume.key
-
-    async def load(self, **fields: Any) -> None:
-        """The content tree is there, by default an image of one layer."""
-        tree = {"format": ContentFormat.CONTAINER, "url": "u", "datastores": (DatastoreId("d"),)}
-        if "path" in fields:
-            tree["format"] = ContentFormat.RAW
-        elif fields.get("state", SwState.LOADED) == SwState.LOADED:
-            fields.setdefault("layers", (str(self.layers / ("a" * 64)),))
-            fields.setdefault("image", ImageConfig(cmd=("/run",)))
-        await self.layer()
-        await self.store.put(CONTENT_TREE, TREE, ContentTree(id=TREE, **tree))  # type: ignore[arg-type]
-        format = ContentFormat.UNKNOWN if "parts" in fields else tree["format"]
-        given = {"state": SwState.LOADED, "since": 0.0, "format": format, **fields}
-        await self.store.put(CONTENT_TREE_STATUS, TREE, ContentTreeStatus(id=TREE, **given))
-
-    async def layer(self, state: SwState = SwState.LOADED) -> None:
-        await self.store.put(BLOB_STATUS, LAYER, BlobStatus(digest=LAYER, state=state, size=10))
-
-    async def until(
-        self, good: Callable[[VolumeStatus | None], bool], key: str = KEY
-    ) -> VolumeStatus | None:
-        found: VolumeStatus | None = None
-        for _ in range(10_000):
-            await self.clock.settle()
-            item = await self.store.get(VOLUME_STATUS, key)
-            found = None if item is None else item.value
-            if good(found):
-                return found
-            await asyncio.sleep(0.005)
-        raise AssertionError(f"the volume stayed {found}")
-
-    async def made(self, key: str = KEY) -> VolumeStatus:
-        return await self.reached(SwState.CREATED_VOLUME, key)
-
-    async def reached(self, state: SwState, key: str = KEY) -> VolumeStatus:
-        found = await self.until(lambda v: v is not None and v.state == state, key)
-        assert found is not None
-        return found
-
-    async def troubled(self, key: str = KEY) -> Trouble:
-        found = await self.until(lambda v: v is not None and v.trouble is not None, key)
-        assert found is not None
-        assert found.trouble is not None
-        return found.trouble
-
-    async def gone(self, key: str = KEY) -> None:
-        await self.until(lambda volume: volume is None, key)
 
 
 @pytest.fixture
