@@ -84,7 +84,33 @@ class AppsPlanner:
         self._started = started
 
     def plan(self, inputs: Inputs) -> Iterable[Output | Again]:
-        world = World(
+        world = self._world(inputs)
+        wanted = inputs.all(APP_INSTANCE)
+        applied = inputs.all(APP_INSTANCE_APPLIED)
+        room = self._room(inputs, applied.values())
+        self._hold_adapters(world, inputs)
+        users: dict[str, list[AppId]] = {}
+        for key in sorted({*applied, *inputs.all(APP_INSTANCE_STATUS)} - set(wanted)):
+            yield from self._leave(key, inputs, users)
+        leaving = frozenset(users)
+        for facts in self._facts(inputs, leaving):
+            key = facts.wanted.id
+            facts, step = decide(facts, world, room)
+            room.hold(key, holds(step.applied, facts.domain, self._boot))
+            _hold(world.adapters.holders, key, adapters_held(step.applied, facts.domain, world))
+            use_volumes(users, step.applied.app)
+            if step.applied.rolling:
+                use_volumes(users, snapshots.find(step.applied, step.applied.rolling).app)
+            yield from self._outputs(facts, step, world)
+        packed = packed_volumes(_apps(wanted.values(), applied.values()))
+        for volume in sorted({*users, *packed}):
+            use = VolumeUse(apps=tuple(users.get(volume, ())), packed=volume in packed)
+            yield Output(VOLUME_USE, volume, use)
+        for group, app in world.adapters.users().items():
+            yield Output(ADAPTER_USE, group, AdapterUse(app=AppId(app)))
+
+    def _world(self, inputs: Inputs) -> World:
+        return World(
             boot=self._boot,
             since_start=inputs.monotonic - self._started,
             now=inputs.now,
@@ -94,35 +120,26 @@ class AppsPlanner:
             update=inputs.get(BASE_OS_STATUS, "node"),
             adapters=_adapters(inputs),
         )
-        wanted = inputs.all(APP_INSTANCE)
-        applied = inputs.all(APP_INSTANCE_APPLIED)
-        statuses = inputs.all(APP_INSTANCE_STATUS)
-        room = self._room(inputs, applied.values())
-        holders = world.adapters.holders
-        for key, known in applied.items():
+
+    def _hold_adapters(self, world: World, inputs: Inputs) -> None:
+        """As they are held before anything is decided."""
+        wanted, holders = inputs.all(APP_INSTANCE), world.adapters.holders
+        for key, known in inputs.all(APP_INSTANCE_APPLIED).items():
             domain = inputs.get(DOMAIN_STATUS, key)
             if key in wanted:
                 _hold(holders, key, adapters_held(known, domain, world))
             elif domain is not None and known.app.adapters:
                 name, names = known.app.name, world.adapters.names(known.app)
                 holders[key] = Holder(name, names, leaving=True)
+
+    def _facts(self, inputs: Inputs, leaving: frozenset[str]) -> Iterator[Facts]:
+        """Of each wanted app, in the order of their numbers."""
+        wanted, applied = inputs.all(APP_INSTANCE), inputs.all(APP_INSTANCE_APPLIED)
+        statuses = inputs.all(APP_INSTANCE_STATUS)
         numbers = assign_numbers(wanted, {key: known.app_num for key, known in statuses.items()})
-        users: dict[str, list[AppId]] = {}
-        back = (snapshots.find(known, known.rolling) for known in applied.values() if known.rolling)
-        packed = packed_volumes(
-            [
-                *wanted.values(),
-                *(known.app for known in applied.values()),
-                *(saved.app for saved in back),
-            ]
-        )
         named = frozenset(inputs.all(VOLUME))
-        elsewhere = {key: users_besides(key, wanted, applied) for key in wanted}
-        for key in sorted({*applied, *statuses} - set(wanted)):
-            yield from self._leave(key, inputs, users)
-        leaving = frozenset(users)
         for key in sorted(wanted, key=lambda key: numbers[key]):
-            facts = Facts(
+            yield Facts(
                 wanted=wanted[key],
                 number=numbers[key],
                 applied=applied.get(key),
@@ -130,22 +147,10 @@ class AppsPlanner:
                 domain=inputs.get(DOMAIN_STATUS, key),
                 network=inputs.get(APP_NETWORK_STATUS, key),
                 snapshots=snapshots.of_app(AppId(key), inputs.all(SNAPSHOT_STATUS)),
-                elsewhere=elsewhere[key],
+                elsewhere=users_besides(key, wanted, applied),
                 leaving=leaving,
                 named=named,
             )
-            facts, step = decide(facts, world, room)
-            room.hold(key, holds(step.applied, facts.domain, self._boot))
-            _hold(holders, key, adapters_held(step.applied, facts.domain, world))
-            use_volumes(users, step.applied.app)
-            if step.applied.rolling:
-                use_volumes(users, snapshots.find(step.applied, step.applied.rolling).app)
-            yield from self._outputs(facts, step, world)
-        for volume in sorted({*users, *packed}):
-            use = VolumeUse(apps=tuple(users.get(volume, ())), packed=volume in packed)
-            yield Output(VOLUME_USE, volume, use)
-        for group, app in world.adapters.users().items():
-            yield Output(ADAPTER_USE, group, AdapterUse(app=AppId(app)))
 
     def _outputs(self, facts: Facts, step: Step, world: World) -> Iterator[Output | Again]:
         applied, key = step.applied, facts.wanted.id
@@ -263,6 +268,17 @@ def make_network(app: AppInstance, number: int, *, activate: bool) -> AppNetwork
         activate=activate,
         taps=app.resources.mode is not VirtualizationMode.NOHYPER,
     )
+
+
+def _apps(
+    wanted: Iterable[AppInstance], applied: Iterable[AppInstanceApplied]
+) -> Iterator[AppInstance]:
+    """All configs that run, are to run, or are being gone back to."""
+    yield from wanted
+    for known in applied:
+        yield known.app
+        if known.rolling:
+            yield snapshots.find(known, known.rolling).app
 
 
 def packed_volumes(apps: Iterable[AppInstance]) -> set[str]:
