@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from edgevirt.host.cell import ENVIRONMENT, PROGRAM_IN_CELL, Cell
+from edgevirt.host.cell import Cell
 from edgevirt.host.disk import DiskError
 from edgevirt.host.disk_image import MOST_VIRTUAL, READABLE, BadDiskImage
+from edgevirt.host.tool import ToolFailed, run_tool
 from edgevirt.model.content import ContentFormat
 
 _MEMORY: Final = 2 << 30
 _INFO_SECONDS: Final = 30.0
 _SECONDS: Final = 6 * 3600.0
-_MOST_SAID: Final = 1 << 20
 
 
 class _Info(msgspec.Struct, rename="kebab"):
@@ -66,26 +65,11 @@ async def _run(source: Path, target: Path | None, verb: str, *arguments: str) ->
         writes=() if target is None else (str(target),),
         memory=_MEMORY,
     )
-    process = await asyncio.create_subprocess_exec(
-        *(*PROGRAM_IN_CELL, "run", cell.encode().decode()),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=dict(ENVIRONMENT),
-    )
     try:
-        async with asyncio.timeout(_INFO_SECONDS if verb == "info" else _SECONDS):
-            said, why = await process.communicate()
+        return await run_tool(cell, _INFO_SECONDS if verb == "info" else _SECONDS)
     except TimeoutError as failure:
         raise BadDiskImage(f"qemu-img {verb} takes too long") from failure
-    finally:
-        if process.returncode is None:
-            with suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-    if process.returncode != 0:
-        words = " ".join(why.decode(errors="replace").split())[-500:]
-        if "No space left" in words:
-            raise DiskError("the disk is full")
-        raise BadDiskImage(f"qemu-img cannot {verb} it: {words}")
-    return said[:_MOST_SAID]
+    except ToolFailed as failure:
+        if failure.full:
+            raise DiskError("the disk is full") from failure
+        raise BadDiskImage(f"qemu-img cannot {verb} it: {failure}") from failure

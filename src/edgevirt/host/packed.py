@@ -11,12 +11,12 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from edgevirt.host.cell import ENVIRONMENT, PROGRAM_IN_CELL, Cell
+from edgevirt.host.cell import Cell
 from edgevirt.host.disk import DiskError, sync_directory
+from edgevirt.host.tool import ToolFailed, run_tool
 
 _SUFFIX: Final = ".squashfs"
 _MEMORY: Final = 1 << 30
@@ -101,27 +101,13 @@ def _one_alone(sources: Sequence[str]) -> tuple[str, ...]:
 
 
 async def _run(cell: Cell) -> None:
-    process = await asyncio.create_subprocess_exec(
-        *(*PROGRAM_IN_CELL, "run", cell.encode().decode()),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-        env=dict(ENVIRONMENT),
-    )
     try:
-        async with asyncio.timeout(_SECONDS):
-            _, why = await process.communicate()
+        await run_tool(cell, _SECONDS)
     except TimeoutError as failure:
         raise DiskError("cannot pack an image's layers: it takes too long") from failure
-    finally:
-        if process.returncode is None:
-            with suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-    if process.returncode != 0:
-        words = " ".join(why.decode(errors="replace").split())[-500:]
-        full = "the disk is full" if "No space left" in words else words
-        raise DiskError(f"cannot pack an image's layers: {full}")
+    except ToolFailed as failure:
+        why = "the disk is full" if failure.full else failure
+        raise DiskError(f"cannot pack an image's layers: {why}") from failure
 
 
 def _sync(path: Path) -> None:
