@@ -9,7 +9,6 @@ is in neither. Needs root, runc, conmon and busybox-static.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import shutil
 import statistics
@@ -17,13 +16,13 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import uvloop
 from msgspec.structs import replace
 
+from bench.domains_service import domains_service
 from edgevirt.host.bundle import Bundle
 from edgevirt.host.cgroup import Cgroup, swap_limited
 from edgevirt.host.container import ContainerHypervisor
@@ -34,9 +33,7 @@ from edgevirt.model.base import SwState
 from edgevirt.model.content import ContentFormat, ImageConfig
 from edgevirt.model.ids import AppId
 from edgevirt.model.kinds import DOMAIN, DOMAIN_STATUS
-from edgevirt.node.domains.exits import ExitWatch
-from edgevirt.node.domains.reconciler import DomainReconciler
-from edgevirt.runtime import Gone, Put, RealClock, engine
+from edgevirt.runtime import Gone, Put, RealClock
 from edgevirt.runtime.memory import MemoryStore
 
 ROUNDS = 15
@@ -89,23 +86,6 @@ class Corner:
             Cgroup(path).remove()
 
 
-@contextlib.asynccontextmanager
-async def _domains_service(corner: Corner) -> AsyncIterator[MemoryStore]:
-    store, clock = MemoryStore(), RealClock()
-    exits = ExitWatch(store, clock)
-    kept = [(corner.directory / "consoles", ".log")]
-    reconciler = DomainReconciler([corner.hypervisor], exits, clock, kept)
-    task = asyncio.create_task(engine.run(store, clock, [reconciler]))
-    try:
-        yield store
-    finally:
-        exits.close()
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        for info in await corner.hypervisor.list():
-            await corner.hypervisor.delete(info.app)
-
-
 async def _ours(corner: Corner, store: MemoryStore) -> float:
     """Milliseconds."""
     domain = corner.domain()
@@ -145,7 +125,8 @@ def _bare(corner: Corner) -> float:
 
 async def _measure(corner: Corner) -> tuple[list[float], list[float]]:
     ours, bare = [], []
-    async with _domains_service(corner) as store:
+    kept = [(corner.directory / "consoles", ".log")]
+    async with domains_service(corner.hypervisor, kept) as store:
         await _ours(corner, store)
         for _ in range(ROUNDS):
             ours.append(await _ours(corner, store))

@@ -17,18 +17,16 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from bench.domains_service import domains_service
 from edgevirt.host.acceleration import PROGRAM, accelerator
 from edgevirt.host.seed import make_seed
 from edgevirt.model.app import Domain, DomainVif, DomainVolume, VirtualizationMode
 from edgevirt.model.content import ContentFormat
 from edgevirt.model.kinds import DOMAIN
-from edgevirt.node.domains.exits import ExitWatch
-from edgevirt.node.domains.reconciler import DomainReconciler
-from edgevirt.runtime import RealClock, engine
 from edgevirt.runtime.memory import MemoryStore
 from tests.e2e.guest_disk import make_guest_disk
 from tests.guest_world import GuestWorld, guest_world
@@ -62,8 +60,11 @@ echo "measured all"
 
 def run() -> list[dict[str, Any]]:
     with guest_world() as world, _network(world.directory):
-        starts = asyncio.run(_starts(world))
-        rates = asyncio.run(_rates(world))
+        try:
+            starts = asyncio.run(_starts(world))
+            rates = asyncio.run(_rates(world))
+        finally:
+            asyncio.run(world.close())
     rows = [_row("VM start to its first line", starts[0], "ms", starts[1], "≤ 300 ms more")]
     for what, name in (("read", "reads"), ("write", "writes"), ("receive", "receives")):
         ours, theirs = ([rate[what] for rate in side] for side in rates)
@@ -89,27 +90,12 @@ def _row(name: str, ours: list[float], unit: str, theirs: list[float], aim: str)
 
 async def _starts(world: GuestWorld) -> tuple[list[float], list[float]]:
     ours, theirs = [], []
-    async with _domains_service(world) as store:
+    async with domains_service(world.hypervisor()) as store:
         for _ in range(STARTS):
             domain = world.domain("ready")
             ours.append(await _until_said(world, store, domain, "ready"))
             theirs.append(await asyncio.to_thread(_start_by_hand, world, domain))
     return ours, theirs
-
-
-@contextlib.asynccontextmanager
-async def _domains_service(world: GuestWorld) -> AsyncIterator[MemoryStore]:
-    store, clock = MemoryStore(), RealClock()
-    exits = ExitWatch(store, clock)
-    reconciler = DomainReconciler([world.hypervisor()], exits, clock, [])
-    task = asyncio.create_task(engine.run(store, clock, [reconciler]))
-    try:
-        yield store
-    finally:
-        exits.close()
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        await world.close()
 
 
 async def _until_said(world: GuestWorld, store: MemoryStore, domain: Domain, text: str) -> float:
