@@ -57,6 +57,7 @@ _KINDS: Final[dict[str, Kind[Any]]] = {
     "NetworkInstance": kinds.NETWORK_INSTANCE,
     "Datastore": kinds.DATASTORE,
     "Secret": kinds.SECRET,
+    "Volume": kinds.VOLUME,
 }
 
 
@@ -276,6 +277,7 @@ class Configs:
             os_images=by_kind["OSImage"],
             hardware_models=by_kind["HardwareModel"],
             networks=by_kind["NetworkInstance"],
+            volumes=by_kind["Volume"],
             datastores=by_kind["Datastore"],
             credentials=self._credentials(by_kind["Datastore"], by_kind["Secret"]),
             cipher=await self._cipher(row) if by_kind["Secret"] else None,

@@ -17,9 +17,10 @@ from edgevirt.fleet.objects.references import references_of
 
 EDGE_NODE: Final = "EdgeNode"
 APP_INSTANCE: Final = "AppInstance"
+VOLUME: Final = "Volume"
 RENDERED: Final = (
     EDGE_NODE, APP_INSTANCE, "App", "Image", "OSImage", "NetworkInstance", "Datastore", "Secret",
-    "HardwareModel",
+    "HardwareModel", "Volume",
 )  # fmt: skip
 """Kinds that configs are made of."""
 
@@ -64,6 +65,8 @@ class Dependencies:
         elif item[0] == APP_INSTANCE:
             yield from (key for kind, key in self._uses.get(item, ()) if kind == EDGE_NODE)
         else:
+            if item[0] == VOLUME:
+                yield from (key for kind, key in self._uses.get(item, ()) if kind == EDGE_NODE)
             for user in self._users.get(item, ()):
                 yield from self.nodes_of(user)
 
@@ -72,17 +75,25 @@ class Dependencies:
         users = self._users.get((EDGE_NODE, edge_node), ())
         return sorted(key for kind, key in users if kind == APP_INSTANCE)
 
+    def volumes_of(self, edge_node: str) -> list[str]:
+        """Keys of the Volumes that are on the node."""
+        users = self._users.get((EDGE_NODE, edge_node), ())
+        return sorted(key for kind, key in users if kind == VOLUME)
+
     def items_of(self, edge_node: str) -> list[Item]:
         """Everything that the node's config is made of, in order; what is missing included."""
         node = (EDGE_NODE, edge_node)
         found = {node}
-        ahead = [item for item in self._users.get(node, ()) if item[0] == APP_INSTANCE]
+        there = (APP_INSTANCE, VOLUME)
+        ahead = [item for item in self._users.get(node, ()) if item[0] in there]
         ahead.extend(item for item in self._uses.get(node, ()) if item[0] in RENDERED)
         while ahead:
             item = ahead.pop()
             if item not in found:
                 found.add(item)
-                ahead.extend(used for used in self._uses.get(item, ()) if used[0] in RENDERED)
+                used = (one for one in self._uses.get(item, ()) if one[0] in RENDERED)
+                # an App may name a Volume that is on another node: that node is not part of it
+                ahead.extend(one for one in used if one[0] != EDGE_NODE)
         return sorted(found)
 
     def digest_of(self, edge_node: str, *more: bytes) -> bytes:

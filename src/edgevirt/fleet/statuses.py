@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import msgspec
 from google.protobuf.message import DecodeError
 
-from edgevirt.fleet import app_status, node_status, os_status, render
+from edgevirt.fleet import app_status, node_status, os_status, render, volume_status
 from edgevirt.fleet.amend import amend, insist
 from edgevirt.fleet.configs import CONFIG_VERSION, ConfigVersion
 from edgevirt.fleet.dependencies import Dependencies
@@ -27,8 +27,9 @@ from edgevirt.fleet.objects.app_instance import AppInstance, AppInstanceStatus
 from edgevirt.fleet.objects.base import Condition, find_condition, object_key, set_condition
 from edgevirt.fleet.objects.edgenode import AppSummary, EdgeNode, EdgeNodeStatus
 from edgevirt.fleet.objects.network_instance import NetworkInstance, NetworkOnNode
+from edgevirt.fleet.objects.volume import Volume, VolumeStatus
 from edgevirt.fleet.os_status import Wanted
-from edgevirt.fleet.render import Objects, Rendered
+from edgevirt.fleet.render import Objects, Rendered, volumes
 from edgevirt.fleet.telemetry import Record, Stream, Telemetry
 from edgevirt.runtime import Clock, Resource, Store
 from edgevirt.wire.messages import info
@@ -116,6 +117,8 @@ class Statuses:
 
     def _matters(self, edge_node: str, message: info.ZInfoMsg) -> bool:
         content = message.WhichOneof("InfoContent")
+        if content == "vinfo" and self._dependencies.volumes_of(edge_node):
+            return True
         if content in ("ainfo", "vinfo", "cinfo", "niinfo"):
             return bool(self._dependencies.instances_of(edge_node))
         return bool(content == "dinfo")
@@ -251,6 +254,11 @@ class Statuses:
         await self._events.tell("AppInstance", instance, reason, message, warning=bool(worst))
 
     async def _take_volume(self, edge_node: str, told: info.ZInfoVolume) -> None:
+        for volume in await self._volumes(edge_node):
+            if volumes.volume_id(volume) == told.uuid:
+                edit = partial(volume_status.fill, told=told, now=self._clock.now())
+                await self._amend_volume(volume, edit)
+                return
         for place in await self._places(edge_node):
             name = await self._volume_name(place, told.uuid)
             if name:
@@ -266,6 +274,18 @@ class Statuses:
             if render.volume_id(place.instance, volume.name) == uuid:
                 return volume.name
         return ""
+
+    async def _amend_volume(
+        self, volume: Volume, edit: Callable[[VolumeStatus], VolumeStatus]
+    ) -> None:
+        """It may have become another one of the same name meanwhile."""
+
+        def change(present: Volume | None) -> Volume | None:
+            if present is None or present.metadata.uid != volume.metadata.uid:
+                return None
+            return msgspec.structs.replace(present, status=edit(present.status))
+
+        await amend(self._store, kinds.VOLUME, volume.key, change)
 
     async def _take_image(self, edge_node: str, told: info.ZInfoContentTree) -> None:
         for place in await self._places(edge_node):
@@ -346,6 +366,15 @@ class Statuses:
                 now=now,
             )
             await self._amend_app(instance.key, edit_app)
+        for volume in volumes.of_node(objects):
+            place_volume = partial(
+                volume_status.place,
+                volume=volume,
+                objects=objects,
+                waiting=rendered.volumes_waiting.get(volume.metadata.name, ""),
+                now=now,
+            )
+            await self._amend_volume(volume, place_volume)
         applied = Condition(
             type="ConfigApplied",
             status="False",
@@ -402,6 +431,8 @@ class Statuses:
         await self._events.tell("EdgeNode", changed.value, "Silent", why, warning=True)
         for place in await self._places(edge_node):
             await self._amend_app(place.key, lambda s: app_status.unreachable(s, why, now))
+        for volume in await self._volumes(edge_node):
+            await self._amend_volume(volume, lambda s: volume_status.unreachable(s, why, now))
 
     async def node_heard(self, edge_node: str, seen: float) -> None:
         """The node was heard of after a silence."""
@@ -412,6 +443,8 @@ class Statuses:
         await self._events.tell("EdgeNode", changed.value, "Online", "the node is heard of again")
         for place in await self._places(edge_node):
             await self._amend_app(place.key, lambda s: app_status.reachable(s, now))
+        for volume in await self._volumes(edge_node):
+            await self._amend_volume(volume, lambda s: volume_status.reachable(s, now))
 
     # -- lookups --
 
@@ -419,6 +452,11 @@ class Statuses:
         keys = self._dependencies.instances_of(edge_node)
         found = await asyncio.gather(*(self._store.get(kinds.APP_INSTANCE, key) for key in keys))
         return [Place(resource.key, resource.value) for resource in found if resource is not None]
+
+    async def _volumes(self, edge_node: str) -> list[Volume]:
+        keys = self._dependencies.volumes_of(edge_node)
+        found = await asyncio.gather(*(self._store.get(kinds.VOLUME, key) for key in keys))
+        return [resource.value for resource in found if resource is not None]
 
     async def _place_of(
         self, edge_node: str, wanted: Callable[[AppInstance], bool]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 from edgevirt.fleet.api.snapshots import Snapshot, Snapshots, TermsOf
@@ -12,19 +13,24 @@ from edgevirt.fleet.objects.app_instance import AppInstance
 from edgevirt.fleet.objects.attestation import AttestationPolicy, policies_for
 from edgevirt.fleet.objects.base import ApiObject, object_key
 from edgevirt.fleet.objects.edgenode import EdgeNode
+from edgevirt.fleet.objects.hardware_model import HardwareModel
 from edgevirt.fleet.objects.kinds import (
     APP,
     APP_INSTANCE,
     ATTESTATION_POLICY,
     BY_NAME,
     EDGE_NODE,
+    HARDWARE_MODEL,
     NETWORK_INSTANCE,
     OS_IMAGE,
+    VOLUME,
     ApiKind,
 )
 from edgevirt.fleet.objects.network_instance import NetworkInstance
 from edgevirt.fleet.objects.problems import Problem, duplicate, invalid, not_found
+from edgevirt.fleet.objects.project import Project
 from edgevirt.fleet.objects.references import USERS, references_of
+from edgevirt.fleet.objects.volume import Volume
 
 T = TypeVar("T", bound=ApiObject)
 
@@ -140,12 +146,22 @@ class Admission:
                     yield duplicate(field, policy.spec.node_selector.match_labels, f"{why} too")
                     return
 
-    async def _project(self, value: ApiObject) -> conflicts.Project:
+    async def _project(self, value: ApiObject) -> Project:
         """`value`, and of its namespace what it has to do with."""
         apps = _Table(await self._snapshots.take(APP), value, App)
         instances = _Table(await self._snapshots.take(APP_INSTANCE), value, AppInstance)
         networks = _Table(await self._snapshots.take(NETWORK_INSTANCE), value, NetworkInstance)
-        return _around(value, apps, instances, networks)
+        found = _around(value, apps, instances, networks)
+        volumes = _Table(await self._snapshots.take(VOLUME), value, Volume)
+        nodes = _Table(await self._snapshots.take(EDGE_NODE), value, EdgeNode)
+        models = _Table(await self._snapshots.take(HARDWARE_MODEL), value, HardwareModel)
+        there = nodes.named({instance.spec.edge_node for instance in found.instances.values()})
+        return replace(
+            found,
+            volumes=volumes.named(n for app in found.apps.values() for n in app.named_volumes),
+            nodes=there,
+            models=models.named({node.spec.hardware_model for node in there.values()}),
+        )
 
 
 def _around(
@@ -153,7 +169,7 @@ def _around(
     apps: _Table[App],
     instances: _Table[AppInstance],
     networks: _Table[NetworkInstance],
-) -> conflicts.Project:
+) -> Project:
     """All that is on the nodes that `value` touches."""
     touched: dict[str, App] = {}
     if isinstance(value, App):
@@ -172,7 +188,7 @@ def _around(
         placed |= instances.naming("EdgeNode", node)
     touched |= apps.named({instance.spec.app for instance in placed.values()})
     used = {i.network_instance for app in touched.values() for i in app.spec.interfaces}
-    return conflicts.Project(touched, placed, networks.named(used))
+    return Project(touched, placed, networks.named(used))
 
 
 class _Table(Generic[T]):
@@ -232,7 +248,7 @@ TERMS: dict[str, TermsOf] = {
 }
 """How the kinds that refer to others are found by what they refer to."""
 
-_CHECKS: dict[str, Callable[[Any, conflicts.Project], Iterator[Problem]]] = {
+_CHECKS: dict[str, Callable[[Any, Project], Iterator[Problem]]] = {
     "AppInstance": conflicts.check_instance,
     "App": conflicts.check_app,
     "NetworkInstance": conflicts.check_network,

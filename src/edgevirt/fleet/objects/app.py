@@ -22,6 +22,7 @@ UNIKERNEL = "Unikernel"
 TYPES = (CONTAINER, VM, UNIKERNEL)
 DEVICES = ("Disk", "CDROM", "Floppy")
 FIRMWARES = ("", "BIOS", "UEFI")
+OWN_SIZE = "100Mi"
 MOST_USER_DATA = 64 * 1024
 """Characters: it travels in each config of the node."""
 VIRTUALIZATIONS = ("None", "PV", "HVM", "FML", "Legacy")
@@ -66,8 +67,11 @@ class AppVolume(ApiStruct, frozen=True, kw_only=True):
 
     name: str = ""
     """Its name within the app."""
-    size: Quantity = "100Mi"
+    size: Quantity = OWN_SIZE
     """Room for data, such as `1Gi`; one made from an Image is at least as big as that."""
+    volume: str = ""
+    """The Volume that it is, on the same node, instead of one of the app's own: a purge leaves it
+    as it is, and it stays when the app goes."""
     mount_path: str = ""
     """Where a container sees it: an absolute path."""
     image: str = ""
@@ -217,6 +221,11 @@ class App(ApiObject, frozen=True, kw_only=True):
         return tuple(dict.fromkeys(filter(None, (self.spec.image, *more))))
 
     @property
+    def named_volumes(self) -> tuple[str, ...]:
+        """Names of the Volumes that it uses."""
+        return tuple(volume.volume for volume in self.spec.volumes if volume.volume)
+
+    @property
     def memory_bytes(self) -> int:
         return whole(self.spec.resources.memory)
 
@@ -326,6 +335,8 @@ def _check_volumes(volumes: tuple[AppVolume, ...], *, container: bool) -> Iterat
             yield duplicate(f"{path}.name", volume.name)
         yield from check_size(f"{path}.size", volume.size, least=2**20)
         names.add(volume.name)
+        if volume.volume:
+            yield from _check_named(path, volume)
         if not container:
             yield from _check_device(path, volume)
             continue
@@ -342,13 +353,21 @@ def _check_volumes(volumes: tuple[AppVolume, ...], *, container: bool) -> Iterat
         mounts.add(mount.rstrip("/"))
 
 
+def _check_named(path: str, volume: AppVolume) -> Iterator[Problem]:
+    why = f"Volume {volume.volume!r} says it"
+    if volume.image:
+        yield invalid(f"{path}.image", volume.image, why)
+    if volume.size != OWN_SIZE:
+        yield invalid(f"{path}.size", volume.size, why)
+
+
 def _check_device(path: str, volume: AppVolume) -> Iterator[Problem]:
     if volume.mount_path:
         why = "a virtual machine mounts its disks itself"
         yield invalid(f"{path}.mountPath", volume.mount_path, why)
     if volume.device not in ("", *DEVICES):
         yield unsupported(f"{path}.device", volume.device, DEVICES)
-    elif volume.device in ("CDROM", "Floppy") and not volume.image:
+    elif volume.device in ("CDROM", "Floppy") and not (volume.image or volume.volume):
         yield required(f"{path}.image", f"what is in the {volume.device}")
 
 

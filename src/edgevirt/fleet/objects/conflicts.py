@@ -2,38 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import ipaddress
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from edgevirt.fleet.objects import exclusives
 from edgevirt.fleet.objects.app import App
 from edgevirt.fleet.objects.app_instance import AppInstance
 from edgevirt.fleet.objects.network_instance import NetworkInstance
 from edgevirt.fleet.objects.problems import Problem, duplicate, invalid
-
-
-@dataclass(frozen=True)
-class Project:
-    """Objects of one namespace, by name, as they would be: at least all that is on the nodes in
-    question."""
-
-    apps: Mapping[str, App]
-    instances: Mapping[str, AppInstance]
-    networks: Mapping[str, NetworkInstance]
-
-    def on_node(self, node: str) -> Sequence[tuple[AppInstance, App]]:
-        return self._by_node.get(node, ())
-
-    @functools.cached_property
-    def _by_node(self) -> Mapping[str, list[tuple[AppInstance, App]]]:
-        found: dict[str, list[tuple[AppInstance, App]]] = {}
-        for instance in self.instances.values():
-            app = self.apps.get(instance.spec.app)
-            if app is not None:
-                found.setdefault(instance.spec.edge_node, []).append((instance, app))
-        return found
+from edgevirt.fleet.objects.project import Project
 
 
 @dataclass(frozen=True)
@@ -67,6 +46,7 @@ def check_instance(instance: AppInstance, project: Project) -> Iterator[Problem]
         for mine, _ in _common(app, its_app):
             yield duplicate("spec.app", instance.spec.app, _taken(mine, instance, other))
     yield from _check_subnets("spec.app", instance.spec.app, instance.spec.edge_node, project)
+    yield from exclusives.check_instance(instance, project)
 
 
 def check_app(app: App, project: Project) -> Iterator[Problem]:
@@ -84,6 +64,7 @@ def check_app(app: App, project: Project) -> Iterator[Problem]:
                 yield duplicate(mine.field, mine.value, _taken(mine, instance, other))
     for node in sorted(nodes):
         yield from _check_subnets("spec.interfaces", app.metadata.name, node, project)
+    yield from exclusives.check_app(app, project)
 
 
 def check_network(network: NetworkInstance, project: Project) -> Iterator[Problem]:

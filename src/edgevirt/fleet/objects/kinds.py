@@ -21,6 +21,7 @@ from edgevirt.fleet.objects import (
     onboarding,
     os_image,
     secret,
+    volume,
 )
 from edgevirt.fleet.objects.base import ApiObject
 from edgevirt.fleet.objects.columns import Column
@@ -101,6 +102,7 @@ OS_IMAGE = Kind("OSImage", os_image.OSImage, persistent=True)
 HARDWARE_MODEL = Kind("HardwareModel", hardware_model.HardwareModel, persistent=True)
 ATTESTATION_POLICY = Kind("AttestationPolicy", attestation.AttestationPolicy, persistent=True)
 NETWORK_INSTANCE = Kind("NetworkInstance", network_instance.NetworkInstance, persistent=True)
+VOLUME = Kind("Volume", volume.Volume, persistent=True)
 APP = Kind("App", app.App, persistent=True)
 APP_INSTANCE = Kind("AppInstance", app_instance.AppInstance, persistent=True)
 
@@ -153,6 +155,8 @@ KINDS: tuple[ApiKind[Any], ...] = (
     ApiKind("NetworkInstance", "networkinstances", "networkinstance", ("ni",), NETWORK_INSTANCE,
             network_instance.COLUMNS, network_instance.validate, selectable=("spec.type",),
             immutable=("spec.type",)),
+    ApiKind("Volume", "volumes", "volume", ("vol",), VOLUME, volume.COLUMNS, volume.validate,
+            selectable=("spec.edgeNode", "status.state"), immutable=volume.IMMUTABLE),
     ApiKind("App", "apps", "app", (), APP, app.COLUMNS, app.validate,
             selectable=("spec.type", "spec.image"), warn=app.warn),
     ApiKind("AppInstance", "appinstances", "appinstance", ("ai",), APP_INSTANCE,

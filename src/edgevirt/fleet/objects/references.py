@@ -13,6 +13,7 @@ from edgevirt.fleet.objects.datastore import Datastore
 from edgevirt.fleet.objects.edgenode import EdgeNode
 from edgevirt.fleet.objects.image import Image
 from edgevirt.fleet.objects.os_image import OSImage
+from edgevirt.fleet.objects.volume import Volume
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,17 @@ def _of_app(app: App) -> Iterator[Reference]:
     for index, volume in enumerate(app.spec.volumes):
         if volume.image:
             yield Reference(f"spec.volumes[{index}].image", "Image", volume.image)
+        if volume.volume:
+            yield Reference(f"spec.volumes[{index}].volume", "Volume", volume.volume)
     for index, interface in enumerate(app.spec.interfaces):
         field = f"spec.interfaces[{index}].networkInstance"
         yield Reference(field, "NetworkInstance", interface.network_instance)
+
+
+def _of_volume(volume: Volume) -> Iterator[Reference]:
+    yield Reference("spec.edgeNode", "EdgeNode", volume.spec.edge_node)
+    if volume.spec.image:
+        yield Reference("spec.image", "Image", volume.spec.image)
 
 
 def _of_image(image: Image | OSImage) -> Iterator[Reference]:
@@ -71,6 +80,7 @@ def _of_policy(policy: AttestationPolicy) -> Iterator[Reference]:
 _FINDERS: dict[str, Callable[[Any], Iterator[Reference]]] = {
     "AppInstance": _of_instance,
     "App": _of_app,
+    "Volume": _of_volume,
     "Image": _of_image,
     "OSImage": _of_image,
     "AttestationPolicy": _of_policy,
@@ -80,8 +90,9 @@ _FINDERS: dict[str, Callable[[Any], Iterator[Reference]]] = {
 
 USERS: dict[str, tuple[str, ...]] = {
     "App": ("AppInstance",),
-    "EdgeNode": ("AppInstance",),
-    "Image": ("App",),
+    "EdgeNode": ("AppInstance", "Volume"),
+    "Volume": ("App",),
+    "Image": ("App", "Volume"),
     "NetworkInstance": ("App",),
     "OSImage": ("EdgeNode", "AttestationPolicy"),
     "HardwareModel": ("EdgeNode",),
@@ -94,6 +105,7 @@ USERS: dict[str, tuple[str, ...]] = {
 DELETION_ORDER = (
     "AppInstance",
     "App",
+    "Volume",
     "Image",
     "NetworkInstance",
     "EdgeNode",

@@ -9,14 +9,15 @@ the AppInstance's own and of a number that follows from what each of them stands
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from edgevirt.fleet.objects.app import App
 from edgevirt.fleet.objects.app_instance import AppInstance
 from edgevirt.fleet.objects.edgenode import EdgeNode
 from edgevirt.fleet.objects.node_os import FALLBACK_PROPERTY
-from edgevirt.fleet.render import apps, content, devices, ports
+from edgevirt.fleet.objects.volume import Volume
+from edgevirt.fleet.render import apps, content, devices, ports, volumes
 from edgevirt.fleet.render.nouns import (
     RAMDISK,
     ROOT,
@@ -60,7 +61,9 @@ def render(objects: Objects) -> Rendered:
     """The config has neither a version nor a time yet: these are not the objects' business."""
     waiting: dict[str, str] = {}
     placed = list(_place(objects, waiting))
-    images = {name: objects.images[name] for _, app in placed for name in app.images}
+    own = volumes.in_config(objects)
+    used = (*(name for _, app in placed for name in app.images), *_images_of(own))
+    images = {name: objects.images[name] for name in used}
     system = os_image(objects)
     names = content.datastores_of([*images.values(), *([system] if system else [])])
     stores, lacking = content.datastores(objects, names)
@@ -81,8 +84,9 @@ def render(objects: Objects) -> Rendered:
             *(content.content_tree(images[name], objects) for name in sorted(images)),
             *((content.content_tree(system, objects),) if system else ()),
         ),
-        volumes=tuple(
-            v for instance, app in placed for v in content.volumes(instance, app, objects)
+        volumes=(
+            *(v for instance, app in placed for v in content.volumes(instance, app, objects)),
+            *(volumes.rendered(volume, objects) for volume in own),
         ),
         network_instances=tuple(_networks(objects, placed)),
         apps=tuple(apps.app_instance(instance, app, objects) for instance, app in placed),
@@ -96,7 +100,13 @@ def render(objects: Objects) -> Rendered:
         device_name=edge_node.metadata.name,
         project_name=edge_node.metadata.namespace,
     )
-    return Rendered(rendered, waiting, os_waiting(objects, lacking))
+    return Rendered(
+        rendered, waiting, os_waiting(objects, lacking), volumes.waiting(objects, lacking)
+    )
+
+
+def _images_of(own: Iterable[Volume]) -> Iterator[str]:
+    return (volume.spec.image for volume in own if volume.spec.image)
 
 
 def _place(objects: Objects, waiting: dict[str, str]) -> Iterator[tuple[AppInstance, App]]:
@@ -113,7 +123,9 @@ def _place(objects: Objects, waiting: dict[str, str]) -> Iterator[tuple[AppInsta
             if lacking:
                 why = f"NetworkInstance {min(lacking)!r} does not exist"
             else:
-                why = devices.lacking(app, objects.node, objects.hardware_model)
+                why = volumes.lacking(app, objects) or devices.lacking(
+                    app, objects.node, objects.hardware_model
+                )
         if why or app is None:
             waiting[instance.metadata.name] = f"cannot put it on the node: {why}"
         else:

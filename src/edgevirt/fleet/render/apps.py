@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from edgevirt.fleet.objects.app import CONTAINER, UNIKERNEL, App, AppAcl, AppInterface
 from edgevirt.fleet.objects.app_instance import AppInstance
-from edgevirt.fleet.render import devices
+from edgevirt.fleet.render import devices, volumes
 from edgevirt.fleet.render.nouns import (
     COUNTERS,
     RAMDISK,
@@ -49,7 +49,7 @@ _ANYWHERE: Final = (("ip", "0.0.0.0/0"),)
 def app_instance(instance: AppInstance, app: App, objects: Objects) -> app_model.AppInstance:
     spec = app.spec
     memory = -(-app.memory_bytes // _KIB)
-    volumes = tuple(_volume_refs(instance, app, objects))
+    refs = tuple(_volume_refs(instance, app, objects))
     resources = app_model.Resources(
         memory_kib=memory,
         max_memory_kib=memory,
@@ -71,14 +71,14 @@ def app_instance(instance: AppInstance, app: App, objects: Objects) -> app_model
     staged = [(i.name, i.network_instance, i.ip, i.mac) for i in spec.interfaces]
     restarts = instance.spec.restart_counter + number(resources, user_data, staged)
     restart_counter = restarts % COUNTERS
-    purge_counter = (instance.spec.purge_counter + number(volumes, *adapters)) % COUNTERS
+    purge_counter = (instance.spec.purge_counter + number(refs, *adapters)) % COUNTERS
     return app_model.AppInstance(
         id=app_id(instance),
         name=instance.metadata.name,
         version=str(app.metadata.generation),
         activate=instance.spec.activate and objects.node.spec.activate,
         resources=resources,
-        volumes=volumes,
+        volumes=refs,
         interfaces=tuple(_interface(part, objects) for part in spec.interfaces),
         adapters=adapters,
         restart_counter=restart_counter,
@@ -105,6 +105,10 @@ def _volume_refs(
     if app.spec.ramdisk:
         yield of_image(RAMDISK, app.spec.ramdisk)
     for wanted in app.spec.volumes:
+        if wanted.volume:
+            mount_dir = wanted.mount_path or _DEVICES.get(wanted.device, "")
+            yield volumes.reference(wanted, mount_dir, objects)
+            continue
         if wanted.image:
             yield of_image(wanted.name, wanted.image, wanted.device)
             continue

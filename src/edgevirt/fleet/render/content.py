@@ -130,6 +130,8 @@ def volumes(instance: AppInstance, app: App, objects: Objects) -> Iterator[volum
     if app.spec.ramdisk:
         yield _image_volume(instance, RAMDISK, objects.images[app.spec.ramdisk])
     for wanted in app.spec.volumes:
+        if wanted.volume:
+            continue
         if wanted.image:
             image = objects.images[wanted.image]
             made = _image_volume(instance, wanted.name, image)

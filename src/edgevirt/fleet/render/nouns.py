@@ -22,6 +22,7 @@ from edgevirt.fleet.objects.hardware_model import HardwareModel
 from edgevirt.fleet.objects.image import Image
 from edgevirt.fleet.objects.network_instance import NetworkInstance
 from edgevirt.fleet.objects.os_image import OSImage
+from edgevirt.fleet.objects.volume import Volume
 from edgevirt.model import node
 from edgevirt.model.access import AccessConfig
 from edgevirt.model.ids import (
@@ -71,6 +72,7 @@ class Objects:
     os_images: Mapping[str, OSImage] = field(default_factory=dict)
     hardware_models: Mapping[str, HardwareModel] = field(default_factory=dict)
     networks: Mapping[str, NetworkInstance] = field(default_factory=dict)
+    volumes: Mapping[str, Volume] = field(default_factory=dict)
     datastores: Mapping[str, Datastore] = field(default_factory=dict)
     credentials: Mapping[str, Credentials] = field(default_factory=dict)
     cipher: Cipher | None = None
@@ -86,12 +88,14 @@ class Objects:
 @dataclass(frozen=True)
 class Rendered:
     """`waiting`: why an AppInstance (by name) is not in the config, or cannot start by it.
-    `os_waiting`: the same of the OS that the node should run.
+    `os_waiting`: the same of the OS that the node should run; `volumes_waiting`: of Volumes, by
+    name, why they are not in the config or cannot be made.
     """
 
     config: node.DeviceConfig
     waiting: Mapping[str, str]
     os_waiting: str = ""
+    volumes_waiting: Mapping[str, str] = field(default_factory=dict)
 
 
 def app_id(instance: AppInstance) -> AppId:

@@ -3,8 +3,9 @@ from __future__ import annotations
 from edgevirt.fleet.objects.app import App, AppInterface, AppSpec, PortMap
 from edgevirt.fleet.objects.app_instance import AppInstance, AppInstanceSpec
 from edgevirt.fleet.objects.base import ObjectMeta
-from edgevirt.fleet.objects.conflicts import Project, check_app, check_instance, check_network
+from edgevirt.fleet.objects.conflicts import check_app, check_instance, check_network
 from edgevirt.fleet.objects.network_instance import NetworkInstance, NetworkInstanceSpec
+from edgevirt.fleet.objects.project import Project
 from edgevirt.fleet.objects.references import references_of
 
 

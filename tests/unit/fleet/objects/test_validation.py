@@ -89,6 +89,7 @@ SPECS: dict[str, dict[str, Any]] = {
         "learnFrom": {"names": ["os-1"]},
         "requireTPM": True,
     },
+    "Volume": {"edgeNode": "till-1", "size": "10Gi", "image": "catalog", "readOnly": True},
     "NetworkInstance": {
         "subnet": "10.1.0.0/24",
         "gateway": "10.1.0.1",
@@ -211,6 +212,10 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     ("Datastore", "url", "docker://registry:99999", "must be like"),
     ("Datastore", "path", "/team", "no slash"),
     ("Datastore", "path", "a/../b", "no '..'"),
+    ("Volume", "edgeNode", "", "Required"),
+    ("Volume", "size", "1k", "at least"),
+    ("Volume", "size", "much", "quantity"),
+    ("Volume", "purgeCounter", -1, "between 0"),
     ("Image", "datastoreRefs", [], "at least one"),
     ("Image", "reference", "", "Required"),
     ("Image", "reference", "registry.example:5000/hello:1", "the registry's host"),
@@ -434,3 +439,19 @@ def test_a_gpio_line_is_one_devices_only() -> None:
     ]
     found = problems_of("HardwareModel", {"adapters": pins})
     assert "line 4 of chip is 'a' already" in found["spec.adapters[1].addresses.gpio"]
+
+
+def test_what_a_volume_says_an_app_that_names_it_does_not() -> None:
+    named = {"name": "data", "volume": "books", "mountPath": "/data"}
+    assert problems_of("App", {**APP, "volumes": [named]}) == {}
+    sized = problems_of("App", {**APP, "volumes": [{**named, "size": "1Gi"}]})
+    assert "Volume 'books' says it" in sized["spec.volumes[0].size"]
+    machine = {**SPECS["Machine"], "volumes": [{"name": "cd", "volume": "iso", "device": "CDROM"}]}
+    assert problems_of("Machine", machine) == {}
+
+
+def test_a_blank_volume_has_a_size_and_is_written() -> None:
+    assert "Required" in problems_of("Volume", {"edgeNode": "n"})["spec.size"]
+    blank = {"edgeNode": "n", "size": "1Gi", "readOnly": True}
+    assert "stays empty" in problems_of("Volume", blank)["spec.readOnly"]
+    assert problems_of("Volume", {"edgeNode": "n", "image": "catalog"}) == {}
