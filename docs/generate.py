@@ -21,7 +21,8 @@ from edgevirt.__main__ import edgevirt
 from edgevirt.cli.main import VERBS
 from edgevirt.cli.schemas import Field, Schema, Schemas
 from edgevirt.fleet.api import openapi
-from edgevirt.fleet.device.routes import PREFIX, ROUTES
+from edgevirt.fleet.device.node_api import ROUTES
+from edgevirt.fleet.device.routes import PREFIX
 from edgevirt.fleet.objects.kinds import KINDS, ApiKind
 from edgevirt.node.agent.outcome import ACCEPTED, REASONS, delivery
 from edgevirt.node.agent.properties import RULES, Rule

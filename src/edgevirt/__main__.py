@@ -18,7 +18,8 @@ import click
 
 from edgevirt.cli.completing import complete_named
 from edgevirt.cli.main import edgevirt as edgevirt  # the programs join its verbs
-from edgevirt.cli.session import Session, Verb, fail
+from edgevirt.cli.session import Session, fail
+from edgevirt.cli.verb import Verb
 from edgevirt.image.commands import image
 from edgevirt.image.eci.commands import eci
 

@@ -9,9 +9,10 @@ import click
 
 from edgevirt.cli.completing import complete_named
 from edgevirt.cli.operate import YES
-from edgevirt.cli.session import Session, Verb, confirm, fail
+from edgevirt.cli.session import Session, fail
 from edgevirt.cli.systems import MANIFEST
 from edgevirt.cli.tables import NOTHING, ago, echo_table
+from edgevirt.cli.verb import Verb, confirm
 
 if TYPE_CHECKING:
     from edgevirt.client import Object

@@ -11,7 +11,8 @@ import click
 
 from edgevirt.cli import manifests
 from edgevirt.cli.completing import complete_objects
-from edgevirt.cli.session import Attempts, Failure, Session, Verb, confirm, fail, reference
+from edgevirt.cli.session import Failure, Session, fail, reference
+from edgevirt.cli.verb import Attempts, Verb, confirm
 
 if TYPE_CHECKING:
     from edgevirt.client import Object, ResourceType

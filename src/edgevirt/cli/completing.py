@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import click
 from click.shell_completion import CompletionItem
 
-if TYPE_CHECKING:
-    from edgevirt.cli.session import Session
+from edgevirt.cli.session import ALIASES, Session, session_of
 
 PATIENCE: Final = 1.0
 """Seconds that an answer may take, as somebody waits with a finger on the key."""
@@ -24,7 +23,6 @@ Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 @contextlib.contextmanager
 def _fleet(context: click.Context) -> Iterator[Session]:
     """No fleet, no kubeconfig, no such kind: there is nothing to complete, and no word of it."""
-    from edgevirt.cli.session import session_of
     from edgevirt.client import ClientError
 
     session = session_of(context)
@@ -44,8 +42,6 @@ def _names(session: Session, kind: str) -> list[str]:
 
 
 def _kinds(session: Session) -> list[str]:
-    from edgevirt.cli.session import ALIASES
-
     plurals = [type_.plural for type_ in session.client.types()]
     return [*plurals, *(word for word in ALIASES if word.endswith("s"))]
 

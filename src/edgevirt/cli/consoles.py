@@ -15,7 +15,8 @@ import click
 
 from edgevirt.cli.completing import complete_named
 from edgevirt.cli.operate import own_name
-from edgevirt.cli.session import Session, Verb, fail
+from edgevirt.cli.session import Session, fail
+from edgevirt.cli.verb import Verb
 from edgevirt.cli.wait import Duration
 
 if TYPE_CHECKING:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from edgevirt.cli.completing import complete_objects
-from edgevirt.cli.session import Attempts, Session, Verb
+from edgevirt.cli.session import Session
 from edgevirt.cli.storage import echo_storage
 from edgevirt.cli.tables import NOTHING, Columns, age, ago, echo_table, is_stamp, size
+from edgevirt.cli.verb import Attempts, Verb
 
 if TYPE_CHECKING:
     from edgevirt.client import Object

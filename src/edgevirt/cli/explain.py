@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from edgevirt.cli.completing import complete_kind
-from edgevirt.cli.session import Session, Verb, fail
+from edgevirt.cli.session import Session, fail
 from edgevirt.cli.tables import echo_table
+from edgevirt.cli.verb import Verb
 
 if TYPE_CHECKING:
     from edgevirt.cli.schemas import Schema, Schemas

@@ -10,8 +10,9 @@ import click
 
 from edgevirt.cli import manifests
 from edgevirt.cli.completing import complete_objects
-from edgevirt.cli.session import Attempts, Session, Target, Verb, fail
+from edgevirt.cli.session import Session, Target, fail
 from edgevirt.cli.tables import NOTHING, Columns
+from edgevirt.cli.verb import Attempts, Verb
 
 if TYPE_CHECKING:
     from edgevirt.client import Object, ResourceType

@@ -10,7 +10,8 @@ from typing import Any, Final, NoReturn
 import click
 
 from edgevirt import __version__
-from edgevirt.cli.session import Failure, connection_options, tell_failure
+from edgevirt.cli.session import Failure, tell_failure
+from edgevirt.cli.verb import connection_options
 
 VERBS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
     "Look": {

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from edgevirt.cli.completing import complete_named
-from edgevirt.cli.session import Attempts, Session, Verb, confirm, fail
+from edgevirt.cli.session import Session, fail
+from edgevirt.cli.verb import Attempts, Verb, confirm
 
 if TYPE_CHECKING:
     from edgevirt.client import Object, ResourceType

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from edgevirt.cli.operate import APPS, YES, own_name
-from edgevirt.cli.session import Attempts, Session, Verb, confirm, fail
+from edgevirt.cli.session import Session, fail
+from edgevirt.cli.verb import Attempts, Verb, confirm
 
 if TYPE_CHECKING:
     from edgevirt.client import Object

@@ -1,15 +1,13 @@
-"""What every verb shares: the connection, the project, the words for objects, how errors look."""
+"""One run of the command: the connection, the project, the words for objects, how errors look."""
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import functools
-import http
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
 
@@ -161,86 +159,6 @@ class Session:
 def session_of(context: click.Context) -> Session:
     """Made by whoever asks first, options of the command line or the shell's completion."""
     return context.find_root().ensure_object(Session)
-
-
-def _remember(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
-    session = session_of(context)
-    if value is not None:
-        setattr(session, str(parameter.name), value)
-
-
-def connection_options(*, hidden: bool) -> list[click.Parameter]:
-    """Where the fleet is and which project is meant: before the verb, or behind it."""
-    from edgevirt.cli.completing import complete_namespace
-
-    def option(*names: str, **more: Any) -> click.Option:
-        return click.Option(names, expose_value=False, callback=_remember, **more)
-
-    return [
-        option(
-            "-n", "--namespace", metavar="PROJECT", help="Default: the context's.",
-            shell_complete=complete_namespace,
-        ),
-        option("--context", metavar="NAME", help="Of the kubeconfig.", hidden=hidden),
-        option(
-            "--kubeconfig", metavar="FILE", help="Default: $KUBECONFIG, then ~/.kube/config.",
-            hidden=hidden,
-        ),
-    ]  # fmt: skip
-
-
-class Verb(click.Command):
-    """A command that speaks to the fleet: what the fleet refuses ends it with one sentence."""
-
-    def __init__(self, *args: Any, **more: Any) -> None:
-        super().__init__(*args, **more)
-        self.params += connection_options(hidden=True)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        from edgevirt.client import ClientError
-
-        try:
-            with session_of(ctx):
-                return super().invoke(ctx)
-        except ClientError as error:
-            raise Failure(str(error), error.hint) from None
-
-
-class Attempts:
-    """One verb on several objects: what is refused of one is told, and the others go on."""
-
-    def __init__(self) -> None:
-        self._failed = False
-
-    @contextlib.contextmanager
-    def each(self) -> Iterator[None]:
-        from edgevirt.client import Refused
-
-        try:
-            yield
-        except (Refused, Failure) as error:
-            if isinstance(error, Refused) and error.code == http.HTTPStatus.UNAUTHORIZED:
-                raise
-            tell_failure(str(error), error.hint)
-            self._failed = True
-
-    def finish(self) -> None:
-        """Exit status 1 when something was refused."""
-        if self._failed:
-            raise click.exceptions.Exit(1)
-
-
-def confirm(question: str, *, yes: bool) -> None:
-    """Asks before what cannot be undone. Raises Failure unless the answer is yes."""
-    if yes:
-        return
-    try:
-        agreed = click.confirm(question, err=True)
-    except click.Abort:
-        click.echo(err=True)
-        fail("cannot go on without an answer: nothing was changed", "-y answers yes")
-    if not agreed:
-        fail("nothing was changed")
 
 
 def reference(body: Object) -> str:

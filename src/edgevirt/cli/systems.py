@@ -11,7 +11,8 @@ import click
 
 from edgevirt.cli.completing import complete_named
 from edgevirt.cli.operate import NODES, YES, own_name, raise_counters
-from edgevirt.cli.session import Attempts, Session, Verb, confirm, fail, tell_failure
+from edgevirt.cli.session import Session, fail, tell_failure
+from edgevirt.cli.verb import Attempts, Verb, confirm
 from edgevirt.cli.wait import Duration
 
 if TYPE_CHECKING:

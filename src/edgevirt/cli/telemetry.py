@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from edgevirt.cli.completing import complete_logged
-from edgevirt.cli.session import Session, Verb, fail
+from edgevirt.cli.session import Session, fail
 from edgevirt.cli.tables import age, echo_table, size
+from edgevirt.cli.verb import Verb
 from edgevirt.cli.wait import Duration
 
 if TYPE_CHECKING:

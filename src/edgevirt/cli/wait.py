@@ -12,7 +12,8 @@ import click
 
 from edgevirt.cli import jsonpath
 from edgevirt.cli.completing import complete_objects
-from edgevirt.cli.session import Session, Verb, fail
+from edgevirt.cli.session import Session, fail
+from edgevirt.cli.verb import Verb
 
 if TYPE_CHECKING:
     from edgevirt.client import Object, ResourceType

@@ -35,9 +35,11 @@ from edgevirt.fleet.device.attest import Attestation
 from edgevirt.fleet.device.audit import Audit
 from edgevirt.fleet.device.handler import Handler
 from edgevirt.fleet.device.http import HttpServer, Limits, make_tls_context
+from edgevirt.fleet.device.node_api import ROUTES
 from edgevirt.fleet.device.readback import Readback
 from edgevirt.fleet.device.registry import Registry
 from edgevirt.fleet.device.reports import Reports
+from edgevirt.fleet.device.routes import Table
 from edgevirt.fleet.device.trust import Trust
 from edgevirt.fleet.device.upgrade import Upgrades
 from edgevirt.fleet.enrollment import Enrollment
@@ -220,6 +222,7 @@ class Fleet:
         )
         self.liveness = Liveness(self.store, self.registry, self.telemetry, self.statuses, clock)
         self.handler = Handler(
+            Table(ROUTES),
             self.registry,
             self.configs,
             self.enrollment,

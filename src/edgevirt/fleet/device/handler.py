@@ -66,6 +66,7 @@ class Handler:
 
     def __init__(
         self,
+        table: Table,
         registry: Registry,
         configs: Configs,
         enrollment: Enrollment,
@@ -81,7 +82,7 @@ class Handler:
         self._attestation = attestation
         self._ring = ring
         self._clock = clock
-        self._table = Table()
+        self._table = table
         self._certs: Response | None = None
         ring.on_change(self._forget_certs)
 

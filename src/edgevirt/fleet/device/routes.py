@@ -1,4 +1,4 @@
-"""The nodes' API as a table: path, who signs, how large a body may be, what answers.
+"""Routes of the nodes' API: path, who signs, how large a body may be, what answers.
 
 Paths are relative to `/api/v2/edgedevice/`; `{app}` stands for an app's UUID. Routes of nodes are
 below `id/{uuid}/`, and that UUID must be the signer's own.
@@ -7,14 +7,11 @@ below `id/{uuid}/`, and that UUID must be the signer's own.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from edgevirt.fleet.device.replies import Reply
-
-if TYPE_CHECKING:
-    from edgevirt.fleet.device.handler import Handler
 
 PREFIX: Final = b"/api/v2/edgedevice/"
 KIB: Final = 1 << 10
@@ -42,46 +39,6 @@ class Route:
     act: Callable[..., Reply]
 
 
-def _node(path: str, limit: int, act: Callable[[Handler, int, bytes], Reply]) -> Route:
-    return Route(b"POST", f"id/{{uuid}}/{path}", Sender.DEVICE, limit, act)
-
-
-def _app(path: str, limit: int, act: Callable[[Handler, int, bytes, str], Reply]) -> Route:
-    return Route(b"POST", path, Sender.DEVICE, limit, act)
-
-
-def _app_logs(handler: Handler, row: int, payload: bytes, app: str) -> Reply:
-    return handler.reports.app_logs(handler.registry.node(row), app, payload)
-
-
-def _old_app_logs(handler: Handler, row: int, payload: bytes, app: str) -> Reply:
-    return handler.reports.old_app_logs(handler.registry.node(row), app, payload)
-
-
-ROUTES: Final = (
-    Route(b"GET", "ping", Sender.NOBODY, 4 * KIB, lambda h: h.ping()),
-    Route(b"GET", "certs", Sender.NOBODY, 4 * KIB, lambda h: h.certs()),
-    Route(b"POST", "register", Sender.ONBOARDING, 64 * KIB, lambda h, opened: h.register(opened)),
-    Route(b"POST", "uuid", Sender.DEVICE, 4 * KIB, lambda h, row, body: h.uuid(row, body)),
-    _node("config", 16 * KIB, lambda h, row, body: h.config(row, body)),
-    _node("attest", 256 * KIB, lambda h, row, body: h.attest(row, body)),
-    _node("info", 512 * KIB, lambda h, row, body: h.reports.info(h.registry.node(row), body)),
-    _node("metrics", MIB, lambda h, row, body: h.reports.metrics(h.registry.node(row), body)),
-    _node("flowlog", MIB, lambda h, row, body: h.reports.flows(h.registry.node(row), body)),
-    _node("hardwarehealth", MIB, lambda h, row, body: h.reports.health(h.registry.node(row), body)),
-    _node(
-        "newlogs", 72 * KIB, lambda h, row, body: h.reports.node_logs(h.registry.node(row), body)
-    ),
-    _app("id/{uuid}/apps/instanceid/{app}/newlogs", 72 * KIB, _app_logs),
-    # As documented, without the node; the signer is the node.
-    _app("apps/instanceid/{app}/newlogs", 72 * KIB, _app_logs),
-    # Of old nodes.
-    _node("logs", MIB, lambda h, row, body: h.reports.old_node_logs(h.registry.node(row), body)),
-    _app("id/{uuid}/apps/instanceid/{app}/logs", MIB, _old_app_logs),
-    _app("id/{uuid}/apps/instances/id/{app}/logs", MIB, _old_app_logs),
-    _app("apps/instanceid/{app}/logs", MIB, _old_app_logs),
-)
-
 UNKNOWN_LIMIT: Final = 64 * KIB
 """For bodies of requests that have no route: read, then answered 404."""
 
@@ -94,8 +51,8 @@ class Table:
     for the limit, then for the answer.
     """
 
-    def __init__(self) -> None:
-        self._routes: dict[bytes, Route] = {route.path.encode(): route for route in ROUTES}
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self._routes = {route.path.encode(): route for route in routes}
         self._last: tuple[bytes, Found] = (b"", (None, b"", b""))
 
     def find(self, path: bytes) -> Found:
