@@ -13,7 +13,7 @@ from rich.table import Table
 
 BENCHES = (
     *("ipc", "device_api", "fleet_start", "app_start", "app_config", "node_memory"),
-    *("guests", "contained_start"),
+    *("guests", "contained_start", "six_apps"),
     *("os_build", "os_boot"),
 )
 
