@@ -15,8 +15,10 @@ from tests.e2e.os.os_system import BOOT, OsSystem, file_server, os_system
 from tests.e2e.os.variants import Variant, Workshop, same
 from tests.e2e.system import NODE
 
-UPDATE = 900.0
-"""Seconds for a whole update, emulated: fetch, write, boot, test. Some 100 on a quiet machine."""
+UPDATE = 1800.0
+"""Seconds for a whole update, emulated: fetch, write, boot, test. Some 100 on a quiet machine, ten
+times that on a busy one.
+"""
 
 
 @dataclass

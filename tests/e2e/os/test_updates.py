@@ -15,7 +15,7 @@ from tests.e2e.os.variants import hangs, no_services, panics, unreachable
 
 IMPATIENT = 'set_global dom0_extra_args "edgevirt.watchdog=90"\n'
 
-pytestmark = [pytest.mark.root, pytest.mark.e2e, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.root, pytest.mark.e2e, pytest.mark.timeout(3600)]
 
 
 @pytest.fixture(scope="module")
