@@ -666,6 +666,39 @@ async def test_a_guest_gets_its_lease_and_a_stranger_none(lab: Lab, network: Net
         assert dhcp_lease(lab.directory, tries=2) == {}
 
 
+async def test_an_address_that_another_guest_had_goes_to_the_one_that_is_to_have_it(
+    lab: Lab, network: Network
+) -> None:
+    await two_guests(network, guarded(2), guarded(3))
+    await network.ensure_name_server(NAMES)
+    with lab.guest("app-2"):
+        assert dhcp_lease(lab.directory)["ip"] == "10.1.0.2"
+    heir = Lease(mac="02:00:00:00:00:03", ip="10.1.0.2", host="web")
+    pid = await network.ensure_name_server(msgspec.structs.replace(NAMES, leases=(heir,)))
+    with lab.guest("app-3"):
+        assert dhcp_lease(lab.directory)["ip"] == "10.1.0.2"
+        assert resolve("10.1.0.1", "web") == ["10.1.0.2"]
+    again = msgspec.structs.replace(NAMES, leases=(heir,))
+    assert await network.ensure_name_server(again) == pid  # it is left alone from then on
+
+
+async def test_what_a_service_that_died_did_not_tell_is_told_by_the_next(
+    lab: Lab, network: Network
+) -> None:
+    """Between the writing and the signal."""
+    await two_guests(network, guarded(3))
+    pid = await network.ensure_name_server(NAMES)
+    late = Lease(mac="02:00:00:00:00:03", ip="10.1.0.3", host="db")
+    leases = next(lab.directory.rglob("bn1/leases"))
+    leases.write_text(f"{leases.read_text()}{late.mac},{late.ip},{late.host},60m\n")
+    more = msgspec.structs.replace(NAMES, leases=(*NAMES.leases, late))
+    successor = LinuxNetwork(lab.namespaces, lab.name_servers)
+    assert await successor.ensure_name_server(more) == pid
+    await successor.close()
+    with lab.guest("app-3"):
+        assert dhcp_lease(lab.directory)["ip"] == "10.1.0.3"
+
+
 async def test_a_dead_name_server_is_replaced(lab: Lab, network: Network) -> None:
     await two_guests(network, guarded(3))
     pid = await network.ensure_name_server(NAMES)

@@ -11,6 +11,7 @@ import pwd
 import select
 import shutil
 import signal
+import stat
 import subprocess
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -26,6 +27,8 @@ _CAPABILITIES = "-all,+net_admin,+net_bind_service,+net_raw"
 _LEASE = "60m"
 _START_TIMEOUT = 10.0
 _STOP_TIMEOUT_MS = 2000
+_MOST_LEASED = 1 << 20
+"""Bytes: some ten thousand leases."""
 
 
 class NameServerError(Exception):
@@ -37,6 +40,10 @@ class NameServers:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._told: set[str] = set()
+        """Bridges whose dnsmasq has heard of its files from this process: another one may have died
+        between the writing and the telling.
+        """
 
     def prepare(self) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
@@ -48,25 +55,32 @@ class NameServers:
     def ensure(self, spec: NameServerSpec) -> int:
         """The process id of a dnsmasq that does what `spec` says.
 
-        Changed names and leases are told to the one that runs; anything else starts a new one.
+        Changed names and leases are told to the one that runs; anything else starts a new one, and
+        so does an address that another guest had: dnsmasq keeps it for that one as long as its
+        lease lasts, an hour, and gives the new one none.
         """
         folder = self._directory / spec.bridge
         (folder / "state").mkdir(parents=True, exist_ok=True)
         told = _write(folder / "hosts", hosts(spec)) | _write(folder / "leases", leases(spec))
         changed = _write(folder / "dnsmasq.conf", configuration(spec, folder))
         pid = _running(folder)
-        if pid is not None and changed:
+        moved = _moved(folder, spec)
+        if pid is not None and (changed or moved):
             _stop(pid)
             pid = None
+        if moved:  # who has the others asks for what is his, and gets it again
+            (folder / "state" / "leases").unlink(missing_ok=True)
         if pid is None:
-            return _start(spec.bridge, folder)
-        if told:
+            pid = _start(spec.bridge, folder)
+        elif told or spec.bridge not in self._told:
             os.kill(pid, signal.SIGHUP)
+        self._told.add(spec.bridge)
         return pid
 
     def remove(self, bridge: str) -> None:
         """Also when there is none."""
         folder = self._directory / bridge
+        self._told.discard(bridge)
         pid = _running(folder)
         if pid is not None:
             _stop(pid)
@@ -159,6 +173,29 @@ def _running(folder: Path) -> int | None:
     except (FileNotFoundError, ProcessLookupError, ValueError):
         return None
     return pid if os.fsencode(f"--conf-file={folder}/dnsmasq.conf") in command else None
+
+
+def _moved(folder: Path, spec: NameServerSpec) -> bool:
+    """Whether an address is to be one guest's that dnsmasq has leased to another."""
+    owners = {lease.ip: lease.mac.lower() for lease in spec.leases}
+    leased = (line.split(" ")[1:3] for line in _leased(folder / "state" / "leases").splitlines())
+    return any(owners.get(ip, mac) != mac.lower() for mac, ip in filter(_is_pair, leased))
+
+
+def _is_pair(words: list[str]) -> bool:
+    return len(words) == 2
+
+
+def _leased(path: Path) -> str:
+    """dnsmasq's own file, whatever its user has put there."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return ""
+        return file.read(_MOST_LEASED).decode(errors="replace")
 
 
 def _start(bridge: str, folder: Path) -> int:
