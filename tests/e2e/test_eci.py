@@ -16,13 +16,18 @@ from pathlib import Path
 
 import pytest
 
+from edgevirt.image.eci.contained import GUEST
+from edgevirt.image.guest import publish
 from edgevirt.wire import cosign
+from tests.contained_world import guest_files
 from tests.content_world import make_root
 from tests.docker_registry import PASSWORD, USER, DockerRegistry, docker_registry
 from tests.loopback import free_port
 
 pytestmark = pytest.mark.e2e
 MI = 1 << 20
+EMULATED = 240.0
+"""Seconds for a container's machine on a processor that starts no guests, and is busy."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class Workshop:
             env={**os.environ, "DOCKER_CONFIG": str(self.where), **(env or {})},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=EMULATED,
             check=False,
         )
         return done.returncode, done.stdout.strip(), done.stderr.strip()
@@ -258,8 +263,8 @@ def running(workshop: Workshop, *words: str) -> Iterator[subprocess.Popen[str]]:
             raise
 
 
-def fetched(url: str) -> str:
-    deadline = time.monotonic() + 30
+def fetched(url: str, seconds: float) -> str:
+    deadline = time.monotonic() + seconds
     while True:
         try:
             with urllib.request.urlopen(url, timeout=2) as answer:
@@ -271,7 +276,12 @@ def fetched(url: str) -> str:
 
 
 @pytest.mark.root
-def test_a_container_runs_and_is_reached_and_leaves_nothing(workshop: Workshop) -> None:
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("virtualization", ["None", "PV"])
+def test_a_container_runs_and_is_reached_and_leaves_nothing(
+    workshop: Workshop, virtualization: str
+) -> None:
+    publish(guest_files(), GUEST)
     root = make_root(workshop.where / "root")
     (root / "bin/httpd").symlink_to("busybox")
     (root / "www").mkdir()
@@ -281,23 +291,35 @@ def test_a_container_runs_and_is_reached_and_leaves_nothing(workshop: Workshop) 
     workshop.eci("push", "out", workshop.name("apps/web:1"))
     port = free_port()
     before = set(os.listdir("/var/tmp"))
-    with running(workshop, workshop.name("apps/web:1"), "-p", f"{port}:80") as process:
-        assert fetched(f"http://127.0.0.1:{port}/") == "hello from within"
+    options = ("-p", f"{port}:80", "--virtualization", virtualization)
+    with running(workshop, workshop.name("apps/web:1"), *options) as process:
+        assert fetched(f"http://127.0.0.1:{port}/", EMULATED) == "hello from within"
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=60)
     assert "eci-run-" not in Path("/proc/self/mounts").read_text()
     assert not [name for name in set(os.listdir("/var/tmp")) - before if "eci-run" in name]
 
 
 @pytest.mark.root
-def test_a_container_s_words_and_exit_status_are_the_command_s(workshop: Workshop) -> None:
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize(
+    ("options", "interfaces"),
+    [
+        (("--virtualization", "None"), "1"),  # its own loopback, and no more
+        ((), "2"),  # as an App that says nothing: a machine, which has a card
+    ],
+)
+def test_a_container_s_words_and_exit_status_are_the_command_s(
+    workshop: Workshop, options: tuple[str, ...], interfaces: str
+) -> None:
+    publish(guest_files(), GUEST)
     make_root(workshop.where / "root")
     (workshop.where / "eci.yaml").write_text(
         "files: [root]\nentrypoint: [/bin/sh, -c]\n"
         'command: ["echo $GREETING; cat /sys/class/net/*/operstate | wc -l; exit 3"]\n'
     )
-    code, said, _ = workshop.run("run", "eci.yaml", "-e", "GREETING=hello you")
-    assert (code, said.split("\n")) == (3, ["hello you", "1"])  # its own loopback, and no more
+    code, said, _ = workshop.run("run", "eci.yaml", "-e", "GREETING=hello you", *options)
+    assert (code, said.split("\n")) == (3, ["hello you", interfaces])
 
 
 def test_a_machine_boots_from_its_disk_and_its_console_is_the_terminal(workshop: Workshop) -> None:

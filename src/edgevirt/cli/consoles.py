@@ -43,7 +43,7 @@ TIMEOUT = click.option("--timeout", type=Duration(), default="3m", show_default=
 @TIMEOUT
 @click.pass_obj
 def console(session: Session, name: str, take_over: bool, timeout: float) -> None:
-    """Type at the serial console of an app that is a machine; Ctrl-] ends it.
+    """Type at the serial console of an app that has a machine; Ctrl-] ends it.
 
     Through the fleet: the node connects out, and opens no port. What is typed and printed is
     encrypted between here and the node; the app's log keeps what it prints.

@@ -21,6 +21,7 @@ T = TypeVar("T")
 _DIRECTORY = click.Path(path_type=Path, file_okay=False)
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 _ARCHITECTURES = ("amd64", "arm64", "arm", "riscv64")
+_VIRTUALIZATIONS = ("None", "PV", "HVM", "FML", "Legacy")
 CA = click.option(
     "--ca", "ca", type=_FILE, metavar="FILE", help="Trust this CA for the registry (PEM)."
 )
@@ -235,6 +236,11 @@ def verify(reference: str, keys: tuple[Path, ...], ca: Path | None) -> None:
     metavar="NAME=VALUE",
     help="Of a container. May be repeated.",
 )
+@click.option(
+    "--virtualization",
+    type=click.Choice(_VIRTUALIZATIONS),
+    help="As in an App; default: what the image wants, else PV.",
+)
 @CA
 def run(
     image: str,
@@ -242,16 +248,19 @@ def run(
     cpus: int | None,
     forwards: tuple[str, ...],
     environment: tuple[str, ...],
+    virtualization: str | None,
     ca: Path | None,
 ) -> None:
     """Run an IMAGE without any fleet: an OCI layout, what `build` takes, or a reference.
 
-    A machine runs in QEMU (Ctrl-A X ends it), a container in runc (Ctrl-C ends it; needs root).
-    Nothing that it writes is kept.
+    A machine runs in QEMU (Ctrl-A X ends it). A container has a virtual machine of its own, whose
+    kernel `edgevirt image guest` makes once, or with `--virtualization None` runc (Ctrl-C ends
+    either; they need root). Nothing that it writes is kept.
     """
     import tempfile
 
     from edgevirt.host.acceleration import accelerator
+    from edgevirt.image.eci import contained
     from edgevirt.image.eci import parts as reading
     from edgevirt.image.eci import run as running
     from edgevirt.model.quantity import whole
@@ -261,15 +270,20 @@ def run(
         size = whole(memory) if memory else 0
     except ValueError as error:
         raise click.BadParameter(f"--memory {error}") from error
-    wish = running.Wish(size, cpus or 0, dict(map(_ports, forwards)), environment)
+    wish = running.Wish(
+        size, cpus or 0, dict(map(_ports, forwards)), environment, virtualization or ""
+    )
     with _told(), tempfile.TemporaryDirectory(prefix="eci-run-", dir="/var/tmp") as name:
         scratch = Path(name)
         layout = _run(_found(image, scratch, _pems(ca)))
         found = reading.read(layout, scratch, oci.machine())
-        if isinstance(found, reading.ContainerParts):
+        wanted = wish.virtualization or found.declared.wants.virtualization
+        if not isinstance(found, reading.ContainerParts):
+            code = running.run_machine(found, wish, scratch, accelerator())
+        elif wanted == running.BARE:
             code = running.run_container(found, wish, scratch)
         else:
-            code = running.run_machine(found, wish, scratch, accelerator())
+            code = contained.run_contained(found, wish, scratch, accelerator())
     sys.exit(code)
 
 

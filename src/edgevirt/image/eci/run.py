@@ -1,4 +1,4 @@
-"""Runs an image on this machine, without any fleet: a machine in QEMU, a container in runc.
+"""Runs an image on this machine, without any fleet: a machine in QEMU, a bare container in runc.
 
 Its console is the terminal. TCP ports of this machine's loopback lead into it. Nothing that it
 writes outlives it, and the image stays as it is.
@@ -7,12 +7,13 @@ writes outlives it, and the image stays as it is.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import signal
 import subprocess
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -29,6 +30,9 @@ from edgevirt.model.ids import AppId
 OVMF: Final = Path("/usr/share/OVMF")
 MEMORY: Final = 512 << 20
 CPUS: Final = 1
+BARE: Final = "None"
+LEGACY: Final = "Legacy"
+_UEFI: Final = "FML"
 _INTERRUPTS: Final = (signal.SIGINT, signal.SIGTERM)
 _GRACE: Final = 10.0
 """Seconds that a container has to end by itself."""
@@ -54,13 +58,15 @@ class CannotRun(Exception):
 @dataclass(frozen=True)
 class Wish:
     """What whoever runs it says. `memory`: bytes; 0: what the image wants. `forwards`: TCP port of
-    this machine's loopback → TCP port within. `environment`: of a container.
+    this machine's loopback → TCP port within. `environment`: of a container. `virtualization`: as
+    in an App; empty: what the image wants.
     """
 
     memory: int = 0
     cpus: int = 0
     forwards: Mapping[int, int] = field(default_factory=dict)
     environment: tuple[str, ...] = ()
+    virtualization: str = ""
 
 
 # -- machines -------------------------------------------------------------------------------------
@@ -70,7 +76,7 @@ def run_machine(parts: MachineParts, wish: Wish, scratch: Path, accelerator: str
     """Until it ends; returns QEMU's exit status. Raises CannotRun."""
     variables = scratch / "efivars.fd"
     command = machine_command(parts, wish, variables, accelerator)
-    if parts.declared.wants.virtualization == "FML":
+    if _virtualization(parts, wish) == _UEFI:
         try:
             shutil.copyfile(OVMF / "OVMF_VARS_4M.fd", variables)
         except OSError as error:
@@ -86,7 +92,10 @@ def machine_command(
 ) -> list[str]:
     """QEMU's command line. Raises CannotRun."""
     wants = parts.declared.wants
-    legacy = wants.virtualization == "Legacy"
+    virtualization = _virtualization(parts, wish)
+    if virtualization == BARE:
+        raise CannotRun("cannot run without virtualization: the image is a machine")
+    legacy = virtualization == LEGACY
     memory = (wish.memory or wants.memory or MEMORY) >> 20
     if memory < 1:
         raise CannotRun("cannot run: less than a MiB of memory")
@@ -97,10 +106,10 @@ def machine_command(
         *("-smp", str(wish.cpus or wants.cpus or CPUS), "-m", str(memory)),
         *("-serial", "mon:stdio"),
     ]
-    if wants.virtualization == "FML":
+    if virtualization == _UEFI:
         code = OVMF / "OVMF_CODE_4M.fd"
         command += ["-drive", f"if=pflash,format=raw,readonly=on,file={code}"]
-        command += ["-drive", f"if=pflash,format=raw,file={_value(variables)}"]
+        command += ["-drive", f"if=pflash,format=raw,file={value(variables)}"]
     if parts.kernel is not None:
         command += ["-kernel", str(parts.kernel)]
         command += ["-append", parts.declared.cmdline] if parts.declared.cmdline else []
@@ -109,13 +118,21 @@ def machine_command(
     root = [] if parts.root is None else [parts.root]
     for number, disk in enumerate([*root, *parts.disks]):
         command += _drive(number, disk, legacy=legacy, writable=bool(root) and number == 0)
-    forwards = "".join(
-        f",hostfwd=tcp:127.0.0.1:{here}-:{there}" for here, there in wish.forwards.items()
-    )
-    command += ["-netdev", f"user,id=net0{forwards}"]
+    command += ["-netdev", f"user,id=net0{forwarded(wish)}"]
     model = "e1000" if legacy else "virtio-net-pci"
     command += ["-device", f"{model},netdev=net0,romfile="]
     return command if legacy else [*command, "-device", "virtio-rng-pci"]
+
+
+def _virtualization(parts: MachineParts, wish: Wish) -> str:
+    return wish.virtualization or parts.declared.wants.virtualization
+
+
+def forwarded(wish: Wish) -> str:
+    """In QEMU's list of options of a user network."""
+    return "".join(
+        f",hostfwd=tcp:127.0.0.1:{here}-:{there}" for here, there in wish.forwards.items()
+    )
 
 
 def _drive(number: int, disk: DiskFile, *, legacy: bool, writable: bool) -> list[str]:
@@ -124,7 +141,7 @@ def _drive(number: int, disk: DiskFile, *, legacy: bool, writable: bool) -> list
         raise CannotRun(f"cannot run: a disk of format {disk.format.name}")
     cdrom = disk.format == ContentFormat.ISO
     access = ",snapshot=on" if writable and not cdrom else ",readonly=on"
-    drive = f"if=none,id=disk{number},format={name},file={_value(disk.path)}{access}"
+    drive = f"if=none,id=disk{number},format={name},file={value(disk.path)}{access}"
     if cdrom:
         device = f"ide-cd,drive=disk{number},bootindex={number}"
     elif legacy:
@@ -134,7 +151,7 @@ def _drive(number: int, disk: DiskFile, *, legacy: bool, writable: bool) -> list
     return ["-drive", drive, "-device", device]
 
 
-def _value(text: object) -> str:
+def value(text: object) -> str:
     """In QEMU's lists of options a comma within a value is doubled."""
     return str(text).replace(",", ",,")
 
@@ -146,31 +163,48 @@ def run_container(parts: ContainerParts, wish: Wish, scratch: Path) -> int:
     """Until it ends; returns its exit status. Needs root. Raises CannotRun."""
     if os.geteuid() != 0:
         raise CannotRun("cannot run a container: it needs root for its namespaces")
-    name = f"eci-{uuid.uuid4().hex[:12]}"
+    name = _new_name()
     bundle = Bundle(AppId(name), scratch / "bundle")
     runc = ["runc", "--root", str(scratch / "runc")]
     try:
-        volume = _volume(parts, scratch)
+        volume = _volume(unpack_layers(parts, scratch), scratch)
         user_data = "".join(f"{one}\n" for one in wish.environment).encode()
-        with _built(bundle, _domain(name, parts, wish, volume), user_data):
+        with _built(bundle, domain_of(parts, wish, volume, name), user_data):
             command = [*runc, "run", "--bundle", str(bundle.directory), name]
             forwarder = Forwarder([*runc, "state", name], wish.forwards)
+            kill = functools.partial(_tell, [*runc, "kill", name])
             with forwarder, subprocess.Popen(command, stdin=subprocess.DEVNULL) as process:
-                return _wait(process, [*runc, "kill", name])
+                return wait(process, lambda: kill("TERM"), lambda: kill("KILL"))
     except (HypervisorError, CannotUnpack, NoRoom, OSError) as error:
         raise CannotRun(f"cannot run: {error}") from error
 
 
-def _wait(process: subprocess.Popen[bytes], kill: list[str]) -> int:
-    """Ctrl-C (or SIGTERM) asks it to end; a while later, or at the second one, it is ended."""
+def _new_name() -> str:
+    return f"eci-{uuid.uuid4().hex[:12]}"
+
+
+def _tell(kill: list[str], number: str) -> None:
+    subprocess.run([*kill, number], check=False, capture_output=True)
+
+
+def wait(
+    process: subprocess.Popen[bytes],
+    ask: Callable[[], object],
+    end: Callable[[], object],
+    grace: float = _GRACE,
+) -> int:
+    """Ctrl-C (or SIGTERM) asks it to end; `grace` seconds later, or at the second one, it is ended.
+
+    Returns its exit status.
+    """
     before = {number: signal.signal(number, _interrupt) for number in _INTERRUPTS}
     try:
         with contextlib.suppress(KeyboardInterrupt):
             return process.wait()
         with contextlib.suppress(KeyboardInterrupt, subprocess.TimeoutExpired):
-            subprocess.run([*kill, "TERM"], check=False, capture_output=True)
-            return process.wait(_GRACE)
-        subprocess.run([*kill, "KILL"], check=False, capture_output=True)
+            ask()
+            return process.wait(grace)
+        end()
         return process.wait()
     finally:
         for number, handler in before.items():
@@ -181,21 +215,27 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _volume(parts: ContainerParts, scratch: Path) -> DomainVolume:
+def unpack_layers(parts: ContainerParts, scratch: Path) -> tuple[str, ...]:
+    """Their directories, lowest first. Raises CannotUnpack, NoRoom, OSError."""
     layers = []
     for number, packed in enumerate(parts.layers):
         target = scratch / f"layer-{number}"
         target.mkdir()
         unpack_layer(packed, target, Limits(bytes=_LIMIT))
         layers.append(str(target))
+    return tuple(layers)
+
+
+def _volume(layers: tuple[str, ...], scratch: Path) -> DomainVolume:
     top = scratch / "top"
     (top / "upper").mkdir(parents=True)
     (top / "work").mkdir()
-    return DomainVolume(path=str(top), format=ContentFormat.CONTAINER, layers=tuple(layers))
+    return DomainVolume(path=str(top), format=ContentFormat.CONTAINER, layers=layers)
 
 
-def _domain(name: str, parts: ContainerParts, wish: Wish, volume: DomainVolume) -> Domain:
-    wants = parts.declared.wants
+def domain_of(parts: ContainerParts, wish: Wish, volume: DomainVolume, name: str = "") -> Domain:
+    """The container, bare. What nobody says of memory and processors is 0."""
+    name, wants = name or _new_name(), parts.declared.wants
     return Domain(
         app=AppId(name),
         name=name,

@@ -61,3 +61,9 @@ def test_an_old_machine_has_old_hardware_and_a_new_one_its_firmware() -> None:
 def test_what_qemu_has_no_format_for_is_refused() -> None:
     with pytest.raises(CannotRun, match="a disk of format OVA"):
         command(root=DiskFile(Path("/a.ova"), ContentFormat.OVA))
+
+
+def test_somebody_s_word_on_virtualization_is_stronger_than_the_image_s() -> None:
+    assert "-machine pc" in command(Wish(virtualization="Legacy"))
+    with pytest.raises(CannotRun, match="the image is a machine"):
+        command(Wish(virtualization="None"))
