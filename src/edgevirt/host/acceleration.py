@@ -10,6 +10,8 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +21,12 @@ PROGRAM: Final = "qemu-system-x86_64"
 KVM: Final = "kvm"
 TCG: Final = "tcg"
 XEN: Final = "xen"
-_PROBE_SECONDS: Final = 3.0
+_LEAST_PATIENCE: Final = 3.0
+_MOST_PATIENCE: Final = 60.0
+_PATIENCE: Final = 50.0
+"""How much longer a probe may take than QEMU does to say its version: where that is slow, as on a
+machine that is emulated itself, a guest that does start is slow too.
+"""
 _PROBE_DONE: Final = 33
 """What QEMU ends with when its guest writes 16 to the debug exit port: twice that, and one."""
 
@@ -41,6 +48,17 @@ def accelerator() -> str:
     return KVM if acceleration() == KVM else "tcg,thread=multi,tb-size=128"
 
 
+def _patience() -> float:
+    """Seconds. Raises OSError."""
+    before = time.monotonic()
+    with suppress(subprocess.TimeoutExpired):
+        subprocess.run(
+            [PROGRAM, "--version"], capture_output=True, timeout=_MOST_PATIENCE, check=False
+        )
+    took = time.monotonic() - before
+    return min(_MOST_PATIENCE, max(_LEAST_PATIENCE, took * _PATIENCE))
+
+
 def _starts_guests() -> bool:
     """Boots a sector that does nothing but tell that it ran."""
     # mov al, 16; out 0xf4, al; hlt; jump back
@@ -58,7 +76,7 @@ def _starts_guests() -> bool:
             done = subprocess.run(
                 command,
                 capture_output=True,
-                timeout=_PROBE_SECONDS,
+                timeout=_patience(),
                 check=False,
                 preexec_fn=functools.partial(die_with, os.getpid()),  # also when we are killed
             )

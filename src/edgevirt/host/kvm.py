@@ -39,7 +39,7 @@ from edgevirt.host.monitored import MonitoredHypervisor
 from edgevirt.host.processes import Process
 from edgevirt.host.processors import Partition
 from edgevirt.host.qemu import Memory
-from edgevirt.host.qmp import HANDED, ask, decode_cpus, give
+from edgevirt.host.qmp import HANDED, STARTING, ask, decode_cpus, give
 from edgevirt.host.seed import make_seed
 from edgevirt.host.written import mark_written
 from edgevirt.model.access import ConsoleKind
@@ -192,6 +192,7 @@ class KvmHypervisor(MonitoredHypervisor):
         return str(kept)
 
     async def _begin(self, bundle: Bundle) -> None:
+        await ask(_monitor_of(bundle), "query-status", within=STARTING)
         await self._place(bundle)
         await self._plug(bundle)
         await ask(_monitor_of(bundle), "cont")

@@ -16,6 +16,8 @@ from qemu.qmp import QMPClient, QMPError
 from edgevirt.host.hypervisor import HypervisorError
 
 SECONDS: Final = 10.0
+STARTING: Final = 60.0
+"""Seconds for a QEMU's first answer: it reads its kernel before, from a disk that may be slow."""
 HANDED: Final = "handed"
 
 # it calls a QEMU that ends an error
@@ -38,12 +40,14 @@ def decode_cpus(said: object) -> list[GuestCpu]:
     return sorted(found, key=lambda cpu: cpu.cpu_index)
 
 
-async def ask(monitor: Path, command: str, **arguments: object) -> object:
-    """What QEMU returns. Raises HypervisorError, also when it is silent or gone.
+async def ask(
+    monitor: Path, command: str, *, within: float = SECONDS, **arguments: object
+) -> object:
+    """What QEMU returns, `within` seconds. Raises HypervisorError, also when it is silent or gone.
 
     A monitor serves one client: calls for one machine must not overlap.
     """
-    async with _talk(monitor, f"ask the machine for {command}") as (client, _):
+    async with _talk(monitor, f"ask the machine for {command}", within) as (client, _):
         return await client.execute(command, arguments or None)
 
 
@@ -72,13 +76,15 @@ async def give(
 
 
 @contextlib.asynccontextmanager
-async def _talk(monitor: Path, what: str) -> AsyncIterator[tuple[QMPClient, socket.socket]]:
+async def _talk(
+    monitor: Path, what: str, within: float = SECONDS
+) -> AsyncIterator[tuple[QMPClient, socket.socket]]:
     """The client, and the same connection once more for descriptors: an event loop keeps its own
     to itself. Raises HypervisorError.
     """
     client = QMPClient("edgevirt")
     try:
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(within):
             with socket.socket(socket.AF_UNIX) as connected:
                 connected.setblocking(False)
                 await asyncio.get_running_loop().sock_connect(connected, str(monitor))
@@ -87,7 +93,7 @@ async def _talk(monitor: Path, what: str) -> AsyncIterator[tuple[QMPClient, sock
                     await client.connect(connected)
                     yield client, line
     except TimeoutError as failure:
-        why = f"its monitor is silent for {SECONDS:.0f} s"
+        why = f"its monitor is silent for {within:.0f} s"
         raise HypervisorError(f"cannot {what}: {why}") from failure
     except (QMPError, OSError) as failure:
         raise HypervisorError(f"cannot {what}: {failure}") from failure

@@ -16,7 +16,12 @@ echo y >/sys/kernel/mm/lru_gen/enabled
 echo 1000 >/sys/kernel/mm/lru_gen/min_ttl_ms
 # the app's own words alone come to its console
 for module in $(cat /modules); do insmod "/lib/$module"; done
-stty -F /dev/hvc0 -opost -echo
+# the console comes a moment after its driver, and its host may be busy
+tries=0
+until stty -F /dev/hvc0 -opost -echo || [ $tries -ge 300 ]; do
+  tries=$((tries + 1))
+  sleep 0.1
+done
 mkdir -p /disk /run /given
 
 for disk in /sys/block/vd*; do
