@@ -12,7 +12,8 @@ import pytest
 from edgevirt.image.guest import publish
 from tests.contained_world import guest_files
 from tests.e2e.machine_apps import console, machine_pid, running
-from tests.e2e.system import System, eventually, kill, read, whole_system
+from tests.e2e.system import NODE, System, eventually, kill, read, whole_system
+from tests.e2e.terminal import PATIENCE, terminal
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -29,7 +30,8 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 
 
 def add(system: System, name: str, **spec: Any) -> int:
-    return system.add_app(name, virtualization="PV", resources=RESOURCES, **spec)
+    """As an app is that says nothing of it."""
+    return system.add_app(name, virtualization="", resources=RESOURCES, **spec)
 
 
 def ask(system: System, port: int, script: str = "") -> str:
@@ -52,6 +54,7 @@ def test_a_container_in_a_machine_is_an_app_like_any_other(system: System) -> No
     eventually("its words are kept", lambda: console(system, "walled"), 60, 0.5)
     assert console(system, "walled").split() == ["probe", "started"]  # and nothing of its kernel's
 
+    look_on(system, port)
     before = machine_pid(system, "walled")
     system.edgevirt("restart", "walled")
     eventually("it is another machine", lambda: machine_pid(system, "walled") not in (0, before))
@@ -64,6 +67,19 @@ def test_a_container_in_a_machine_is_an_app_like_any_other(system: System) -> No
     assert ask(system, port, "cat /data/notes") == "kept\n"
     system.remove_app("walled")
     eventually("its machine is gone", lambda: not system.pids("qemu-system-x86"), 60)
+
+
+def look_on(system: System, port: int) -> None:
+    """At its console is what it prints; a screen it has not."""
+    with terminal(system, "console", "walled") as watcher:
+        watcher.shows(f"at the console of walled on {NODE}")
+        assert ask(system, port, "echo loud words >/dev/hvc0; echo said") == "said\n"
+        watcher.shows("loud words")
+        watcher.type("\x1d")
+        assert watcher.process.wait(PATIENCE) == 0
+    done = system.command("vnc", "walled")
+    assert done.returncode == 1
+    assert "a container has no screen; `edgevirt console walled`" in done.stderr
 
 
 @pytest.mark.slow

@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from edgevirt.host.hypervisor import UnfitError
+from edgevirt.host.hypervisor import Exit, UnfitError
 from edgevirt.model.app import VirtualizationMode
+from edgevirt.model.base import SwState
 from edgevirt.model.content import ImageConfig
 from tests.busybox_app import ContainerWorld
 from tests.contained_world import ContainedWorld, contained_world
@@ -77,3 +78,46 @@ async def test_what_a_machine_wrote_is_not_mounted_by_the_node(world: ContainedW
     with pytest.raises(UnfitError, match="purge"):
         await bare.create(outside, b"")
     assert await bare.list() == ()
+
+
+FILL = """\
+dd if=/dev/zero of=/big bs=64k
+rm /big && echo fits >/big && cat /big
+dd if=/dev/zero of=/data/big bs=64k
+rm /data/big && echo this too >/data/big && cat /data/big
+"""
+
+
+async def test_a_disk_that_the_app_filled_is_its_own_to_hear_of_and_it_lives_on(
+    world: ContainedWorld,
+) -> None:
+    """Its root, and a volume: each at its own bound, which the guest's kernel says."""
+    volumes = (world.container_volume(), world.blank_volume("/data"))
+    image = ImageConfig(entrypoint=("app", "do"), user="root")
+    domain = world.domain(FILL.replace("\n", ";"), image=image, volumes=volumes)
+    code, said = await world.output(domain)
+    assert said.count("No space left on device") == 2
+    assert "fits" in said
+    assert "this too" in said
+    assert code == 0
+
+
+async def test_a_container_whose_machine_hears_nothing_is_ended_and_can_be_started_again(
+    world: ContainedWorld,
+) -> None:
+    """QEMU hangs: its monitor takes what it is told, and says nothing."""
+    volume = world.container_volume()
+    hypervisor = world.hypervisor()
+    domain = world.domain("do", "echo ready; sleep 100000", volumes=(volume,))
+    await hypervisor.create(domain, b"")
+    running = await hypervisor.start(domain.app)
+    await world.ready(domain.app)
+    world.freeze(running.pid)
+    before = world.clock.monotonic()
+    await hypervisor.stop(domain.app, graceful=60.0, forced=20.0)
+    assert world.clock.monotonic() - before < 30.0
+    ended = await hypervisor.info(domain.app)
+    assert ended is not None
+    assert (ended.state, ended.exit) == (SwState.HALTED, Exit(137))
+    again = world.domain("do", "echo again", app=domain.app, volumes=(volume,))
+    assert (await world.output(again))[0] == 0
