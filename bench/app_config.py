@@ -79,6 +79,7 @@ def _manifests(number: int) -> Iterator[Object]:
             "type": "Container",
             "image": "hello",
             "resources": {"cpu": 1, "memory": "64Mi"},
+            "virtualization": "None",
             "volumes": [volume],
             "interfaces": [{"name": "eth0", "networkInstance": "apps"}],
         },

@@ -243,7 +243,10 @@ class System:
         self.fleet.create("Image", name, spec)
 
     def add_app(self, name: str, image: str = "probe", port: int = 0, **spec: Any) -> int:
-        """An App and its instance on the node; returns the node's port that leads to it."""
+        """An App and its instance on the node; returns the node's port that leads to it.
+
+        Unless told otherwise it is on the node's own kernel, where it starts in a moment.
+        """
         port = port or next(self._ports)
         ports = [{"protocol": "TCP", "nodePort": port, "appPort": 80}]
         interface = {"name": "eth0", "networkInstance": "apps", "ports": ports}
@@ -253,6 +256,7 @@ class System:
             "resources": {"cpu": 1, "memory": "32Mi"},
             "interfaces": [interface],
             "volumes": [volume],
+            "virtualization": "None",
             **spec,
         }
         self.fleet.create("App", name, app)

@@ -165,7 +165,7 @@ async def test_a_barred_node_is_offered_the_system_that_is_wanted_for_it_and_not
     fleet.create("Datastore", f"{label}-os", {"type": "HTTPS", "url": "https://files.example"})
     image = {"datastoreRefs": [ref(f"{label}-apps")], "reference": "app:1"}
     fleet.create("Image", label, image)
-    fleet.create("App", label, {"image": label, "resources": {"cpu": 1, "memory": "32Mi"}})
+    fleet.create("App", label, {"image": label})
     fleet.create("AppInstance", label, {"app": label, "edgeNode": node.device.serial})
     tpm.reset(boot(), {**OWN, 13: b"tampered"})
     assert (await node.attest()).response == FAILED

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from edgevirt.fleet import rollbacks
-from edgevirt.fleet.objects.app import CONTAINER, App
+from edgevirt.fleet.objects.app import BARE, CONTAINER, App
 from edgevirt.fleet.objects.app_instance import (
     AppAddress,
     AppError,
@@ -22,9 +22,11 @@ from edgevirt.wire.convert.reports import read_retry
 from edgevirt.wire.messages import info
 
 MAX_ERRORS: Final = 10
+BOOTING: Final = "BOOTING"
 RUNNING: Final = "RUNNING"
 IMAGE_READY: Final = "ImageReady"
 """The condition that tells of the image that the app should be made from now."""
+_EMULATED: Final = ", emulated"
 
 _STATES: Final = {
     info.INVALID: "",
@@ -207,10 +209,17 @@ def url_of(app: App, addresses: Sequence[NodeAddress]) -> str:
 
 def runs_as(app: App, virtualization: str) -> str:
     """`virtualization`: as the node's status has it."""
-    if app.virtualization == "None":
+    if app.virtualization == BARE:
         return "container"
     kind = "container in a vm" if app.spec.type == CONTAINER else app.spec.type.lower()
-    return f"{kind}, emulated" if virtualization == "Emulated" else kind
+    return f"{kind}{_EMULATED}" if virtualization == "Emulated" else kind
+
+
+def starting(status: AppInstanceStatus) -> AppInstanceStatus:
+    """`status` with a word on why it takes long."""
+    if status.state != BOOTING or not status.runs_as.endswith(_EMULATED):
+        return status
+    return msgspec.structs.replace(status, what=f"{status.what}; emulated, which takes a while")
 
 
 def _error(told: info.ErrorInfo) -> AppError:

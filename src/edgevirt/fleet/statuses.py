@@ -231,7 +231,7 @@ class Statuses:
             filled = app_status.fill(status, told, now)
             filled = app_status.compare(filled, place.instance, app)
             shown = url if told.state else ""
-            return msgspec.structs.replace(filled, url=shown, runs_as=runs_as)
+            return app_status.starting(msgspec.structs.replace(filled, url=shown, runs_as=runs_as))
 
         changed = await self._amend_app(place.key, edit)
         if changed is None:

@@ -18,12 +18,16 @@ from typing import Final
 from msgspec.structs import replace
 
 from edgevirt.host import oci
-from edgevirt.host.hypervisor import Exit, UnfitError
-from edgevirt.model.app import BootMode, Domain, DomainVolume, VirtualizationMode
+from edgevirt.host.hypervisor import Exit, HypervisorError, UnfitError
+from edgevirt.model.app import (
+    LEAST_CONTAINED_KIB,
+    BootMode,
+    Domain,
+    DomainVolume,
+    VirtualizationMode,
+)
 from edgevirt.model.content import ContentFormat
 
-LEAST_MEMORY_KIB: Final = 96 * 1024
-"""With less our kernel does not come as far as the app."""
 END_SIZE: Final = 4096
 _STAY: Final = "EVE_CONTAINER_NO_POWEROFF"
 """User data of this name, if 1, keeps the machine on when its app has ended, as EVE does."""
@@ -59,7 +63,7 @@ class Insides:
 
 
 def make_insides(domain: Domain, user_data: bytes, files: GuestFiles) -> Insides:
-    """Raises UnfitError."""
+    """Raises HypervisorError, UnfitError."""
     _check(domain, files)
     environment = oci.parse_user_data(user_data)
     lines: list[tuple[str, ...]] = [("hostname", domain.hostname or domain.app)]
@@ -90,14 +94,15 @@ def _check(domain: Domain, files: GuestFiles) -> None:
         )
     for path in (files.kernel, files.initrd):
         if not path.exists():
-            raise UnfitError(
+            raise HypervisorError(  # which can be made while the node runs
                 "cannot run: this node has no kernel for containers in a virtual machine;"
-                " `edgevirt image guest` makes it"
+                " `edgevirt image guest` makes it, for the Python that runs the node; without"
+                " virtualization the app needs none"
             )
-    if domain.memory_kib < LEAST_MEMORY_KIB:
+    if domain.memory_kib < LEAST_CONTAINED_KIB:
         raise UnfitError(
             f"cannot run: {domain.memory_kib} KiB are too little for a container in a virtual"
-            f" machine, which needs {LEAST_MEMORY_KIB}"
+            f" machine, which needs {LEAST_CONTAINED_KIB}"
         )
     for volume in domain.volumes:
         if volume.format not in (ContentFormat.CONTAINER, ContentFormat.RAW):

@@ -32,6 +32,10 @@ class BootMode(enum.IntEnum):
     UEFI = 2
 
 
+LEAST_CONTAINED_KIB = 96 * 1024
+"""Memory of a container in a virtual machine: with less its kernel does not come to the app."""
+
+
 class Resources(Noun, frozen=True, kw_only=True):
     memory_kib: int
     max_memory_kib: int = 0

@@ -162,7 +162,8 @@ def test_the_url_is_the_node_s_address_and_the_first_port() -> None:
 @pytest.mark.parametrize(
     ("spec", "virtualization", "words"),
     [
-        ({"type": "Container"}, "Emulated", "container"),
+        ({"type": "Container"}, "Emulated", "container in a vm, emulated"),
+        ({"type": "Container", "virtualization": "None"}, "Emulated", "container"),
         ({"type": "Container", "virtualization": "HVM"}, "Hardware", "container in a vm"),
         ({"type": "VM"}, "Hardware", "vm"),
         ({"type": "VM"}, "", "vm"),
@@ -173,3 +174,17 @@ def test_what_an_app_runs_as_and_whether_it_is_emulated(
     spec: dict[str, str], virtualization: str, words: str
 ) -> None:
     assert app_status.runs_as(changed(APP, **spec), virtualization) == words
+
+
+@pytest.mark.parametrize(
+    ("state", "runs_as", "words"),
+    [
+        ("BOOTING", "container in a vm, emulated", "starting; emulated, which takes a while"),
+        ("BOOTING", "container in a vm", "starting"),
+        ("RUNNING", "container in a vm, emulated", "running"),
+    ],
+)
+def test_a_start_that_takes_long_says_why(state: str, runs_as: str, words: str) -> None:
+    what = {"BOOTING": "starting", "RUNNING": "running"}[state]
+    told = app_status.starting(AppInstanceStatus(state=state, what=what, runs_as=runs_as))
+    assert told.what == words

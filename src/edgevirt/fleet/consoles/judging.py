@@ -8,7 +8,7 @@ from typing import Final
 from edgevirt.fleet.api.errors import ApiError
 from edgevirt.fleet.node_status import OFFLINE
 from edgevirt.fleet.objects import kinds
-from edgevirt.fleet.objects.app import UNIKERNEL, App
+from edgevirt.fleet.objects.app import BARE, CONTAINER, UNIKERNEL, App
 from edgevirt.fleet.objects.app_instance import AppInstance
 from edgevirt.fleet.objects.base import object_key
 from edgevirt.fleet.objects.edgenode import EdgeNode
@@ -52,13 +52,17 @@ async def judge(store: Store, instance: AppInstance, kind: ConsoleKind) -> Place
 
 def _require_console(instance: AppInstance, app: App, kind: ConsoleKind) -> None:
     name = instance.metadata.name
-    if app.virtualization == "None":
+    if app.virtualization == BARE:
         raise _conflict(
-            instance, f"a container has none; `edgevirt logs -f {name}` shows what it prints"
+            instance,
+            "a container on the node's own kernel has none; "
+            f"`edgevirt logs -f {name}` shows what it prints",
         )
-    if kind is ConsoleKind.VNC and app.spec.type == UNIKERNEL:
+    if kind is ConsoleKind.VNC and app.spec.type in (CONTAINER, UNIKERNEL):
         raise _conflict(
-            instance, f"a unikernel has no screen; `edgevirt console {name}` is its serial line"
+            instance,
+            f"a {app.spec.type.lower()} has no screen; "
+            f"`edgevirt console {name}` is its serial line",
         )
 
 

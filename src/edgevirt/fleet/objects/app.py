@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 
 from edgevirt.fleet.objects.app_device import AppDevice, check_devices
 from edgevirt.fleet.objects.app_snapshots import AppSnapshots, validate_snapshots
@@ -14,6 +15,7 @@ from edgevirt.fleet.objects.content import check_size
 from edgevirt.fleet.objects.names import check_label
 from edgevirt.fleet.objects.network_instance import check_address
 from edgevirt.fleet.objects.problems import Problem, duplicate, invalid, required, unsupported
+from edgevirt.model.app import LEAST_CONTAINED_KIB
 from edgevirt.model.quantity import Quantity, parse, whole
 
 CONTAINER = "Container"
@@ -25,7 +27,8 @@ FIRMWARES = ("", "BIOS", "UEFI")
 OWN_SIZE = "100Mi"
 MOST_USER_DATA = 64 * 1024
 """Characters: it travels in each config of the node."""
-VIRTUALIZATIONS = ("None", "PV", "HVM", "FML", "Legacy")
+BARE = "None"
+VIRTUALIZATIONS = (BARE, "PV", "HVM", "FML", "Legacy")
 PROTOCOLS = ("TCP", "UDP")
 ACL_PROTOCOLS = ("TCP", "UDP", "ICMP")
 ACTIONS = ("Allow", "Drop", "Limit")
@@ -180,10 +183,10 @@ class AppSpec(ApiStruct, frozen=True, kw_only=True):
     devices: tuple[AppDevice, ...] = ()
     """Devices of the node that it has for itself. A change restarts the app; its data stays."""
     virtualization: str = ""
-    """What it is kept in: `None` (a container on the node's kernel), or a virtual machine: `PV` or
-    `HVM` (with a BIOS), `FML` (with UEFI), or `Legacy`, which has the hardware of twenty years ago
-    for systems that know no other. A container in one has a kernel of its own, whichever of `PV`,
-    `HVM` and `FML` is named. Empty: `None` for a container, `PV` for the others."""
+    """What it is kept in: a virtual machine, `PV` (also when empty) or `HVM` (with a BIOS), `FML`
+    (with UEFI), or `Legacy`, which has the hardware of twenty years ago for systems that know no
+    other; or `None`: a container on the node's own kernel. A container in a machine has a kernel of
+    its own, whichever of `PV`, `HVM` and `FML` is named."""
     start_delay_seconds: int = 0
     """How long to wait after the node's boot."""
     snapshots: AppSnapshots = AppSnapshots()
@@ -212,7 +215,7 @@ class App(ApiObject, frozen=True, kw_only=True):
     @property
     def virtualization(self) -> str:
         """As it applies."""
-        return self.spec.virtualization or ("None" if self.spec.type == CONTAINER else "PV")
+        return self.spec.virtualization or "PV"
 
     @property
     def images(self) -> tuple[str, ...]:
@@ -251,7 +254,7 @@ def validate(app: App) -> Iterator[Problem]:
     yield from _check_interfaces(spec.interfaces)
     yield from check_devices(
         spec.devices,
-        bare=app.virtualization == "None",
+        bare=app.virtualization == BARE,
         legacy=app.virtualization == "Legacy",
     )
     yield from validate_snapshots(spec.snapshots)
@@ -259,8 +262,8 @@ def validate(app: App) -> Iterator[Problem]:
 
 def warn(app: App, old: App) -> Iterator[str]:
     """What a change means that is no mistake."""
-    bare = app.virtualization == "None"
-    if app.spec.type == CONTAINER and bare and old.virtualization != "None":
+    bare = app.virtualization == BARE
+    if app.spec.type == CONTAINER and bare and old.virtualization != BARE:
         yield (
             "spec.virtualization: nodes do not mount what a virtual machine wrote; the app's "
             "instances start again after a purge, which makes their data new"
@@ -274,7 +277,9 @@ def _check_type(app: App) -> Iterator[Problem]:
     if container and app.virtualization == "Legacy":
         why = "a container in a virtual machine starts with the node's own kernel, which is not old"
         yield invalid("spec.virtualization", spec.virtualization, why)
-    if not container and app.virtualization == "None":
+    if container and app.virtualization != BARE:
+        yield from _check_memory_of_contained(spec.resources)
+    if not container and app.virtualization == BARE:
         yield invalid(
             "spec.virtualization", spec.virtualization, "a container alone can do without"
         )
@@ -295,6 +300,16 @@ def _check_type(app: App) -> Iterator[Problem]:
         yield invalid("spec.firmware", spec.firmware, "legacy hardware has a BIOS")
     if spec.ramdisk and spec.type != UNIKERNEL:
         yield invalid("spec.ramdisk", spec.ramdisk, "of a unikernel only")
+
+
+def _check_memory_of_contained(resources: AppResources) -> Iterator[Problem]:
+    with suppress(ValueError):  # which is told elsewhere
+        if parse(resources.memory) < LEAST_CONTAINED_KIB * 1024:
+            why = (
+                f"a container in a virtual machine needs {LEAST_CONTAINED_KIB // 1024}Mi at least; "
+                f"one with virtualization {BARE} needs less"
+            )
+            yield invalid("spec.resources.memory", resources.memory, why)
 
 
 def _check_env(env: tuple[EnvVar, ...]) -> Iterator[Problem]:

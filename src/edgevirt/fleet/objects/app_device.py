@@ -17,6 +17,9 @@ FOR_CONTAINERS: Final = frozenset(
     | {"EthernetVF", "Other"}
 )
 _MOST: Final = 32
+_NO_LINES: Final = (
+    "a virtual machine cannot have GPIO lines; a container with virtualization None can"
+)
 
 
 class AppDevice(ApiStruct, frozen=True, kw_only=True):
@@ -70,4 +73,4 @@ def _check_device(path: str, device: AppDevice, *, bare: bool, legacy: bool) -> 
         if bare and device.type not in FOR_CONTAINERS:
             yield invalid(f"{path}.type", device.type, "of a virtual machine only")
         if not bare and device.type == "GPIO":
-            yield invalid(f"{path}.type", device.type, "a virtual machine cannot have GPIO lines")
+            yield invalid(f"{path}.type", device.type, _NO_LINES)

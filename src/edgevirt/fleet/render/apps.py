@@ -10,7 +10,14 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from edgevirt.fleet.objects.app import CONTAINER, UNIKERNEL, App, AppAcl, AppInterface
+from edgevirt.fleet.objects.app import (
+    BARE,
+    CONTAINER,
+    UNIKERNEL,
+    App,
+    AppAcl,
+    AppInterface,
+)
 from edgevirt.fleet.objects.app_instance import AppInstance
 from edgevirt.fleet.render import devices, volumes
 from edgevirt.fleet.render.nouns import (
@@ -37,7 +44,7 @@ _FIRMWARES: Final = {
 }
 _KIB: Final = 1024
 _MODES: Final = {
-    "None": app_model.VirtualizationMode.NOHYPER,
+    BARE: app_model.VirtualizationMode.NOHYPER,
     "PV": app_model.VirtualizationMode.PV,
     "HVM": app_model.VirtualizationMode.HVM,
     "FML": app_model.VirtualizationMode.FML,

@@ -33,6 +33,10 @@ _VOLUME_WORDS = {
     SwState.LOADED: "unpacked",
     SwState.CREATING_VOLUME: "creating",
 }
+_NO_MACHINES = (
+    "the node runs virtual machines once it was started with QEMU installed (Debian: "
+    "qemu-system-x86); a container can run without virtualization"
+)
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,9 @@ def check_mode(app: AppInstance, capacity: HostCapacity | None, now: float) -> W
     if mode in capacity.modes:
         return None
     why = f"cannot run: this node has no hypervisor for virtualization mode {mode.name}"
-    return Wait(SwState.INSTALLED, "cannot run here", Trouble(why=why, since=now))
+    machines = any(one is not VirtualizationMode.NOHYPER for one in capacity.modes)
+    hint = "" if machines else _NO_MACHINES
+    return Wait(SwState.INSTALLED, "cannot run here", Trouble(why=why, since=now, hint=hint))
 
 
 def check_wants(app: AppInstance, volumes: Mapping[str, VolumeStatus], now: float) -> Wait | None:

@@ -85,9 +85,13 @@ async def test_a_container_is_told_by_its_log(world: ConsolesWorld) -> None:
     assert (code, "edgevirt logs -f guest" in why) == (409, True)
 
 
-async def test_a_unikernel_has_no_screen(world: ConsolesWorld) -> None:
-    await world.set_state("RUNNING", type="Unikernel")
+@pytest.mark.parametrize("kind", ["Unikernel", "Container"])
+async def test_what_starts_with_a_kernel_has_no_screen_but_a_line(
+    world: ConsolesWorld, kind: str
+) -> None:
+    await world.set_state("RUNNING", type=kind)
     code, why = await refusal(world, query="kind=vnc")
+    assert "`edgevirt console guest` is its serial line" in why
     assert (code, "no screen" in why) == (409, True)
 
 

@@ -9,7 +9,13 @@ from edgevirt.fleet.objects.app import App, AppSpec, warn
 
 @pytest.mark.parametrize(
     ("before", "after", "told"),
-    [("PV", "None", True), ("None", "PV", False), ("PV", "HVM", False), ("None", "None", False)],
+    [
+        ("PV", "None", True),
+        ("", "None", True),
+        ("None", "PV", False),
+        ("PV", "HVM", False),
+        ("None", "None", False),
+    ],
 )
 def test_leaving_a_virtual_machine_is_said_to_cost_the_data(
     before: str, after: str, told: bool

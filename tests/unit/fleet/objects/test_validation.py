@@ -19,7 +19,7 @@ APP: dict[str, Any] = {
     "image": "hello",
     "command": ["/bin/x"],
     "env": [{"name": "A", "value": "1"}],
-    "resources": {"cpu": 1, "memory": "64Mi"},
+    "resources": {"cpu": 1, "memory": "128Mi"},
     "volumes": [{"name": "data", "size": "1Gi", "mountPath": "/data"}],
     "interfaces": [
         {
@@ -153,6 +153,7 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     ("App", "resources.cpu", 0, "whole number"),
     ("App", "resources.cpu", "two", "quantity"),
     ("App", "resources.memory", "1", "at least"),
+    ("App", "resources.memory", "95Mi", "96Mi at least; one with virtualization None"),
     ("App", "volumes.0.name", "Data", "lower case"),
     ("App", "volumes.0.size", "0", "at least"),
     ("App", "volumes.0.mountPath", "data", "absolute"),
@@ -415,7 +416,8 @@ def devices_of(kind: str, *devices: dict[str, Any], **more: Any) -> dict[str, st
 def test_devices_that_an_app_cannot_have_are_refused() -> None:
     com = {"name": "port", "type": "Serial", "adapter": "com"}
     tpm = {"name": "tpm", "type": "TPM"}
-    assert devices_of("App", com) == {}
+    bare = {"virtualization": "None"}
+    assert devices_of("App", com, **bare) == {}
     assert devices_of("Machine", com, tpm, virtualization="FML", firmware="") == {}
     refused = (
         ("App", {**com, "type": "Radio"}, "type", "supported values"),
@@ -427,9 +429,12 @@ def test_devices_that_an_app_cannot_have_are_refused() -> None:
         ("Machine", {**tpm, "adapter": "com"}, "adapter", "no part of the node"),
     )
     for kind, device, field, why in refused:
-        found = devices_of(kind, device)
+        found = devices_of(kind, device, **(bare if kind == "App" else {}))
         assert why in found.get(f"spec.devices[0].{field}", ""), (device, found)
-    assert "Duplicate" in devices_of("App", com, {**com, "name": "b"})["spec.devices[1].adapter"]
+    assert (
+        "Duplicate"
+        in devices_of("App", com, {**com, "name": "b"}, **bare)["spec.devices[1].adapter"]
+    )
 
 
 def test_a_gpio_line_is_one_devices_only() -> None:

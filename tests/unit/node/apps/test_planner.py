@@ -141,6 +141,9 @@ def test_mode_that_the_node_lacks_is_told_at_once_and_the_images_still_come() ->
     status = node.plan()
     assert status.state == SwState.DOWNLOADING
     assert why(status) == "cannot run: this node has no hypervisor for virtualization mode HVM"
+    assert status.trouble is not None
+    assert "with QEMU installed" in status.trouble.hint
+    assert "a container can run without virtualization" in status.trouble.hint
     node.volume_is(SwState.CREATED_VOLUME)
     assert node.plan().state == SwState.INSTALLED
     assert node.last.get(DOMAIN, APP) is None
