@@ -161,7 +161,9 @@ class Bundle:
         target = oci.mount_target(volume.mount_dir, index)
         place = self.directory / "volumes" / str(index)
         place.mkdir(mode=0o700, parents=True)
-        if volume.format == ContentFormat.CONTAINER:
+        if volume.format == ContentFormat.CONTAINER and volume.readonly:
+            mounts.overlay(place, [self._empty(), *map(Path, volume.layers)], None, None)
+        elif volume.format == ContentFormat.CONTAINER:
             self._mount_overlay(index, volume, place)
         elif volume.format == ContentFormat.RAW:
             check_unwritten(volume.path)
@@ -182,12 +184,13 @@ class Bundle:
         for directory in (upper, work):
             directory.mkdir(mode=0o700, exist_ok=True)
         _own_if_fresh(upper)
-        layers = [Path(layer) for layer in volume.layers]
-        if not layers:
-            empty = self.directory / "empty"
-            empty.mkdir(mode=0o755, exist_ok=True)
-            layers = [empty]
+        layers = [Path(layer) for layer in volume.layers] or [self._empty()]
         mounts.overlay(target, layers, upper, work)
+
+    def _empty(self) -> Path:
+        empty = self.directory / "empty"
+        empty.mkdir(mode=0o755, exist_ok=True)
+        return empty
 
     def write(self, name: str, content: bytes, *, mode: int = 0o644) -> str:
         """Whole or not at all. Returns the path."""

@@ -3,7 +3,8 @@
 The guest gets disks and nothing else: no file of the node is shared with it. Each is known by its
 serial. `given` is a tar that tells what to run and where to mount what; `end` takes the last words
 of the guest, and cannot grow; `imageN` holds the layers of volume N, `keptN` what is written over
-them, `volumeN` the file system of another. `image/files/guest/init.sh` is the other half of this.
+them, where that may be, `volumeN` the file system of another. `image/files/guest/init.sh` is the
+other half of this.
 """
 
 from __future__ import annotations
@@ -119,7 +120,8 @@ def _disks(index: int, volume: DomainVolume) -> Iterator[tuple[str, DomainVolume
     if volume.format == ContentFormat.CONTAINER:
         image = DomainVolume(path=volume.packed, format=ContentFormat.RAW, readonly=True)
         yield f"image{index}", image
-        yield f"kept{index}", kept
+        if index == 0 or not volume.readonly:
+            yield f"kept{index}", kept
     else:
         yield f"volume{index}", replace(kept, readonly=volume.readonly)
 
@@ -137,7 +139,8 @@ def _mounts(domain: Domain) -> Iterator[tuple[str, ...]]:
     for target, index, volume in sorted(found, key=lambda one: one[0].count("/")):
         if volume.format == ContentFormat.CONTAINER:
             where = f"{_access(volume)} {target}"
-            yield ("layers", f"image{index}", f"kept{index}", where, _layers(volume))
+            kept = "-" if volume.readonly else f"kept{index}"
+            yield ("layers", f"image{index}", kept, where, _layers(volume))
         else:
             yield ("volume", f"volume{index}", _access(volume), target)
 

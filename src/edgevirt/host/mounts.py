@@ -17,7 +17,7 @@ from pathlib import Path
 
 from edgevirt.host.disk import sync_file_system
 
-_MS_NODEV = 4
+_MS_RDONLY, _MS_NODEV = 1, 4
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
 _MAX_LAYERS = 200
 """What fits into the one page that mount(2) takes."""
@@ -31,8 +31,10 @@ class MountError(Exception):
     """«cannot mount X: why»."""
 
 
-def overlay(target: Path, layers: Sequence[Path], upper: Path, work: Path) -> None:
+def overlay(target: Path, layers: Sequence[Path], upper: Path | None, work: Path | None) -> None:
     """Mounts `layers`, lowest first, with `upper` on top. Device files in it have no effect.
+
+    Without an `upper` nobody can write, and there are two layers at least (the kernel's rule).
 
     The directories are passed as open files: no length and no character of a path matters.
     """
@@ -50,6 +52,11 @@ def overlay(target: Path, layers: Sequence[Path], upper: Path, work: Path) -> No
 
         lower = ":".join(name(layer) for layer in reversed(layers))
         # opaque directories are marked in user.overlay: the unpacker has no right to trusted ones
+        if upper is None or work is None:
+            _mount(
+                "overlay", target, "overlay", _MS_NODEV | _MS_RDONLY, f"lowerdir={lower},userxattr"
+            )
+            return
         options = f"lowerdir={lower},upperdir={name(upper)},workdir={name(work)},userxattr"
         _mount("overlay", target, "overlay", _MS_NODEV, options)
 

@@ -19,8 +19,9 @@ _MARK: Final = "user.edgevirt.written"
 
 def mark_written(volumes: Iterable[DomainVolume]) -> None:
     """Before a machine gets them. Raises OSError."""
-    for volume in volumes:
-        if not volume.readonly or volume.format == ContentFormat.CONTAINER:
+    for index, volume in enumerate(volumes):
+        # a container's own image gets directories to mount on, whoever may write to it
+        if not volume.readonly or (index == 0 and volume.format == ContentFormat.CONTAINER):
             os.setxattr(volume.path, _MARK, b"machine")
 
 

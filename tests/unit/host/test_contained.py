@@ -61,6 +61,22 @@ async def test_all_that_the_node_says_reaches_the_app(world: ContainedWorld) -> 
     assert code == 7
 
 
+async def test_a_read_only_tree_takes_no_disk_that_somebody_else_could_have(
+    world: ContainedWorld,
+) -> None:
+    tree = world.container_volume(readonly=True, mount_dir="/tree")
+    script = "cat /tree/etc/group; touch /tree/x || echo refused"
+    domain = world.domain("do", script, volumes=(world.container_volume(), tree))
+    with open(tree.path, "rb") as file:
+        before = file.read()
+    code, said = await world.output(domain)
+    assert code == 0
+    assert "extra:x:3456:app" in said
+    assert "refused" in said
+    with open(tree.path, "rb") as file:
+        assert file.read() == before
+
+
 async def test_what_a_machine_wrote_is_not_mounted_by_the_node(world: ContainedWorld) -> None:
     """And what a bare container wrote is there in a machine."""
     volume = world.container_volume()

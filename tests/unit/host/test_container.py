@@ -123,6 +123,21 @@ async def test_read_only_volumes_cannot_be_written(world: ContainerWorld) -> Non
     assert said.count("Read-only file system") == 3
 
 
+async def test_a_read_only_tree_is_shared_by_apps_that_run_at_the_same_time(
+    world: ContainerWorld,
+) -> None:
+    tree = world.container_volume(readonly=True, mount_dir="/tree")
+    first = world.domain("run", volumes=(world.container_volume(), tree))
+    await world.hypervisor().create(first, b"")
+    await world.hypervisor().start(first.app)
+    second = world.domain("do", "cat /tree/etc/group", volumes=(world.container_volume(), tree))
+    code, said = await world.output(second)
+    assert code == 0
+    assert "extra:x:3456:app" in said
+    assert not _loop_devices_of(tree), "what nobody writes is mounted from nowhere"
+    await world.hypervisor().delete(first.app)
+
+
 async def test_volume_without_a_place_gets_one_by_its_number(world: ContainerWorld) -> None:
     volumes = (world.container_volume(), world.container_volume())
     domain = world.domain("do", "cat /dev/eve/volumes/by-id/1/etc/group", volumes=volumes)

@@ -105,7 +105,10 @@ def test_volumes_are_mounted_outer_ones_first_and_by_their_own_disk(files: Guest
 def test_a_further_image_is_layers_of_its_own(files: GuestFiles) -> None:
     more = root(mount_dir="/more", readonly=True)
     made = make_insides(domain(root(), more), b"", files)
-    assert ["layers", "image1", "kept1", "ro /more", "aa bb"] in plan(made)
+    assert ["layers", "image1", "-", "ro /more", "aa bb"] in plan(made)
+    assert made.serials == ("image0", "kept0", "image1"), "what nobody writes needs no disk"
+    writable = make_insides(domain(root(), root(mount_dir="/more")), b"", files)
+    assert ["layers", "image1", "kept1", "rw /more", "aa bb"] in plan(writable)
 
 
 def test_a_layer_that_is_there_twice_counts_where_it_is_higher(files: GuestFiles) -> None:

@@ -151,10 +151,12 @@ def check_sharing(
     """Two kernels that write to one file system destroy it. All volumes are there. `leaving`: keys
     of what apps use that are being removed.
     """
-    for ref in app.volumes:
+    for index, ref in enumerate(app.volumes):
         key = volume_key(ref.volume, ref.generation)
         status = volumes[key]
-        if status.readonly or not status.path:
+        # a container's own image gets directories to mount on, whoever may write to it
+        mounted_on = index == 0 and status.format == ContentFormat.CONTAINER
+        if (status.readonly and not mounted_on) or not status.path:
             continue
         name = status.name or ref.volume
         if key in leaving:

@@ -81,12 +81,14 @@ inside() {
   done
 }
 
-# Mounts the layers that disk $1 has ($3: their names, lowest first) below what disk $2 keeps.
+# Mounts the layers that disk $1 has ($3: their names, lowest first) below what disk $2 keeps; `-`:
+# nobody writes. (Then the kernel asks for two layers at least.)
 layer() {
   base=/layers/$1
   mkdir -p "$base/image" "$base/kept"
   mount -t squashfs -o ro "/disk/$1" "$base/image" || end 126 "cannot mount the image"
-  mount -t ext4 -o errors=remount-ro "/disk/$2" "$base/kept" || end 126 "cannot mount what is kept"
+  [ "$2" = - ] || mount -t ext4 -o errors=remount-ro "/disk/$2" "$base/kept" ||
+    end 126 "cannot mount what is kept"
   mkdir -p "$base/kept/upper" "$base/kept/work"
   number=0
   lower=
@@ -97,7 +99,9 @@ layer() {
   done
   cd "$base" || end 126 "cannot enter $base"
   mkdir -p "$4"
-  mount -t overlay -o "lowerdir=$lower,upperdir=kept/upper,workdir=kept/work,userxattr" overlay "$4" ||
+  layers="lowerdir=$lower,upperdir=kept/upper,workdir=kept/work"
+  [ "$2" != - ] || layers=lowerdir=$lower:kept/upper
+  mount -t overlay -o "$layers,userxattr" overlay "$4" ||
     end 126 "cannot put the layers together"
   cd /
 }
