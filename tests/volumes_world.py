@@ -102,9 +102,11 @@ class World:
             fields.setdefault("layers", (str(self.layers / ("a" * 64)),))
             fields.setdefault("image", ImageConfig(cmd=("/run",)))
         await self.layer()
-        await self.store.put(CONTENT_TREE, TREE, ContentTree(id=TREE, **tree))  # type: ignore[arg-type]
+        wanted = ContentTree(id=TREE, **tree)  # type: ignore[arg-type]
+        await self.store.put(CONTENT_TREE, TREE, wanted)
         format = ContentFormat.UNKNOWN if "parts" in fields else tree["format"]
         given = {"state": SwState.LOADED, "since": 0.0, "format": format, **fields}
+        given.setdefault("content", wanted.content)
         await self.store.put(CONTENT_TREE_STATUS, TREE, ContentTreeStatus(id=TREE, **given))
 
     async def layer(self, state: SwState = SwState.LOADED) -> None:

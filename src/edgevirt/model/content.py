@@ -76,6 +76,11 @@ class ContentTree(Noun, frozen=True, kw_only=True):
     """Public keys (PEM), one of which must have signed it; none: no signature is asked for."""
     rest: bytes = b""
 
+    @property
+    def content(self) -> str:
+        """Another one: other content under the same id."""
+        return f"{self.url}@{self.sha256}"
+
 
 class ImageConfig(Noun, frozen=True, kw_only=True):
     """What an OCI image says of how to run it."""
@@ -92,6 +97,8 @@ class ContentTreeStatus(Noun, frozen=True, kw_only=True):
     """Key: content tree id. `LOADED` when every blob is verified and unpacked."""
 
     id: ContentTreeId
+    content: str = ""
+    """Of the ContentTree that this is said of: its config may be another one by now."""
     state: SwState
     since: float
     name: str = ""

@@ -25,6 +25,8 @@ class Volume(Noun, frozen=True, kw_only=True):
     origin: VolumeOrigin
     generation: int = 0
     content_tree: ContentTreeId | None = None
+    content: str = ""
+    """What that tree holds by the same config: news of one may come before news of the other."""
     max_size: int = 0
     """Bytes."""
     readonly: bool = False
@@ -86,6 +88,7 @@ class VolumeStatus(Noun, frozen=True, kw_only=True):
     image: ImageConfig | None = None
     progress: int = 0
     size: int = 0
+    """Bytes that it takes on the disk, in whole MiB."""
     max_size: int = 0
     readonly: bool = False
     trouble: Trouble | None = None

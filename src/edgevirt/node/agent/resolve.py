@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from edgevirt.model import kinds
 from edgevirt.model.node import DeviceConfig, Property
 from edgevirt.model.port_config import port_config
@@ -91,8 +93,10 @@ def _things(config: DeviceConfig) -> Iterator[Output]:
         yield Output(kinds.DATASTORE, store.id, store)
     for tree in config.content_trees:
         yield Output(kinds.CONTENT_TREE, tree.id, tree)
+    contents = {tree.id: tree.content for tree in config.content_trees}
     for volume in config.volumes:
-        yield Output(kinds.VOLUME, volume.key, volume)
+        content = contents.get(volume.content_tree, "") if volume.content_tree else ""
+        yield Output(kinds.VOLUME, volume.key, replace(volume, content=content))
     for instance in config.network_instances:
         yield Output(kinds.NETWORK_INSTANCE, instance.id, instance)
     for app in config.apps:

@@ -35,6 +35,7 @@ def tree_status(found: Walk, blobs: Mapping[Digest, Blob], inputs: Inputs) -> Co
     parts = tuple(_placed(part, inputs) for part in found.parts) if loaded else ()
     return ContentTreeStatus(
         id=tree.id,
+        content=tree.content,
         state=state,
         since=before.since if before is not None and before.state == state else inputs.now,
         name=tree.name,

@@ -47,8 +47,12 @@ from edgevirt.wire import oci
 
 GRACE = 10.0
 """Seconds that a volume stays after the config stopped naming it."""
+LOOK = 60.0
+"""Seconds between two looks at how much of the disk a volume takes."""
 RETRY = 10.0
 """Seconds after which a volume that had no room, or failed, is tried again."""
+
+_MIB = 1 << 20
 
 _KEPT = frozenset({PartKind.KERNEL, PartKind.INITRD, PartKind.DISK})
 """Parts that a volume leaves where they are, in the content store."""
@@ -76,7 +80,7 @@ class VolumeReconciler:
     )
     keys_too: tuple[Kind[Any], ...] = (VOLUME_USE,)
     """A rollback brings volumes back that no config names."""
-    recheck: float | None = None
+    recheck: float | None = LOOK
 
     def __init__(
         self, files: VolumeFiles, packed: PackedLayers, ledger: Ledger, blobs: Path, layers: Path
@@ -132,7 +136,9 @@ class VolumeReconciler:
         name = telling.spec.content_tree or ""
         tree = telling.inputs.get(CONTENT_TREE_STATUS, name)
         wanted = telling.inputs.get(CONTENT_TREE, name)
-        if tree is None or wanted is None:
+        if tree is None or wanted is None or tree.content != wanted.content:
+            return telling.status(SwState.INITIAL)
+        if telling.spec.content and telling.spec.content != wanted.content:
             return telling.status(SwState.INITIAL)
         if tree.state != SwState.LOADED:
             return telling.status(tree.state, progress=tree.progress, trouble=tree.trouble)
@@ -264,8 +270,8 @@ class VolumeReconciler:
             packed=self._packing.place(key, self._layers_of(record), inputs),
             image=record.image,
             progress=100,
-            size=record.size,
-            max_size=spec.max_size if spec is not None else record.size,
+            size=-(-self._files.taken(key) // _MIB) * _MIB,
+            max_size=record.size,
             readonly=spec.readonly if spec is not None else record.readonly,
             trouble=troubles[0] if troubles else None,
         )

@@ -151,6 +151,7 @@ def test_a_tree_is_loaded_when_every_blob_is_and_then_nothing_is_requested() -> 
     assert not plan.all(BLOB_REQUEST)
     assert world.tree() == ContentTreeStatus(
         id=TREE,
+        content=world.values[CONTENT_TREE][TREE].content,
         state=SwState.LOADED,
         since=1000.0,
         name="hello",
