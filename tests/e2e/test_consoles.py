@@ -7,6 +7,8 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
+from cryptography.hazmat.primitives.ciphers import Cipher, modes
 
 from tests.e2e.machine_apps import add_disk, add_machine, boot_sector, running, says
 from tests.e2e.system import NODE, System, eventually, kill, whole_system
@@ -65,6 +67,52 @@ def test_a_screen_comes_through_the_fleet_and_the_node_opens_no_port(system: Sys
         assert viewer.process.wait(PATIENCE) == 0
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((system.address, 5900), 5)
+
+
+def answer_to(challenge: bytes, password: str) -> bytes:
+    """As VNC has it: DES, with each byte of the key the other way around."""
+    key = bytes(int(f"{byte:08b}"[::-1], 2) for byte in password.encode()[:8].ljust(8, b"\0"))
+    made = Cipher(TripleDES(key * 3), modes.ECB()).encryptor()
+    return made.update(challenge) + made.finalize()
+
+
+def lets_in(address: str, port: int, password: str) -> bool:
+    """Whether a viewer with this password sees the screen."""
+    with socket.create_connection((address, port), PATIENCE) as seen:
+        assert seen.recv(12) == b"RFB 003.008\n"
+        seen.sendall(b"RFB 003.008\n")
+        assert seen.recv(2) == b"\x01\x02"  # a password, and nothing but
+        seen.sendall(b"\x02")
+        seen.sendall(answer_to(seen.recv(16, socket.MSG_WAITALL), password))
+        return seen.recv(4, socket.MSG_WAITALL) == bytes(4)
+
+
+def is_open(address: str, port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection((address, port), 5):
+        return True
+    return False
+
+
+def test_a_screen_at_the_node_asks_for_the_secret_s_password(system: System) -> None:
+    secret = {"stringData": {"password": "opensesame"}}
+    system.fleet.create("Secret", "screen", {}, **secret)
+    vnc = {"display": 3, "passwordSecretRef": {"name": "screen"}}
+    system.fleet.patch("App", "screen", {"vnc": vnc})
+    system.fleet.patch("EdgeNode", NODE, {"properties": {"app.allow.vnc": "true"}})
+    eventually("its port is open", lambda: is_open(system.address, 5903))
+    assert lets_in(system.address, 5903, "opensesame")
+    assert not lets_in(system.address, 5903, "wrong")
+    kept = b"".join(
+        path.read_bytes() for path in (system.state / "persist").rglob("*") if path.is_file()
+    )
+    assert b"opensesame" not in kept, "it is on no disk"
+    system.edgevirt("patch", "secret/screen", "-p", '{"stringData": {"password": "changed!"}}')
+    eventually("another one counts", lambda: lets_in(system.address, 5903, "changed!"))
+    assert not lets_in(system.address, 5903, "opensesame")
+    with terminal(system, "vnc", "screen", "--port", "0") as viewer:
+        viewer.shows("such as: vncviewer")
+    system.fleet.patch("EdgeNode", NODE, {"properties": {"app.allow.vnc": "false"}})
+    eventually("its port is closed", lambda: not is_open(system.address, 5903))
 
 
 def test_the_console_is_there_again_when_the_node_s_service_is(system: System) -> None:

@@ -27,9 +27,9 @@ from edgevirt.fleet.device.replies import Response
 from edgevirt.fleet.devices import DEVICE_TRUST, device_key
 from edgevirt.fleet.keys import KeyRing
 from edgevirt.fleet.objects import kinds
-from edgevirt.fleet.objects.base import ApiObject
+from edgevirt.fleet.objects.base import ApiObject, LocalRef
 from edgevirt.fleet.objects.sealing import Sealer
-from edgevirt.fleet.objects.secret import value_of
+from edgevirt.fleet.objects.secret import Secret, value_of
 from edgevirt.fleet.render import Cipher, Credentials, Objects, Rendered
 from edgevirt.model.access import AccessConfig
 from edgevirt.model.ids import NodeId
@@ -280,6 +280,7 @@ class Configs:
             volumes=by_kind["Volume"],
             datastores=by_kind["Datastore"],
             credentials=self._credentials(by_kind["Datastore"], by_kind["Secret"]),
+            screen_passwords=self._screen_passwords(by_kind["App"], by_kind["Secret"]),
             cipher=await self._cipher(row) if by_kind["Secret"] else None,
             controller_cert_hash=self._ring.keys.certs_hash,
             access=self.grants.config_of(nodes[0].key, self._node_id(row)) if self.grants else None,
@@ -293,18 +294,31 @@ class Configs:
     ) -> dict[str, Credentials]:
         found = {}
         for name, store in datastores.items():
-            ref = store.spec.credentials_secret_ref
-            if ref is None or ref.name not in secrets:
-                continue
-            try:
-                opened = self._sealer.open(secrets[ref.name])
-            except ValueError as error:
-                _log.error("Secret %s of Datastore %s: %s", ref.name, name, error)
-            else:
+            opened = self._open(store.spec.credentials_secret_ref, secrets, f"Datastore {name}")
+            if opened is not None:
                 found[name] = Credentials(
                     value_of(opened, "username"), value_of(opened, "password")
                 )
         return found
+
+    def _screen_passwords(self, apps: dict[str, Any], secrets: dict[str, Any]) -> dict[str, str]:
+        found = {}
+        for name, app in apps.items():
+            vnc = app.spec.vnc
+            opened = self._open(vnc.password_secret_ref, secrets, f"App {name}") if vnc else None
+            if opened is not None:
+                found[name] = value_of(opened, "password")
+        return found
+
+    def _open(self, ref: LocalRef | None, secrets: dict[str, Any], user: str) -> Secret | None:
+        """None: there is no such Secret, or it cannot be read."""
+        if ref is None or ref.name not in secrets:
+            return None
+        try:
+            return self._sealer.open(secrets[ref.name])
+        except ValueError as error:
+            _log.error("Secret %s of %s: %s", ref.name, user, error)
+            return None
 
     async def _cipher(self, row: int) -> Cipher | None:
         """Between our newest encryption key and the node's; None while it has sent none."""

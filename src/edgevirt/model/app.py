@@ -106,9 +106,11 @@ class AppInstance(Noun, frozen=True, kw_only=True):
 
 
 class AppSecret(Noun, frozen=True, kw_only=True):
-    """The decrypted user data of an app. Key: app id. trust → domains alone."""
+    """What an app's cipher block holds, in clear. Key: app id. trust → domains alone."""
 
     user_data: str
+    vnc_password: str = ""
+    """Instead of that of its `Vnc`, which is for those who know no other."""
     why: str = ""
     """«cannot decrypt: …» when there is none to be had yet."""
 
@@ -247,6 +249,8 @@ class HostCapacity(Noun, frozen=True, kw_only=True):
     """Processors, by the core that they are part of, that an app may have for itself."""
     no_cores: str = ""
     """Why there are none."""
+    no_tpm: str = ""
+    """Why no virtual machine has a TPM of its own here; empty: they have."""
 
 
 class DomainExit(Noun, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from edgevirt.fleet.objects.app_device import AppDevice, check_devices
 from edgevirt.fleet.objects.app_snapshots import AppSnapshots, validate_snapshots
+from edgevirt.fleet.objects.app_vnc import AppVnc, check_vnc
 from edgevirt.fleet.objects.base import ApiObject, ApiStruct, Condition
 from edgevirt.fleet.objects.columns import AGE, NAME, Column
 from edgevirt.fleet.objects.content import check_size
@@ -187,6 +188,8 @@ class AppSpec(ApiStruct, frozen=True, kw_only=True):
     (with UEFI), or `Legacy`, which has the hardware of twenty years ago for systems that know no
     other; or `None`: a container on the node's own kernel. A container in a machine has a kernel of
     its own, whichever of `PV`, `HVM` and `FML` is named."""
+    vnc: AppVnc | None = None
+    """Its screen at a port of the node; absent: at none."""
     start_delay_seconds: int = 0
     """How long to wait after the node's boot."""
     snapshots: AppSnapshots = AppSnapshots()
@@ -257,6 +260,7 @@ def validate(app: App) -> Iterator[Problem]:
         bare=app.virtualization == BARE,
         legacy=app.virtualization == "Legacy",
     )
+    yield from check_vnc(spec.vnc, machine=spec.type == VM)
     yield from validate_snapshots(spec.snapshots)
 
 

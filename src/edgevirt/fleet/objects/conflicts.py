@@ -25,6 +25,9 @@ class _Claim:
 
 
 def _claims(app: App) -> Iterator[_Claim]:
+    if app.spec.vnc is not None:
+        display = app.spec.vnc.display
+        yield _Claim(f"VNC display {display}", "spec.vnc.display", display)
     for i, interface in enumerate(app.spec.interfaces):
         path = f"spec.interfaces[{i}]"
         if interface.ip:

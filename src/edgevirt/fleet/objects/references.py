@@ -34,6 +34,9 @@ def _of_app(app: App) -> Iterator[Reference]:
     yield Reference("spec.image", "Image", app.spec.image)
     if app.spec.ramdisk:
         yield Reference("spec.ramdisk", "Image", app.spec.ramdisk)
+    if app.spec.vnc is not None and app.spec.vnc.password_secret_ref is not None:
+        name = app.spec.vnc.password_secret_ref.name
+        yield Reference("spec.vnc.passwordSecretRef.name", "Secret", name)
     for index, volume in enumerate(app.spec.volumes):
         if volume.image:
             yield Reference(f"spec.volumes[{index}].image", "Image", volume.image)
@@ -97,7 +100,7 @@ USERS: dict[str, tuple[str, ...]] = {
     "OSImage": ("EdgeNode", "AttestationPolicy"),
     "HardwareModel": ("EdgeNode",),
     "Datastore": ("Image", "OSImage"),
-    "Secret": ("Datastore",),
+    "Secret": ("Datastore", "App"),
     "OnboardingKey": ("EdgeNode",),
 }
 """Kinds that may name each kind."""

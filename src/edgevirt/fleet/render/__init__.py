@@ -17,7 +17,7 @@ from edgevirt.fleet.objects.app_instance import AppInstance
 from edgevirt.fleet.objects.edgenode import EdgeNode
 from edgevirt.fleet.objects.node_os import FALLBACK_PROPERTY
 from edgevirt.fleet.objects.volume import Volume
-from edgevirt.fleet.render import apps, content, devices, ports, volumes
+from edgevirt.fleet.render import apps, content, devices, ports, screens, volumes
 from edgevirt.fleet.render.nouns import (
     RAMDISK,
     ROOT,
@@ -72,6 +72,7 @@ def render(objects: Objects) -> Rendered:
         if why := next(filter(None, whys), ""):
             waiting[instance.metadata.name] = f"cannot fetch its image: {why}"
     encrypt = any(name in objects.credentials for name in names)
+    encrypt = encrypt or screens.are_secret(app for _, app in placed)
     edge_node, model = objects.node, objects.hardware_model
     own_ports = tuple(devices.with_model(ports.ports(edge_node), model))
     rendered = node.DeviceConfig(
@@ -123,8 +124,10 @@ def _place(objects: Objects, waiting: dict[str, str]) -> Iterator[tuple[AppInsta
             if lacking:
                 why = f"NetworkInstance {min(lacking)!r} does not exist"
             else:
-                why = volumes.lacking(app, objects) or devices.lacking(
-                    app, objects.node, objects.hardware_model
+                why = (
+                    volumes.lacking(app, objects)
+                    or devices.lacking(app, objects.node, objects.hardware_model)
+                    or screens.lacking(app, objects)
                 )
         if why or app is None:
             waiting[instance.metadata.name] = f"cannot put it on the node: {why}"

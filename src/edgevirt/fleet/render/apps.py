@@ -19,7 +19,7 @@ from edgevirt.fleet.objects.app import (
     AppInterface,
 )
 from edgevirt.fleet.objects.app_instance import AppInstance
-from edgevirt.fleet.render import devices, volumes
+from edgevirt.fleet.render import devices, screens, volumes
 from edgevirt.fleet.render.nouns import (
     COUNTERS,
     RAMDISK,
@@ -65,6 +65,7 @@ def app_instance(instance: AppInstance, app: App, objects: Objects) -> app_model
         boot_mode=_FIRMWARES[spec.firmware],
         dedicated=spec.resources.real_time,
         tpm=devices.has_tpm(app),
+        vnc=screens.screen(instance, app),
     )
     if spec.type == UNIKERNEL:
         resources = replace(
@@ -75,6 +76,7 @@ def app_instance(instance: AppInstance, app: App, objects: Objects) -> app_model
         )
     adapters = devices.adapters(app)
     user_data = _user_data(instance, app)
+    block = screens.sealed(app, user_data, objects)
     staged = [(i.name, i.network_instance, i.ip, i.mac) for i in spec.interfaces]
     restarts = instance.spec.restart_counter + number(resources, user_data, staged)
     restart_counter = restarts % COUNTERS
@@ -91,7 +93,8 @@ def app_instance(instance: AppInstance, app: App, objects: Objects) -> app_model
         restart_counter=restart_counter,
         purge_counter=purge_counter,
         snapshot=snapshot_wish(instance, app, restart_counter, purge_counter),
-        user_data=user_data,
+        user_data="" if block is not None else user_data,
+        cipher=block,
         delay=spec.start_delay_seconds,
     )
 

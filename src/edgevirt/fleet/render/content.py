@@ -23,9 +23,9 @@ from edgevirt.fleet.render.nouns import (
     root_generation,
     volume_id,
 )
+from edgevirt.fleet.render.screens import seal
 from edgevirt.model import content, volume
 from edgevirt.model.quantity import whole
-from edgevirt.wire import cipher
 from edgevirt.wire.messages import common
 
 _FORMATS: Final = {
@@ -83,13 +83,7 @@ def _datastore(
     if credentials is not None and secret is not None:
         secrets = common.EncryptionBlock(dsAPIKey=credentials.user, dsPassword=credentials.password)
         if secrets.ByteSize():
-            sealed = cipher.seal_secrets(secret.key, secret.context.id, secrets)
-            block = content.CipherBlock(
-                context_id=sealed.cipherContextId,
-                initial_value=sealed.initialValue,
-                data=sealed.cipherData,
-                clear_sha256=sealed.clearTextSha256,
-            )
+            block = seal(secret, secrets)
     return content.Datastore(
         id=datastore_id(store),
         type=_DATASTORES[store.spec.type],

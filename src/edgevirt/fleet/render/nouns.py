@@ -62,6 +62,7 @@ class Cipher:
 class Objects:
     """Everything that concerns one node; the mappings are by name. `cipher`: None while the node
     has not sent its key. `credentials`: by the datastore's name, of those that ask for them.
+    `screen_passwords`: by the app's name, likewise.
     """
 
     node_id: NodeId
@@ -75,6 +76,7 @@ class Objects:
     volumes: Mapping[str, Volume] = field(default_factory=dict)
     datastores: Mapping[str, Datastore] = field(default_factory=dict)
     credentials: Mapping[str, Credentials] = field(default_factory=dict)
+    screen_passwords: Mapping[str, str] = field(default_factory=dict)
     cipher: Cipher | None = None
     controller_cert_hash: str = ""
     access: AccessConfig | None = None

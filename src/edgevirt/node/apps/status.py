@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from edgevirt.model.app import AppInstanceStatus, Domain, DomainStatus
-from edgevirt.model.base import SwState, Trouble
+from edgevirt.model.base import Severity, SwState, Trouble
 from edgevirt.node.apps import rollback, snapshots
 from edgevirt.node.apps.facts import Facts, Step, World, is_down, is_live
 
@@ -23,7 +23,7 @@ def make_status(facts: Facts, step: Step, world: World) -> AppInstanceStatus:
     told = step.applied.domain if is_live(step.applied, world.boot) else None
     state, what = _state(facts, step, told)
     running = state == SwState.RUNNING and domain is not None
-    trouble = _trouble(facts, step, told, world.now)
+    trouble = _trouble(facts, step, told, world)
     settled = running and domain is not None and domain.generation == step.applied.generation
     done = step.applied.app if settled or before is None or not facts.wanted.activate else before
     version = facts.wanted.version
@@ -97,9 +97,9 @@ def _is_behind(domain: DomainStatus, told: Domain) -> bool:
     return stopped_before or domain.generation != told.generation
 
 
-def _trouble(facts: Facts, step: Step, told: Domain | None, now: float) -> Trouble | None:
+def _trouble(facts: Facts, step: Step, told: Domain | None, world: World) -> Trouble | None:
     """The worst first: it doesn't run, it cannot go on, something of it is refused, it crashed."""
-    domain, network = facts.domain, facts.network
+    domain, network, now = facts.domain, facts.network, world.now
     of_domain = domain.trouble if told is not None and domain is not None else None
     if of_domain is not None and domain is not None and domain.state != SwState.RUNNING:
         return of_domain
@@ -109,7 +109,15 @@ def _trouble(facts: Facts, step: Step, told: Domain | None, now: float) -> Troub
         return Trouble(why="; ".join(step.changes.unordered), since=now)
     if told is not None and told.activate and network is not None and network.trouble is not None:
         return network.trouble
-    return of_domain or rollback.complaint(facts, now)
+    return of_domain or rollback.complaint(facts, now) or _without_tpm(told, world)
+
+
+def _without_tpm(told: Domain | None, world: World) -> Trouble | None:
+    """It runs, but not with all that it asks for."""
+    if told is None or not told.tpm or world.capacity is None or not world.capacity.no_tpm:
+        return None
+    why = f"runs without a virtual TPM: {world.capacity.no_tpm}"
+    return Trouble(why=why, since=world.now, severity=Severity.NOTICE)
 
 
 def _continued(trouble: Trouble | None, before: AppInstanceStatus | None) -> Trouble | None:

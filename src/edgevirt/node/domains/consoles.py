@@ -11,7 +11,7 @@ from typing import Final
 from edgevirt.host.door import Door, DoorError
 from edgevirt.host.hypervisor import Hypervisor, HypervisorError
 from edgevirt.model.access import ConsoleKind, ConsoleWish
-from edgevirt.model.kinds import DOMAIN
+from edgevirt.model.kinds import APP_SECRET, DOMAIN
 from edgevirt.node.services import row_of
 from edgevirt.runtime import Store
 
@@ -52,4 +52,10 @@ class Consoles:
         domain = await self._store.get(DOMAIN, wish.app)
         if domain is None or domain.value.vnc is None or wish.kind is not ConsoleKind.VNC:
             raise DoorError(f"cannot attach to {wish.app}: its screen is not for the node's door")
-        return domain.value.vnc.password
+        if not domain.value.has_secret:
+            return domain.value.vnc.password
+        secret = await self._store.get(APP_SECRET, wish.app)
+        if secret is None or secret.value.why:
+            why = secret.value.why if secret is not None else "its password isn't decrypted yet"
+            raise DoorError(f"cannot attach to {wish.app}: {why}")
+        return secret.value.vnc_password or domain.value.vnc.password

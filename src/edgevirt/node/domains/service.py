@@ -111,6 +111,7 @@ async def serve(context: Context, adapters: Sequence[Hypervisor], devices: Devic
         modes=tuple(modes),
         cores=() if no_cores else read_cores()[1:],  # the first is the node's
         no_cores=no_cores,
+        no_tpm="Xen's domains have none on this node" if can_start_domains() else "",
     )
     await store.put(HOST_CAPACITY, "node", capacity)
     probing = any(adapter.modes != ContainerHypervisor.modes for adapter in adapters)

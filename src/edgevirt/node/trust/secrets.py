@@ -60,9 +60,10 @@ class Secrets:
 
     def _user_data(self, inputs: Inputs, block: CipherBlock) -> AppSecret:
         try:
-            return AppSecret(user_data=self._open(inputs, block).protectedUserData)
+            found = self._open(inputs, block)
         except (WireError, TpmError) as error:
             return AppSecret(user_data="", why=self._why(error))
+        return AppSecret(user_data=found.protectedUserData, vnc_password=found.encrypted_data)
 
     def _why(self, error: Exception) -> str:
         self._failed = self._failed or isinstance(error, TpmError)

@@ -45,6 +45,7 @@ SPECS: dict[str, dict[str, Any]] = {
         "image": "debian",
         "userData": "#cloud-config",
         "firmware": "BIOS",
+        "vnc": {"display": 7, "passwordSecretRef": {"name": "screen"}},
         "virtualization": "Legacy",
         "volumes": [{"name": "data"}, {"name": "a", "image": "tools", "device": "Floppy"}],
     },
@@ -144,6 +145,8 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     ("Machine", "volumes.0.device", "Tape", "supported values"),
     ("Machine", "volumes.0.mountPath", "/data", "mounts its disks itself"),
     ("Machine", "volumes.1.image", "", "Required"),
+    ("Machine", "vnc.display", 100, "between 0 and 99"),
+    ("App", "vnc.display", 1, "only a virtual machine"),
     ("App", "startDelaySeconds", -1, "0 to 86400"),
     ("App", "env.0.name", "", "Required"),
     ("App", "env.0.name", "A=B", "must be letters"),
@@ -460,3 +463,8 @@ def test_a_blank_volume_has_a_size_and_is_written() -> None:
     blank = {"edgeNode": "n", "size": "1Gi", "readOnly": True}
     assert "stays empty" in problems_of("Volume", blank)["spec.readOnly"]
     assert problems_of("Volume", {"edgeNode": "n", "image": "catalog"}) == {}
+
+
+def test_a_screen_at_a_port_asks_for_a_password() -> None:
+    spec = {**SPECS["Machine"], "vnc": {"display": 1}}
+    assert "whole network" in problems_of("Machine", spec)["spec.vnc.passwordSecretRef.name"]

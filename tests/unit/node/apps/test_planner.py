@@ -246,11 +246,27 @@ def test_a_volume_that_two_may_write_to_is_one_app_s_at_a_time() -> None:
 
 def test_a_read_only_volume_is_shared() -> None:
     node = Node()
+    shared, second = VolumeId("shared"), VolumeId("second")
+    more = VolumeRef(volume=shared, mount_dir="/shared")
+    node.want(
+        app(interfaces=(), volumes=(VolumeRef(volume=VOLUME), more)),
+        app(id=OTHER, interfaces=(), volumes=(VolumeRef(volume=second), more)),
+    )
+    for own in (VOLUME, second):
+        node.volume_is(SwState.CREATED_VOLUME, volume=own)
+    node.volume_is(SwState.CREATED_VOLUME, volume=shared, readonly=True)
+    node.plan()
+    assert node.domain(APP).activate
+    assert node.domain(OTHER).activate
+
+
+def test_but_not_a_container_s_own_image_which_gets_directories_to_mount_on() -> None:
+    node = Node()
     node.want(app(interfaces=()), app(id=OTHER, interfaces=()))
     node.volume_is(SwState.CREATED_VOLUME, readonly=True)
     node.plan()
     assert node.domain(APP).activate
-    assert node.domain(OTHER).activate
+    assert "both may write to it" in why(node.plan_any(OTHER))
 
 
 # -- processors of its own ------------------------------------------------------------------------
@@ -716,3 +732,26 @@ def test_number_of_a_leaving_app_is_not_given_away() -> None:
 def test_what_is_applied_is_not_for_others_to_read() -> None:
     assert APP_INSTANCE_APPLIED.readers == frozenset({"apps"})
     assert APP_INSTANCE_APPLIED.persistent
+
+
+# -- a TPM of its own ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("why_not", "told"), [("Xen's domains have none", True), ("", False)])
+def test_a_tpm_that_the_node_cannot_give_is_told_and_the_app_runs(why_not: str, told: bool) -> None:
+    node = Node()
+    modes = (VirtualizationMode.PV,)
+    has = replace(capacity(4 * GIB_KIB), modes=modes, no_tpm=why_not)
+    node.put(HOST_CAPACITY, "node", has)
+    machine = Resources(memory_kib=65_536, mode=VirtualizationMode.PV, tpm=True)
+    node.want(app(resources=machine, interfaces=()))
+    node.volume_is(SwState.CREATED_VOLUME)
+    node.plan()
+    assert node.domain().tpm
+    node.domain_is(SwState.RUNNING)
+    status = node.plan()
+    assert status.state == SwState.RUNNING
+    assert (status.trouble is not None) == told
+    if status.trouble is not None:
+        assert status.trouble.severity == Severity.NOTICE
+        assert "without a virtual TPM: Xen's" in status.trouble.why

@@ -8,10 +8,10 @@ from msgspec.structs import replace
 from edgevirt.host.door import DoorError
 from edgevirt.host.fakes.hypervisor import FakeHypervisor, FakeMachine
 from edgevirt.model.access import ConsoleKind, ConsoleWish, Vnc
-from edgevirt.model.app import Domain, DomainVolume
+from edgevirt.model.app import AppSecret, Domain, DomainVolume
 from edgevirt.model.content import ContentFormat, ImageConfig
 from edgevirt.model.ids import AppId
-from edgevirt.model.kinds import DOMAIN
+from edgevirt.model.kinds import APP_SECRET, DOMAIN
 from edgevirt.node.domains.consoles import Consoles
 from edgevirt.runtime import VirtualClock
 from edgevirt.runtime.memory import MemoryStore
@@ -60,6 +60,19 @@ async def test_a_screen_that_is_not_for_the_node_s_door_is_not_shown_there() -> 
     world = World()
     await world.run()
     with pytest.raises(DoorError, match="not for the node's door"):
+        await world.consoles.open(AT_THE_DOOR)
+
+
+async def test_a_password_from_the_cipher_block_counts_and_nobody_is_let_in_before() -> None:
+    world = World()
+    await world.run(replace(DOMAIN_OF_APP, vnc=Vnc(display=1, password="nobodys"), has_secret=True))
+    with pytest.raises(DoorError, match="isn't decrypted yet"):
+        await world.consoles.open(AT_THE_DOOR)
+    await world.store.put(APP_SECRET, APP, AppSecret(user_data="", why="cannot decrypt: no key"))
+    with pytest.raises(DoorError, match="cannot decrypt: no key"):
+        await world.consoles.open(AT_THE_DOOR)
+    await world.store.put(APP_SECRET, APP, AppSecret(user_data="", vnc_password="sesame"))
+    with pytest.raises(DoorError, match="has no screen"):  # it was asked for: the fake has none
         await world.consoles.open(AT_THE_DOOR)
 
 
