@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import subprocess
 from pathlib import Path
@@ -50,8 +51,9 @@ def machine_pid(system: System, name: str) -> int:
     """Of the app's QEMU; 0 while there is none."""
     wanted = system.app_id(name)
     for pid in system.pids("qemu-system-x86"):
-        if wanted in Path(f"/proc/{pid}/cgroup").read_text():
-            return pid
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            if wanted in Path(f"/proc/{pid}/cgroup").read_text():
+                return pid
     return 0
 
 

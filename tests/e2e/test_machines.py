@@ -1,14 +1,19 @@
-"""Virtual machines and unikernels on a whole system: real disks, a real network, real QEMUs."""
+"""Virtual machines, unikernels and their consoles on a whole system: real disks, real QEMUs."""
 
 from __future__ import annotations
 
+import contextlib
 import http.server
+import re
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
+from cryptography.hazmat.primitives.ciphers import Cipher, modes
 
 from tests.e2e.machine_apps import (
     add_disk,
@@ -20,6 +25,7 @@ from tests.e2e.machine_apps import (
     says,
 )
 from tests.e2e.system import NODE, System, eventually, kill, whole_system
+from tests.e2e.terminal import PATIENCE, terminal
 from tests.guest_world import unikernel
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e, pytest.mark.timeout(180)]
@@ -43,8 +49,11 @@ def test_a_virtual_machine_boots_from_a_qcow2_and_what_it_prints_is_kept(system:
     add_machine(system, "machine", "disk", type="VM", userData="#cloud-config\n")
     says(system, "machine", "booted from its disk")
     assert running(system, "machine")
-    status = system.fleet.status("EdgeNode", NODE)
-    assert status["virtualization"] in ("Hardware", "Emulated")
+    virtualization = eventually(
+        "the node has found out",
+        lambda: system.fleet.status("EdgeNode", NODE).get("virtualization"),
+    )
+    assert virtualization in ("Hardware", "Emulated")
 
 
 class Asked(http.server.BaseHTTPRequestHandler):
@@ -132,3 +141,114 @@ def test_a_guest_that_panics_stays_down_until_somebody_restarts_it(system: Syste
     assert trouble["hint"] == "restart the app to try again"
     assert not machine_pid(system, "panicky")
     system.remove_app("panicky")
+
+
+# -- consoles: a person's terminal here, a guest there --
+
+
+@pytest.fixture(scope="module")
+def people(system: System) -> System:
+    """With two apps to look at."""
+    add_machine(system, "guest", "unikernel", type="Unikernel", command=["run"])
+    disk = system.directory / "screen.raw"
+    disk.write_bytes(boot_sector("booted"))
+    add_disk(system, "screen", disk)
+    add_machine(system, "screen", "screen", type="VM")
+    says(system, "guest", "ready")
+    eventually("both run", lambda: running(system, "guest") and running(system, "screen"))
+    return system
+
+
+def test_what_is_typed_reaches_the_guest_and_ctrl_bracket_ends_it(people: System) -> None:
+    with terminal(people, "console", "guest") as typist:
+        typist.shows(f"at the console of guest on {NODE}")
+        typist.type("ping\r")
+        typist.shows("pong")
+        typist.type("\x1d")
+        assert typist.process.wait(PATIENCE) == 0
+    says(people, "guest", "pong")  # in the log as well
+    told = people.edgevirt("events", "--for", "appinstance/guest")
+    assert "admin opened the serial console" in told
+    assert "admin had the serial console for" in told
+
+
+def test_a_second_one_is_told_who_is_there(people: System) -> None:
+    with terminal(people, "console", "guest") as first:
+        first.shows("waiting for")
+        done = people.command("console", "guest")
+        assert done.returncode == 1
+        assert "admin has it open" in done.stderr
+        assert "--take-over" in done.stderr
+
+
+def test_a_screen_comes_through_the_fleet_and_the_node_opens_no_port(people: System) -> None:
+    with terminal(people, "vnc", "screen", "--port", "0") as viewer:
+        viewer.shows("such as: vncviewer")
+        (port,) = re.findall(r"is at 127\.0\.0\.1:(\d+)", viewer.shown)
+        with socket.create_connection(("127.0.0.1", int(port)), PATIENCE) as seen:
+            assert seen.recv(12) == b"RFB 003.008\n"
+            seen.sendall(b"RFB 003.008\n")
+            assert seen.recv(2) == b"\x01\x01"  # nobody else is asked: the fleet let us in
+        assert viewer.process.wait(PATIENCE) == 0
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((people.address, 5900), 5)
+
+
+def answer_to(challenge: bytes, password: str) -> bytes:
+    """As VNC has it: DES, with each byte of the key the other way around."""
+    key = bytes(int(f"{byte:08b}"[::-1], 2) for byte in password.encode()[:8].ljust(8, b"\0"))
+    made = Cipher(TripleDES(key * 3), modes.ECB()).encryptor()
+    return made.update(challenge) + made.finalize()
+
+
+def lets_in(address: str, port: int, password: str) -> bool:
+    """Whether a viewer with this password sees the screen."""
+    with socket.create_connection((address, port), PATIENCE) as seen:
+        assert seen.recv(12) == b"RFB 003.008\n"
+        seen.sendall(b"RFB 003.008\n")
+        assert seen.recv(2) == b"\x01\x02"  # a password, and nothing but
+        seen.sendall(b"\x02")
+        seen.sendall(answer_to(seen.recv(16, socket.MSG_WAITALL), password))
+        return seen.recv(4, socket.MSG_WAITALL) == bytes(4)
+
+
+def is_open(address: str, port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection((address, port), 5):
+        return True
+    return False
+
+
+def test_a_screen_at_the_node_asks_for_the_secret_s_password(people: System) -> None:
+    secret = {"stringData": {"password": "opensesame"}}
+    people.fleet.create("Secret", "screen", {}, **secret)
+    vnc = {"display": 3, "passwordSecretRef": {"name": "screen"}}
+    people.fleet.patch("App", "screen", {"vnc": vnc})
+    people.fleet.patch("EdgeNode", NODE, {"properties": {"app.allow.vnc": "true"}})
+    eventually("its port is open", lambda: is_open(people.address, 5903))
+    assert lets_in(people.address, 5903, "opensesame")
+    assert not lets_in(people.address, 5903, "wrong")
+    kept = b"".join(
+        path.read_bytes() for path in (people.state / "persist").rglob("*") if path.is_file()
+    )
+    assert b"opensesame" not in kept, "it is on no disk"
+    people.edgevirt("patch", "secret/screen", "-p", '{"stringData": {"password": "changed!"}}')
+    eventually("another one counts", lambda: lets_in(people.address, 5903, "changed!"))
+    assert not lets_in(people.address, 5903, "opensesame")
+    with terminal(people, "vnc", "screen", "--port", "0") as viewer:
+        viewer.shows("such as: vncviewer")
+    people.fleet.patch("EdgeNode", NODE, {"properties": {"app.allow.vnc": "false"}})
+    eventually("its port is closed", lambda: not is_open(people.address, 5903))
+
+
+def test_the_console_is_there_again_when_the_node_s_service_is(people: System) -> None:
+    with terminal(people, "console", "guest") as typist:
+        typist.shows("at the console")
+        before = people.node.pid("access")
+        kill(before)
+        typist.shows("the node's end of the session is gone")
+        assert typist.process.wait(PATIENCE) == 1
+    eventually("access is back", lambda: people.node.pid("access") not in (0, before))
+    with terminal(people, "console", "guest") as typist:
+        typist.shows("at the console")
+        typist.type("\x1d")
+        assert typist.process.wait(PATIENCE) == 0

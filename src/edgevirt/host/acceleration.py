@@ -23,7 +23,7 @@ TCG: Final = "tcg"
 XEN: Final = "xen"
 _LEAST_PATIENCE: Final = 3.0
 _MOST_PATIENCE: Final = 60.0
-_PATIENCE: Final = 50.0
+_PATIENCE: Final = 25.0
 """How much longer a probe may take than QEMU does to say its version: where that is slow, as on a
 machine that is emulated itself, a guest that does start is slow too.
 """
