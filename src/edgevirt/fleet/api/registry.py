@@ -294,7 +294,7 @@ class Registry:
         problems += kind.validate(value)
         if old is not None:
             problems += drafts.check_change(kind, value, old)
-            options.warnings += kind.warn(value, old)
+        options.warnings += kind.warn(value, old)
         if not problems and (old is None or _means_more(value, old)):
             problems += await self._admission.judge(kind, value, old)
         if options.dry_run:

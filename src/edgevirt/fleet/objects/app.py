@@ -264,10 +264,17 @@ def validate(app: App) -> Iterator[Problem]:
     yield from validate_snapshots(spec.snapshots)
 
 
-def warn(app: App, old: App) -> Iterator[str]:
-    """What a change means that is no mistake."""
+def warn(app: App, old: App | None) -> Iterator[str]:
+    """What it means, or a change of it, that is no mistake. `old`: None when it is new."""
+    if app.spec.type != CONTAINER:
+        return
     bare = app.virtualization == BARE
-    if app.spec.type == CONTAINER and bare and old.virtualization != BARE:
+    if app.spec.devices and not bare:
+        yield (
+            "spec.devices: edgevirt's nodes give devices to no container in a virtual machine; one "
+            "with virtualization None can have them"
+        )
+    if bare and old is not None and old.virtualization != BARE:
         yield (
             "spec.virtualization: nodes do not mount what a virtual machine wrote; the app's "
             "instances start again after a purge, which makes their data new"

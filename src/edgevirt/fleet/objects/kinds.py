@@ -76,7 +76,7 @@ class ApiKind(Generic[T]):
     """Before validation, from (the new value, the old one or None, who writes, the wall clock):
     the value to keep."""
     warn: Callable[[Any, Any], Iterable[str]] = _no_warning
-    """What a writer should know of a change, from (the new value, the old one)."""
+    """What a writer should know, from (the new value, the old one or None)."""
     view: View | None = None
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgevirt.fleet.objects.app import App, AppSpec, warn
+from edgevirt.fleet.objects.app_device import AppDevice
 
 
 @pytest.mark.parametrize(
@@ -22,3 +23,15 @@ def test_leaving_a_virtual_machine_is_said_to_cost_the_data(
 ) -> None:
     old, new = (App(spec=AppSpec(virtualization=one)) for one in (before, after))
     assert ["purge" in text for text in warn(new, old)] == [True] * told
+
+
+@pytest.mark.parametrize(
+    ("type_", "virtualization", "told"),
+    [("Container", "", True), ("Container", "None", False), ("VM", "", False)],
+)
+def test_devices_of_a_container_in_a_machine_are_said_to_be_none(
+    type_: str, virtualization: str, told: bool
+) -> None:
+    port = AppDevice(name="port", type="Serial", adapter="com")
+    new = App(spec=AppSpec(type=type_, virtualization=virtualization, devices=(port,)))
+    assert ["virtualization None" in text for text in warn(new, None)] == [True] * told
