@@ -50,6 +50,14 @@ class BootDisk:
 
     device: Path
 
+    @property
+    def read_only(self) -> bool:
+        """A CD is, or a stick with a switch."""
+        try:
+            return (_BLOCK / self.device.name / "ro").read_text().strip() == "1"
+        except OSError:
+            return False
+
     def find(self, label: Label) -> Found | None:
         """Raises TableError when the disk's table cannot be read."""
         entry = read_table(self.device).find(label)

@@ -20,6 +20,7 @@ from edgevirt.image.apt import find_mirrors
 from edgevirt.image.cache import Cache, Done, Inputs, hash_files, key_of
 from edgevirt.image.disk import Filling, make_disk
 from edgevirt.image.fetch import Pool
+from edgevirt.image.iso import make_iso
 from edgevirt.image.lock import Lock, LockError, Package, parse_lock
 from edgevirt.image.programs import Tools
 from edgevirt.image.recipe import (
@@ -44,6 +45,13 @@ LOCKS: Final = HERE / "locks"
 _PACKAGE: Final = HERE.parent
 _CHECKOUT: Final = _PACKAGE.parent.parent
 _BUILD_ID: Final = 12
+_CD_INVENTORY: Final = 5 * MIB
+"""A CD keeps no record; a stick that its image was written to does."""
+_ON_A_CD: Final = """\
+This installs {version} on a machine that is started from it, by UEFI or legacy BIOS.\r
+What a node needs to know is put into the image with `edgevirt image configure`, before it is\r
+written to a CD or a stick.\r
+"""
 
 
 @dataclass
@@ -223,24 +231,41 @@ class Build:
 
     def installer(self) -> Done:
         """The raw disk that installs: the same boot loader, and the root image that it brings."""
-        (image, version), boot = self.root(), self.grub()
+        (image, _), boot = self.root(), self.grub()
         inputs: Inputs = {"root": image.key, "grub": boot.key, **_disk_code()}
 
         def make(out: Path) -> None:
-            size = image.path.stat().st_size
-            carried = Carried(version, size, self.sha256(image))
-            tail = msgspec.json.encode(carried).ljust(TAIL_SIZE)
-            room = -(-(size + TAIL_ALIGN + TAIL_SIZE) // MIB) * MIB
-            fillings = {
-                Label.BIOS: Filling(),
-                Label.ESP: Filling(files=esp_files(boot.path)),
-                Label.INSTALLER: Filling(image=image.path, tail=tail, size=room),
-                Label.CONFIG: Filling(),
-                Label.INVENTORY: Filling(),
-            }
-            make_disk(fillings, self.tools(), out, boot.path, INSTALLER_GUID)
+            make_disk(self._installing(), self.tools(), out, boot.path, INSTALLER_GUID)
 
         return self.cache.step("installer", inputs, make)
+
+    def installer_iso(self) -> Done:
+        """The same as the image of a CD."""
+        (image, version), boot = self.root(), self.grub()
+        inputs: Inputs = {"root": image.key, "grub": boot.key, **_disk_code("iso", "iso9660")}
+        inputs |= {"table": hash_files(_PACKAGE / "model/gpt.py")}
+
+        def make(out: Path) -> None:
+            files = {"README.TXT": _ON_A_CD.format(version=version).encode()}
+            fillings = self._installing(inventory=_CD_INVENTORY)
+            make_iso(fillings, self.tools(), out, boot.path, INSTALLER_GUID, files)
+
+        return self.cache.step("installer-iso", inputs, make)
+
+    def _installing(self, inventory: int = 0) -> dict[Label, Filling]:
+        """What a medium that installs holds. `inventory`: bytes; 0: as usual."""
+        image, version = self.root()
+        size = image.path.stat().st_size
+        carried = Carried(version, size, self.sha256(image))
+        tail = msgspec.json.encode(carried).ljust(TAIL_SIZE)
+        room = -(-(size + TAIL_ALIGN + TAIL_SIZE) // MIB) * MIB
+        return {
+            Label.BIOS: Filling(),
+            Label.ESP: Filling(files=esp_files(self.grub().path)),
+            Label.INSTALLER: Filling(image=image.path, tail=tail, size=room),
+            Label.CONFIG: Filling(),
+            Label.INVENTORY: Filling(size=inventory),
+        }
 
     def sha256(self, done: Done) -> str:
         """Of a large output, in hex: computed once."""

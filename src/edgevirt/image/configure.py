@@ -9,6 +9,7 @@ from typing import Final
 from edgevirt.host.table import read_table
 from edgevirt.image.disk import add_files
 from edgevirt.image.errors import ImageError
+from edgevirt.image.iso9660 import BLOCK, HEAD
 from edgevirt.image.programs import Tools
 from edgevirt.model.disk import Label
 from edgevirt.model.gpt import TableError
@@ -41,8 +42,18 @@ def configure(disk: Path, config: Path, tools: Tools) -> tuple[str, ...]:
     return tuple(files)
 
 
+def is_iso(disk: Path) -> bool:
+    with disk.open("rb") as file:
+        file.seek(HEAD * BLOCK + 1)
+        return file.read(5) == b"CD001"
+
+
 def enlarge(disk: Path, size: int) -> None:
     """Gives the disk's file room for what the first boot makes. Raises ConfigureError."""
+    if is_iso(disk):
+        raise ConfigureError(
+            f"cannot make {disk} larger: it is the image of a CD, on which nothing is made"
+        )
     if disk.stat().st_size > size:
         raise ConfigureError(f"cannot make {disk} smaller: it has {disk.stat().st_size} bytes")
     os.truncate(disk, size)

@@ -16,7 +16,6 @@ from edgevirt.image.grub import BOOT_SECTOR, CORE
 from edgevirt.image.programs import ProgramError, Tools
 from edgevirt.model.disk import (
     BOOT_CODE,
-    CORE_SECTOR,
     DISK_GUID,
     MIB,
     SECTOR,
@@ -68,18 +67,42 @@ def make_disk(
     with out.open("wb") as file:
         file.truncate(size_of(places))
     _write_table(places, guid, tools, out)
+    fill(places, fillings, tools, out, boot)
+    if boot is not None and (boot / BOOT_SECTOR).exists():
+        with out.open("r+b") as file:
+            file.write((boot / BOOT_SECTOR).read_bytes()[:BOOT_CODE])
+
+
+def fill(
+    places: Iterable[Place],
+    fillings: Mapping[Label, Filling],
+    tools: Tools,
+    out: Path,
+    boot: Path | None,
+) -> None:
+    """What is in the partitions. Raises ProgramError."""
     for place in places:
         filling = fillings[place.row.label]
         if place.row.content is Content.FAT:
             _write_fat(place, filling, tools, out)
+        elif place.row.content is Content.CORE:
+            _write_core(place, boot, out)
         elif filling.image is not None:
             _copy_into(filling.image, out, place)
             _append(filling, out, place)
-    if boot is not None and (boot / BOOT_SECTOR).exists():
-        with out.open("r+b") as file:
-            file.write((boot / BOOT_SECTOR).read_bytes()[:BOOT_CODE])
-            file.seek(CORE_SECTOR * SECTOR)
-            file.write((boot / CORE).read_bytes())
+
+
+def _write_core(place: Place, boot: Path | None, out: Path) -> None:
+    """GRUB's core and, in the last sector, the boot sector that starts it: an installer finds it
+    there, whatever its own medium is started by.
+    """
+    if boot is None or not (boot / BOOT_SECTOR).exists():
+        return
+    with out.open("r+b") as file:
+        file.seek(place.start)
+        file.write((boot / CORE).read_bytes())
+        file.seek(place.start + place.size - SECTOR)
+        file.write((boot / BOOT_SECTOR).read_bytes())
 
 
 def _write_table(places: Iterable[Place], guid: GptGuid, tools: Tools, out: Path) -> None:

@@ -7,6 +7,7 @@ slots. The modules `tpm` and `bli` lie beside, so that stage 1 itself decides wh
 from __future__ import annotations
 
 import io
+import shutil
 import struct
 import tarfile
 import tempfile
@@ -16,7 +17,7 @@ from typing import Final
 
 from edgevirt.image.programs import ProgramError, Tools
 from edgevirt.image.recipe import Arch
-from edgevirt.model.disk import CORE_SECTOR, FIRST_SECTOR, SECTOR
+from edgevirt.model.disk import BOOT_CODE, CORE_SECTOR, FIRST_SECTOR, SECTOR
 
 FILES: Final = Path(__file__).parent / "files"
 _HOME: Final = "boot/grub"
@@ -61,6 +62,11 @@ BIOS: Final = Platform(
     prefix="(,gpt1)/EFI/BOOT",
 )
 CORE, BOOT_SECTOR = "core.img", "boot.img"
+CD_HEAD, HYBRID_SECTOR = "cdboot.img", "boot_hybrid.img"
+"""What loads GRUB's core from a CD, and from a stick with the image of one."""
+_HYBRID_PLACE: Final = 0x1B0
+_CD_LENGTH: Final = struct.Struct("<III")
+_CD_TABLE: Final = 8
 
 
 def environment_block(imga: str, imgb: str) -> bytes:
@@ -70,13 +76,16 @@ def environment_block(imga: str, imgb: str) -> bytes:
 
 
 def make_grub(packages: Path, tools: Tools, arch: Arch, out: Path) -> None:
-    """`out`: a directory with the ESP's program and, where there is a BIOS, its two pieces."""
+    """`out`: a directory with the ESP's program and, where there is a BIOS, its pieces."""
     out.mkdir()
     efi = EFI[arch]
     _make_image(packages, tools, efi, out / efi.file)
     if arch is Arch.AMD64:
+        pieces = packages / "usr/lib/grub" / BIOS.name
         _make_image(packages, tools, BIOS, out / CORE)
-        _aim(packages / "usr/lib/grub/i386-pc/boot.img", out / CORE, out / BOOT_SECTOR)
+        _aim(pieces / "boot.img", out / CORE, out / BOOT_SECTOR)
+        for name in (CD_HEAD, HYBRID_SECTOR):
+            shutil.copyfile(pieces / name, out / name)
 
 
 def _make_image(packages: Path, tools: Tools, platform: Platform, out: Path) -> None:
@@ -107,15 +116,39 @@ def _memdisk(modules: Path, platform: Platform, epoch: int) -> bytes:
 
 def _aim(boot: Path, core: Path, out: Path) -> None:
     """Tells the boot sector where the core is, and the core where its rest is."""
-    room = (FIRST_SECTOR - CORE_SECTOR) * SECTOR
-    content = bytearray(core.read_bytes())
-    content += bytes(-len(content) % SECTOR)
+    room = (FIRST_SECTOR - CORE_SECTOR - 1) * SECTOR
+    content = _padded(core.read_bytes())
     if len(content) > room:
         raise ProgramError(f"cannot boot by BIOS: GRUB has {len(content)} bytes, {room} fit")
-    struct.pack_into("<Q", content, _BLOCKS, CORE_SECTOR + 1)
-    struct.pack_into("<H", content, _BLOCKS + 8, len(content) // SECTOR - 1)
-    core.write_bytes(content)
+    core.write_bytes(_aimed(content, CORE_SECTOR))
     sector = bytearray(boot.read_bytes()[:SECTOR])
     struct.pack_into("<Q", sector, _KERNEL_SECTOR, CORE_SECTOR)
     struct.pack_into("<H", sector, _DRIVE_CHECK, 0x9090)
     out.write_bytes(sector)
+
+
+def _padded(content: bytes) -> bytes:
+    return content + bytes(-len(content) % SECTOR)
+
+
+def _aimed(core: bytes, sector: int) -> bytes:
+    """A core that stands at that sector of its disk: it knows where its rest is."""
+    content = bytearray(core)
+    struct.pack_into("<Q", content, _BLOCKS, sector + 1)
+    struct.pack_into("<H", content, _BLOCKS + 8, len(content) // SECTOR - 1)
+    return bytes(content)
+
+
+def cd_program(boot: Path, block: int, block_size: int, head: int) -> tuple[bytes, bytes]:
+    """What legacy BIOS starts from a CD, and the first sector that starts it from a stick.
+
+    `boot`: what `make_grub` made. `block`: where it stands on the CD, `head`: where the CD's first
+    descriptor does; in blocks of `block_size` bytes.
+    """
+    start = bytearray((boot / CD_HEAD).read_bytes())
+    at = block * block_size // SECTOR + len(start) // SECTOR
+    core = _aimed((boot / CORE).read_bytes(), at)
+    _CD_LENGTH.pack_into(start, _CD_TABLE, head, block, len(start) + len(core))
+    sector = bytearray((boot / HYBRID_SECTOR).read_bytes())
+    struct.pack_into("<Q", sector, _HYBRID_PLACE, at)
+    return bytes(start) + core, bytes(sector[:BOOT_CODE])

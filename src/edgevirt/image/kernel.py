@@ -15,7 +15,8 @@ from edgevirt.image.unpack import unpack
 
 _INDEXES: Final = ("modules.builtin", "modules.builtin.modinfo", "modules.order")
 _APPLETS: Final = (
-    *("cat", "dd", "echo", "grep", "head", "hexdump", "kill", "mkdir", "modprobe", "mount"),
+    *("cat", "dd", "echo", "grep", "head", "hexdump", "kill", "losetup", "ls", "mkdir"),
+    *("modprobe", "mount"),
     *("printf", "readlink", "sed", "sh", "sha256sum", "sleep", "sort", "switch_root", "watchdog"),
     *("tr", "xargs"),
 )

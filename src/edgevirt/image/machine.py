@@ -27,7 +27,7 @@ from edgevirt.image.recipe import Arch
 
 _READY: Final = 15.0
 """Seconds that QEMU and the TPM get to open their sockets."""
-_STICKS_AT: Final = 8
+_STICKS_AT, _CDS_AT = 8, 16
 """In the order of booting, behind all disks."""
 _EMULATED: Final = "tcg,thread=multi"
 
@@ -93,6 +93,7 @@ class MachineSpec:
 
     `disks`: raw, or qcow2 by their suffix; the first one boots. `sticks`: raw, on USB.
     `sticks_first`: firmware starts from them; legacy BIOS looks at one of all disks alone.
+    `cds`: in drives of their own; firmware starts from them when no disk boots.
     `memory`: MiB. `cpu`: as QEMU names them; empty: the best. `serial`: of the hardware.
     `arguments`: more of them for QEMU.
     """
@@ -101,6 +102,7 @@ class MachineSpec:
     disks: tuple[Path, ...]
     sticks: tuple[Path, ...] = ()
     sticks_first: bool = False
+    cds: tuple[Path, ...] = ()
     memory: int = 1024
     cpus: int = 2
     cpu: str = ""
@@ -330,6 +332,10 @@ def qemu_command(spec: MachineSpec, sockets: Path, accelerator: str) -> list[str
     for number, stick in enumerate(spec.sticks):
         command += ["-drive", f"if=none,id=stick{number},format=raw,file={_value(stick)}"]
         command += ["-device", f"usb-storage,drive=stick{number},bootindex={after_disks + number}"]
+    for number, cd in enumerate(spec.cds):
+        drive = f"if=none,id=cd{number},media=cdrom,readonly=on,format=raw,file={_value(cd)}"
+        device = f"ide-cd,drive=cd{number},bootindex={_CDS_AT + number}"
+        command += ["-drive", drive, "-device", device]
     for number, port in enumerate(spec.ports):
         command += ["-netdev", _user_network(number, port)]
         command += ["-device", f"virtio-net-pci,id=nic{number},netdev=net{number},romfile="]

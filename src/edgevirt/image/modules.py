@@ -15,6 +15,7 @@ _DISKS: Final = (
     *("drivers/usb/host/*", "drivers/usb/storage/*", "drivers/mmc/core/*"),
     *("drivers/mmc/host/sdhci*", "drivers/usb/dwc3/*", "drivers/block/xen-blkfront.ko"),
     *("fs/squashfs/*", "drivers/char/hw_random/virtio-rng.ko", "drivers/md/dm-mod.ko"),
+    "drivers/block/loop.ko",
 )
 """What finds the root image."""
 

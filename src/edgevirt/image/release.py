@@ -42,6 +42,7 @@ def release(build: Build, folder: Path) -> str:
         "root.squashfs": ("root", image),
         "live.raw": ("live", build.live()),
         "installer.raw": ("installer", build.installer()),
+        "installer.iso": ("installer-iso", build.installer_iso()),
     }
     folder.mkdir(parents=True, exist_ok=True)
     artifacts = []

@@ -10,7 +10,7 @@ from typing import Any
 
 from edgevirt.host.table import read_table
 from edgevirt.image.machine import Machine
-from edgevirt.model.disk import Label
+from edgevirt.model.disk import MIB, Label, partition
 from tests.e2e.os.os_system import IMAGES, artifact
 from tests.e2e.system import eventually
 
@@ -19,9 +19,21 @@ INSTALL = 480.0
 """Seconds on a machine that is busy; a quiet one needs sixty."""
 
 
-def copy_installer(path: Path) -> Path:
+def copy_installer(path: Path, kind: str = "installer") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(IMAGES / artifact("installer")["name"], path)
+    shutil.copyfile(IMAGES / artifact(kind)["name"], path)
+    return path
+
+
+def make_inventory(path: Path) -> Path:
+    """A stick on which a machine can be recorded, as people make one."""
+    row = partition(Label.INVENTORY)
+    make_disk(path, 32 * MIB)
+    table = ["-n1:2048:0", f"-t1:{row.type}", f"-c1:{row.label}"]
+    subprocess.run(["sgdisk", "-o", *table, str(path)], check=True, capture_output=True)
+    blocks = str(read_table(path).get(Label.INVENTORY).size // 1024)
+    command = ["mkfs.vfat", "--offset=2048", str(path), blocks]
+    subprocess.run(command, check=True, capture_output=True)
     return path
 
 

@@ -1,5 +1,5 @@
 """The installer keeps what a disk holds, goes on where it was cut off, and makes a disk that either
-firmware boots. (`test_life.py` begins with one, too.)"""
+firmware boots, from a stick as from a CD. (`test_life.py` begins with one, too.)"""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ from edgevirt.node.installer.planner import MARK
 from tests.e2e.os.installing import (
     ARGUMENTS,
     await_words,
+    config_of,
     copy_installer,
     make_disk,
+    make_inventory,
+    record_of,
     tell_installer,
 )
 
@@ -77,3 +80,34 @@ def test_an_installation_that_was_cut_off_boots_nothing_and_is_done_again(tmp_pa
 
     with machine(replace(spec, sticks=(), firmware=Firmware.BIOS)) as running:
         await_words(running, "starting the node", times=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("firmware", Firmware)
+def test_a_cd_installs_and_says_where_the_machine_is_recorded(
+    tmp_path: Path, firmware: Firmware
+) -> None:
+    """Under UEFI there is a stick for that."""
+    disk = make_disk(tmp_path / "disk.raw", 2048 * MIB)
+    medium = copy_installer(tmp_path / "installer.iso", "installer-iso")
+    tell_installer(medium, 'set_global dom0_extra_args "eve_soft_serial=box-8"\n')
+    before = hashlib.sha256(medium.read_bytes()).hexdigest()
+    spec = MachineSpec(
+        state=tmp_path / "machine", disks=(disk,), tpm=False, memory=768, firmware=firmware
+    )
+    sticks = (make_inventory(tmp_path / "stick.raw"),) if firmware is Firmware.UEFI else ()
+    with machine(replace(spec, cds=(medium,), sticks=sticks)) as running:
+        await_words(running, "edgevirt: switching off")
+        running.wait(60)
+        printed = running.printed()
+    assert "on /dev/vda" in printed
+    if sticks:
+        assert "recorded this machine on INVENTORY of /dev/sda, in box-8" in printed
+        assert record_of(sticks[0], "box-8")["softSerial"] == "box-8"
+    else:
+        assert "cannot record this machine on INVENTORY: the medium is read-only" in printed
+        assert "soft serial box-8" in printed
+    assert config_of(medium) - config_of(disk) == {"installer.cfg"}
+    assert hashlib.sha256(medium.read_bytes()).hexdigest() == before
+    with machine(spec) as running:
+        await_words(running, "starting the node")

@@ -52,6 +52,14 @@ def test_the_disk_boots_before_a_stick(tmp_path: Path) -> None:
     assert "usb-storage,drive=stick0,bootindex=8" in devices
 
 
+def test_a_cd_boots_when_nothing_else_does_and_is_not_written(tmp_path: Path) -> None:
+    spec = spec_in(tmp_path, cds=(tmp_path / "a.iso",))
+    command = qemu_command(spec, tmp_path, "tcg")
+    assert "ide-cd,drive=cd0,bootindex=16" in option(command, "-device")
+    [drive] = [drive for drive in option(command, "-drive") if "id=cd0" in drive]
+    assert "media=cdrom,readonly=on" in drive
+
+
 def test_a_qcow2_disk_is_not_taken_for_raw_bytes(tmp_path: Path) -> None:
     spec = MachineSpec(state=tmp_path, disks=(Path("/d.qcow2"),))
     assert any("format=qcow2" in d for d in option(qemu_command(spec, tmp_path, "tcg"), "-drive"))

@@ -58,6 +58,7 @@ def sums(build: Build) -> dict[str, str]:
         "root": build.root()[0],
         "live": build.live(),
         "installer": build.installer(),
+        "installer-iso": build.installer_iso(),
     }
     found = {name: build.sha256(done) for name, done in outputs.items()}
     for path in sorted(build.grub().path.iterdir()):

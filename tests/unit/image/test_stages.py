@@ -17,6 +17,7 @@ def test_stage_1_knows_the_partitions_by_their_numbers() -> None:
     for label in (Label.IMGA, Label.IMGB, Label.CONFIG, Label.INSTALLER):
         assert f"($disk,gpt{partition(label).number})" in text
     assert f"/{ENVIRONMENT}" in text
+    assert text.count(f',gpt{partition(Label.ESP).number}"') == 2, "the ESP of a CD"
     assert f"hand_over {Label.INSTALLER} " in text
 
 

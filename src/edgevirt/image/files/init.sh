@@ -76,10 +76,29 @@ find_root() {
   return 1
 }
 
+# an installer may be a CD, on which the kernel looks for no partitions: a loop device shows them
+show_cds() {
+  [ "$slot" = INSTALLER ] || return 0
+  for cd in /sys/class/block/sr*; do
+    name=${cd##*/}
+    [ -e "$cd" ] && ! grep -qx "/dev/$name" /sys/block/loop*/loop/backing_file 2>/dev/null || continue
+    modprobe -q loop
+    losetup -rP -f "/dev/$name" 2>/dev/null || continue
+    at=$(grep -lx "/dev/$name" /sys/block/loop*/loop/backing_file)
+    at=${at%/loop/backing_file}
+    # it was not read yet, or is none of ours
+    [ -n "$(ls -d "$at/${at##*/}p"* 2>/dev/null)" ] || losetup -d "/dev/${at##*/}"
+  done
+}
+
 # waits for slow disks; what shows up may need drivers of its own
 modprobe -a -q squashfs sd_mod efi_pstore 2>/dev/null
 waited=0
-while load_drivers; ! device=$(find_root); do
+while
+  load_drivers
+  show_cds
+  ! device=$(find_root)
+do
   waited=$((waited + 1))
   if [ $waited -ge $((PATIENCE * 5)) ]; then
     device=$(find_root anyone) || fail "no disk has a root image in $slot"

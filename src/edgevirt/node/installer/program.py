@@ -37,7 +37,7 @@ from edgevirt.node.installer.planner import (
     soft_serial,
     told_files,
 )
-from edgevirt.node.installer.records import files_of, fingerprint, folder_of
+from edgevirt.node.installer.records import files_of, fingerprint, folder_of, told_lines
 
 _DISKS_SECONDS: Final = 30.0
 _READ_SECONDS: Final = 600.0
@@ -203,8 +203,7 @@ def install(plan: Plan, medium: Medium, config: Path) -> None:
             _write(writer, laid, [], b"")
     with open_writer(Path("/dev") / plan.disk) as writer:
         laid = lay_out(writer.size, system=True, data=plan.persist == plan.disk)
-        code = read_ends(medium.disk.device)[0][:BOOT_CODE]
-        _write(writer, laid, _pieces(laid, medium, config), code)
+        _write(writer, laid, _pieces(laid, medium, config), _boot_code(medium))
 
 
 def _pieces(laid: Laid, medium: Medium, config: Path) -> list[Piece]:
@@ -218,6 +217,16 @@ def _pieces(laid: Laid, medium: Medium, config: Path) -> list[Piece]:
     place = laid.places[Label.CONFIG]
     given = Piece(Label.CONFIG, place.start, config, _fitting(config.stat().st_size, place))
     return [root, of_medium(Label.ESP), given, of_medium(Label.BIOS)]
+
+
+def _boot_code(medium: Medium) -> bytes:
+    """What legacy BIOS starts from a disk: the builder put it behind GRUB's core, since the medium
+    itself may be started in another way.
+    """
+    core = medium.find(Label.BIOS)
+    with core.device.open("rb") as file:
+        file.seek(core.size - SECTOR)
+        return file.read(BOOT_CODE)
 
 
 def _fitting(size: int, place: Place) -> int:
@@ -259,12 +268,32 @@ def _record(medium: Medium, disks: tuple[DiskFacts, ...], serial: str, outcome: 
     record = _describe_machine(medium, disks, serial, outcome)
     record = msgspec.structs.replace(record, device_certificate=fingerprint(remembered.device))
     files = files_of(record, medium.config, remembered.endorsement)
-    try:
-        put_files(medium.find(Label.INVENTORY).device, files)
-    except (FatFilesError, DiskError, TableError, OSError) as error:
-        console.say(f"cannot record this machine on INVENTORY: {error}")
+    folder = folder_of(record)
+    failed: list[str] = []
+    for disk in _record_places(medium, disks):
+        try:
+            found = disk.find(Label.INVENTORY)
+            if found is None:
+                continue
+            put_files(found.device, files)
+        except (FatFilesError, TableError, OSError) as error:
+            failed.append(str(error))
+            continue
+        where = "" if disk == medium.disk else f" of {disk.device}"
+        console.say(f"recorded this machine on INVENTORY{where}, in {folder}")
         return
-    console.say(f"recorded this machine on INVENTORY, in {folder_of(record)}")
+    why = "; ".join(failed) or "the medium is read-only, and no stick has a partition INVENTORY"
+    console.say(f"cannot record this machine on INVENTORY: {why}")
+    for line in told_lines(record):
+        console.say(line)
+
+
+def _record_places(medium: Medium, disks: tuple[DiskFacts, ...]) -> list[BootDisk]:
+    """The medium, unless it is a CD; then sticks: no disk that is built in is written for this."""
+    if not medium.disk.read_only:
+        return [medium.disk]
+    sticks = [disk for disk in disks if disk.removable and not disk.read_only]
+    return [BootDisk(Path("/dev") / disk.name) for disk in sticks]
 
 
 def _describe_machine(

@@ -36,6 +36,17 @@ def files_of(
     return found
 
 
+def told_lines(record: Record) -> list[str]:
+    """What a node is known by, for somebody who reads it off the screen."""
+    lines = [f"serial {record.serial or 'unknown'}, soft serial {record.soft_serial}"]
+    if record.onboarding_certificate:
+        lines.append(f"onboarding certificate {record.onboarding_certificate}")
+    if record.device_certificate:
+        lines.append(f"device certificate {record.device_certificate}, as its TPM remembers")
+    lines.extend(f"network port {nic.name}: {nic.mac}" for nic in record.nics)
+    return lines
+
+
 def folder_of(record: Record) -> str:
     """By the serial that nobody else has."""
     name = _UNSAFE.sub("_", record.soft_serial or record.serial).strip("._")[:_LONGEST]

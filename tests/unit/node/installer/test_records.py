@@ -7,7 +7,7 @@ import json
 import pytest
 
 from edgevirt.model.installation import DiskFacts, Nic, Record
-from edgevirt.node.installer.records import files_of, fingerprint, folder_of
+from edgevirt.node.installer.records import files_of, fingerprint, folder_of, told_lines
 
 
 def make_record(serial: str = "S 1/2", soft_serial: str = "") -> Record:
@@ -66,3 +66,9 @@ def test_a_fingerprint_is_that_of_the_certificate_s_bytes() -> None:
     pem = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
     assert fingerprint(pem) == "709e80c88487a2411e1ee4dfb9f22a861492d20c4765150c0c794abd70f8147c"
     assert fingerprint(b"none") == ""
+
+
+def test_where_nothing_can_be_recorded_the_screen_tells_what_a_fleet_must_know() -> None:
+    told = "\n".join(told_lines(make_record("S1", "soft-1")))
+    assert "serial S1, soft serial soft-1" in told
+    assert "eth0: 02:00:00:00:00:01" in told
