@@ -21,6 +21,10 @@ PROGRAM: Final = "qemu-system-x86_64"
 KVM: Final = "kvm"
 TCG: Final = "tcg"
 XEN: Final = "xen"
+EMULATED: Final = "max,-erms"
+"""The processor of an emulated guest: all of QEMU's, but what is slow. With `erms` a kernel
+copies and clears memory by one instruction, which QEMU does byte by byte.
+"""
 _LEAST_PATIENCE: Final = 3.0
 _MOST_PATIENCE: Final = 60.0
 _PATIENCE: Final = 25.0

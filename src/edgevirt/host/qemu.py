@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from edgevirt.host import virtual_tpm
-from edgevirt.host.acceleration import KVM
+from edgevirt.host.acceleration import EMULATED, KVM
 from edgevirt.host.devices import of_machine
 from edgevirt.host.huge_pages import SIZE
 from edgevirt.host.hypervisor import UnfitError
@@ -216,7 +216,7 @@ def _processor(machine: Machine) -> list[str]:
     if machine.accelerator == KVM:
         model = "host"
     else:
-        model = "qemu64" if _is_legacy(machine.domain) else "max"
+        model = "qemu64" if _is_legacy(machine.domain) else EMULATED
     return ["-cpu", model, "-smp", str(machine.domain.vcpus)]
 
 

@@ -18,6 +18,7 @@ from edgevirt import __version__
 from edgevirt.image import base, bytecode, grub, guest, hypervisor, kernel, root, wheels
 from edgevirt.image.apt import find_mirrors
 from edgevirt.image.cache import Cache, Done, Inputs, hash_files, key_of
+from edgevirt.image.compiler import compile_alone
 from edgevirt.image.disk import Filling, make_disk
 from edgevirt.image.fetch import Pool
 from edgevirt.image.iso import make_iso
@@ -135,30 +136,51 @@ class Build:
     def initrd(self) -> Done:
         made, tree = self.kernel(), self.base()
         busybox = next(p for p in ("usr/bin", "bin") if (tree.path / p / "busybox").exists())
+        digest = self.digest() if self.settings.arch is Arch.AMD64 else None
         epoch = self.settings.epoch
         inputs: Inputs = {"kernel": made.key, "base": tree.key, "epoch": epoch}
         inputs |= {
             "init": hash_files(HERE / "files/init.sh"),
+            "digest": digest.key if digest else "",
             **_code("kernel", "modules", "initrd"),
         }
         return self.cache.step(
             "initrd",
             inputs,
             lambda out: kernel.make_initrd(
-                made.path, tree.path / busybox / "busybox", self.tools(), epoch, out
+                made.path,
+                tree.path / busybox / "busybox",
+                digest.path if digest else None,
+                self.tools(),
+                epoch,
+                out,
             ),
         )
 
+    def digest(self) -> Done:
+        """The program that measures the root image."""
+        source, packages = HERE / "files/digest.c", _read_guest_lock().group(guest.COMPILER)
+        inputs: Inputs = {"packages": _hashes(packages), "source": hash_files(source)}
+        inputs |= _code("compiler")
+        return self.cache.step(
+            "digest", inputs, lambda out: compile_alone(self._compiler(), source, out)
+        )
+
+    def _compiler(self) -> Tools:
+        lock = _read_guest_lock()
+        done = self._unpacked("compiler", lock.group(guest.COMPILER))
+        return Tools(done.path, lock.epoch)
+
     def guest(self) -> Done:
         """What containers run in that are machines of their own: a kernel, an initrd."""
-        lock = _read_lock(f"guest-{Arch.AMD64}")
+        lock = _read_guest_lock()
         packages, programs = lock.group(guest.GUEST), lock.group(guest.COMPILER)
         inputs: Inputs = {"packages": _hashes((*packages, *programs)), "epoch": lock.epoch}
         inputs |= {"files": hash_files(guest.SOURCES)}
-        inputs |= _code("guest", "modules", "initrd", "unpack")
+        inputs |= _code("guest", "compiler", "modules", "initrd", "unpack")
 
         def make(out: Path) -> None:
-            compiler = Tools(self._unpacked("compiler", programs).path, lock.epoch)
+            compiler = self._compiler()
             guest.make_guest(self.packages(packages), self.tools(), compiler, lock.epoch, out)
 
         return self.cache.step("guest", inputs, make)
@@ -325,6 +347,10 @@ def open_build(
 def open_tools(cache: Path) -> Tools:
     """The programs of a build alone. Raises ImageError."""
     return open_build(Variant.KVM, Arch.AMD64, cache, ()).tools()
+
+
+def _read_guest_lock() -> Lock:
+    return _read_lock(f"guest-{Arch.AMD64}")
 
 
 def _read_lock(name: str) -> Lock:

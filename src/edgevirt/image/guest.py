@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from edgevirt.image.compiler import compile_alone
 from edgevirt.image.initrd import pack
 from edgevirt.image.kernel import FILES
 from edgevirt.image.modules import choose, parse_dependencies
@@ -68,7 +69,7 @@ def make_guest(
         whole.mkdir()
         unpack(packages, whole)
         _fill(tree, whole, tools)
-        _compile(compiler, tree / "enter")
+        compile_alone(compiler, SOURCES / "enter.c", tree / "enter")
         out.mkdir()
         packed = next((whole / "boot").glob("vmlinuz-*"))
         (out / KERNEL).write_bytes(_unpack_kernel(packed.read_bytes(), compiler))
@@ -122,14 +123,6 @@ def _before(module: str, needs: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
     for needed in needs[module]:
         yield from _before(needed, needs)
     yield module
-
-
-def _compile(compiler: Tools, out: Path) -> None:
-    """The program that becomes the app."""
-    library = next(compiler.root.glob("usr/lib/*/tcc"))
-    options = ("-B", library, "-nostdlib", "-static", "-Wall", "-Werror")
-    compiler.run("tcc", *options, "-o", out, SOURCES / "enter.c")
-    out.chmod(0o755)
 
 
 def publish(made: Path, directory: Path) -> None:

@@ -39,8 +39,12 @@ def make_kernel(packages: Iterable[Path], tools: Tools, out: Path) -> None:
     (out / "boot/vmlinuz").chmod(0o644)
 
 
-def make_initrd(kernel: Path, busybox: Path, tools: Tools, epoch: int, out: Path) -> None:
-    """`out`: the file of the initial file system."""
+def make_initrd(
+    kernel: Path, busybox: Path, digest: Path | None, tools: Tools, epoch: int, out: Path
+) -> None:
+    """`out`: the file of the initial file system. `digest`: `files/digest.c`, compiled; without it
+    busybox measures, which takes longer.
+    """
     with tempfile.TemporaryDirectory(dir=out.parent) as scratch:
         tree = Path(scratch) / "tree"
         for name in ("bin", "proc", "sys", "dev", "run", "root", "tmp"):
@@ -49,6 +53,8 @@ def make_initrd(kernel: Path, busybox: Path, tools: Tools, epoch: int, out: Path
         (tree / "bin/busybox").chmod(0o755)
         for name in _APPLETS:
             (tree / "bin" / name).symlink_to("busybox")
+        if digest is not None:
+            shutil.copy(digest, tree / "bin/digest")
         shutil.copy(FILES / "init.sh", tree / "init")
         (tree / "init").chmod(0o755)
         source = next((kernel / "usr/lib/modules").iterdir())

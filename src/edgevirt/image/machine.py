@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from qemu.qmp import ConnectError, QMPClient, QMPError
 
-from edgevirt.host.acceleration import accelerator
+from edgevirt.host.acceleration import EMULATED, accelerator
 from edgevirt.image.recipe import Arch
 
 _READY: Final = 15.0
@@ -47,11 +47,15 @@ class Firmware(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Board:
-    """What differs between architectures. `code`, `variables`: of UEFI firmware."""
+    """What differs between architectures. `cpu`, `emulated`: the processor, by who runs it.
+
+    `code`, `variables`: of UEFI firmware.
+    """
 
     program: str
     options: tuple[str, ...]
     cpu: str
+    emulated: str
     code: Path
     variables: Path
     tpm: str
@@ -62,6 +66,7 @@ _BOARDS: Final = {
         program="qemu-system-x86_64",
         options=("-vga", "std", "-machine", "q35"),
         cpu="max",
+        emulated=EMULATED,
         code=Path("/usr/share/OVMF/OVMF_CODE_4M.fd"),
         variables=Path("/usr/share/OVMF/OVMF_VARS_4M.fd"),
         tpm="tpm-crb",
@@ -70,6 +75,7 @@ _BOARDS: Final = {
         program="qemu-system-aarch64",
         options=("-machine", "virt"),
         cpu="max,pauth-impdef=on",
+        emulated="max,pauth-impdef=on",
         code=Path("/usr/share/AAVMF/AAVMF_CODE.fd"),
         variables=Path("/usr/share/AAVMF/AAVMF_VARS.fd"),
         tpm="tpm-tis-device",
@@ -296,7 +302,7 @@ def tpm_command(spec: MachineSpec, socket: Path) -> list[str]:
 def qemu_command(spec: MachineSpec, sockets: Path, accelerator: str) -> list[str]:
     command = [
         *(spec.board.program, "-nodefaults", "-display", "none"),
-        *(*spec.board.options, "-accel", accelerator, "-cpu", spec.cpu or spec.board.cpu),
+        *(*spec.board.options, "-accel", accelerator, "-cpu", _cpu(spec, accelerator)),
         *("-smp", str(spec.cpus), "-m", str(spec.memory)),
         *("-rtc", "base=utc", "-device", "virtio-rng-pci"),
         *("-chardev", f"file,id=console,path={_value(spec.console)},append=on"),
@@ -340,6 +346,11 @@ def qemu_command(spec: MachineSpec, sockets: Path, accelerator: str) -> list[str
         command += ["-netdev", _user_network(number, port)]
         command += ["-device", f"virtio-net-pci,id=nic{number},netdev=net{number},romfile="]
     return [*command, *spec.arguments]
+
+
+def _cpu(spec: MachineSpec, accelerator: str) -> str:
+    board = spec.board
+    return spec.cpu or (board.emulated if accelerator.startswith("tcg") else board.cpu)
 
 
 def _user_network(number: int, port: Port) -> str:

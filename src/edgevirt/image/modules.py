@@ -19,7 +19,10 @@ _DISKS: Final = (
 )
 """What finds the root image."""
 
-_TRUST: Final = ("drivers/char/tpm/*", "crypto/sha256_generic.ko", "arch/x86/crypto/sha256*")
+_TRUST: Final = (
+    *("drivers/char/tpm/*", "crypto/sha256_generic.ko", "crypto/algif_hash.ko"),
+    *("arch/*/crypto/sha256*", "arch/*/crypto/sha2-ce.ko"),
+)
 _WATCHDOGS: Final = (
     *("drivers/watchdog/i6300esb.ko", "drivers/watchdog/iTCO*", "drivers/watchdog/sp5100_tco.ko"),
     *(

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import pytest
 
+from edgevirt.host.acceleration import EMULATED
 from edgevirt.image.build import open_build
 from edgevirt.image.machine import Firmware
 from edgevirt.image.oci import Layer, Pusher, make_image
@@ -27,7 +28,7 @@ from tests.e2e.system import NODE
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(3600)]
 
-MACHINE: Final[dict[str, Any]] = {"cpu": "max,-smap", "cpus": 1, "memory": 1024}
+MACHINE: Final[dict[str, Any]] = {"cpu": f"{EMULATED},-smap", "cpus": 1, "memory": 1024}
 """With SMAP, QEMU's emulated processor (7.2) fails the first domain at its first system call; with
 two processors each change of a page table waits for both, which makes its boot five times slower.
 """
