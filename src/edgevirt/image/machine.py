@@ -23,6 +23,7 @@ from typing import Any, Final
 from qemu.qmp import ConnectError, QMPClient, QMPError
 
 from edgevirt.host.acceleration import EMULATED, accelerator
+from edgevirt.image.machine_tpm import make_tpm
 from edgevirt.image.recipe import Arch
 
 _READY: Final = 15.0
@@ -150,7 +151,7 @@ class Machine:
         self._monitor = QMPClient()
 
     def start(self) -> None:
-        """Powers it on. Raises MachineError."""
+        """Powers it on. Raises MachineError, TpmError."""
         if self._sockets is not None:
             raise MachineError("cannot start the machine: it runs")
         spec = self.spec
@@ -162,6 +163,8 @@ class Machine:
         sockets = Path(self._sockets.name)
         try:
             if spec.tpm:
+                if not any(spec.tpm_state.iterdir()):
+                    make_tpm(spec.tpm_state)
                 self._run(tpm_command(spec, sockets / "tpm"), "tpm.log")
                 self._wait(lambda: (sockets / "tpm").exists())
             here = accelerator() if spec.arch is Arch.AMD64 else _EMULATED

@@ -19,11 +19,12 @@ from edgevirt.host.table import read_table
 from edgevirt.image.build import Build, esp_files, open_build
 from edgevirt.image.disk import Filling, add_files, make_disk
 from edgevirt.image.hypervisor import IMAGE
+from edgevirt.image.iso import make_iso
 from edgevirt.image.machine import Firmware, MachineSpec, machine
 from edgevirt.image.measure import Booted, expect
 from edgevirt.image.recipe import Arch, Variant
 from edgevirt.image.root import squash
-from edgevirt.model.disk import ENVIRONMENT, Label
+from edgevirt.model.disk import ENVIRONMENT, INSTALLER_GUID, Label
 from edgevirt.model.gpt import Entry
 
 CACHE = Path(os.environ.get("EDGEVIRT_IMAGE_CACHE", "build/image/cache"))
@@ -46,10 +47,11 @@ $B poweroff -f
 
 @dataclass(frozen=True)
 class Probe:
-    """`expected`: what the builder says of a TPM's registers."""
+    """`image`: its root. `expected`: what the builder says of a TPM's registers."""
 
     build: Build
     disk: Path
+    image: Path
     expected: Mapping[str, list[str]]
 
     def place(self, disk: Path, label: Label) -> Entry:
@@ -106,7 +108,20 @@ def make_probe(folder: Path, variant: Variant = Variant.KVM) -> Probe:
         root=hashlib.sha256(image.read_bytes()).hexdigest(),
         hypervisor=hypervisor,
     )
-    return Probe(build, disk, expect(booted))
+    return Probe(build, disk, image, expect(booted))
+
+
+def make_cd(probe: Probe, path: Path) -> Path:
+    """With the same root as an installer's."""
+    boot = probe.build.grub().path
+    fillings = {
+        Label.BIOS: Filling(),
+        Label.ESP: Filling(files=esp_files(boot)),
+        Label.INSTALLER: Filling(image=probe.image),
+        Label.CONFIG: Filling(),
+    }
+    make_iso(fillings, probe.build.tools(), path, boot, INSTALLER_GUID, {})
+    return path
 
 
 def boot(

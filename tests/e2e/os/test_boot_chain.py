@@ -9,7 +9,15 @@ import pytest
 from edgevirt.image.grub import environment_block
 from edgevirt.image.machine import Firmware
 from edgevirt.model.disk import Label
-from tests.e2e.os.probe_disk import Probe, boot, make_probe, registers, root_of, slot_of
+from tests.e2e.os.probe_disk import (
+    Probe,
+    boot,
+    make_cd,
+    make_probe,
+    registers,
+    root_of,
+    slot_of,
+)
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -73,6 +81,32 @@ def test_another_disk_with_our_labels_is_not_taken_for_the_one_that_was_booted(
     assert root_of(boot(tmp_path, disk, firmware, arguments=_as_first(other))) == "/dev/vda2"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("firmware", Firmware)
+def test_a_cd_is_booted_and_its_settings_count(
+    probe: Probe, tmp_path: Path, firmware: Firmware
+) -> None:
+    """Beside a stick with the same labels, which firmware did not start from."""
+    disk = tmp_path / "empty.raw"
+    disk.write_bytes(bytes(1 << 20))
+    cd, other = make_cd(probe, tmp_path / "cd.iso"), make_cd(probe, tmp_path / "other.raw")
+    probe.build.tools().run("sgdisk", "--randomize-guids", other)
+    probe.put(cd, Label.CONFIG, {"installer.cfg": b'set_global dom0_extra_args "extra=1"\n'})
+    printed = boot(tmp_path, disk, firmware, cds=(cd,), arguments=_as_first(other))
+    assert slot_of(printed) == "INSTALLER"
+    assert "extra=1" in printed
+    assert root_of(printed).startswith("/dev/loop")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("firmware", Firmware)
+def test_a_stick_with_a_cd_s_image_boots(probe: Probe, tmp_path: Path, firmware: Firmware) -> None:
+    printed = boot(tmp_path, make_cd(probe, tmp_path / "stick.raw"), firmware)
+    assert slot_of(printed) == "INSTALLER"
+    assert root_of(printed) == "/dev/vda6"
+
+
 def _as_first(disk: Path) -> tuple[str, ...]:
     """For QEMU: on a bus whose disks the kernel lists before others."""
-    return ("-drive", f"if=none,id=first,format=raw,file={disk}", "-device", "ide-hd,drive=first")
+    drive = f"if=none,id=first,format=raw,file={disk}"
+    return ("-drive", drive, "-device", "ide-hd,drive=first,bus=ide.2")

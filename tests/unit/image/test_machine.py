@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import socket
+import struct
+import subprocess
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +23,7 @@ from edgevirt.image.machine import (
     qemu_command,
     tpm_command,
 )
+from edgevirt.image.machine_tpm import make_tpm
 
 PATIENCE = 30.0
 
@@ -148,3 +153,37 @@ def test_a_forwarded_port_that_is_taken_is_told(tmp_path: Path) -> None:
         spec = bios(tmp_path, boot_sector("x", HALT), ports=(Port({taken.getsockname()[1]: 80}),))
         with pytest.raises(MachineError, match="qemu-system-x86_64 does not come up"):
             Machine(spec).start()
+
+
+def test_a_new_tpm_measures_by_one_algorithm(tmp_path: Path) -> None:
+    make_tpm(tmp_path)
+    with swtpm_on(tmp_path) as send:
+        capability = struct.pack(">HIIIII", 0x8001, 22, 0x17A, 5, 0, 64)  # TPM_CAP_PCRS
+        banks = send(capability)[19:]
+    selected = {banks[at : at + 2]: banks[at + 3 : at + 6] for at in range(0, len(banks), 6)}
+    assert selected[b"\x00\x0b"] == b"\xff\xff\xff"
+    assert all(bits == bytes(3) for bank, bits in selected.items() if bank != b"\x00\x0b")
+
+
+@contextlib.contextmanager
+def swtpm_on(state: Path) -> Iterator[Callable[[bytes], bytes]]:
+    """Started anew on its state; yields what sends it a command."""
+    line = state / "line"
+    command = [
+        *("swtpm", "socket", "--tpm2", "--tpmstate", f"dir={state}"),
+        *("--server", f"type=unixio,path={line}", "--flags", "not-need-init,startup-clear"),
+    ]
+    with subprocess.Popen(command) as process, socket.socket(socket.AF_UNIX) as connection:
+        try:
+            deadline = time.monotonic() + PATIENCE
+            while connection.connect_ex(str(line)) != 0:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+
+            def send(message: bytes) -> bytes:
+                connection.sendall(message)
+                return connection.recv(4096)
+
+            yield send
+        finally:
+            process.terminate()
