@@ -71,12 +71,15 @@ class Field:
         self.port = self.system.add_app("probe", port=self.system.ports[0])
 
     def app_is_back(self) -> None:
-        """With the data that it had: its volume counts its starts."""
+        """With the data that it had: its volume counts its starts. They are on the disk now, also
+        when the power is cut next.
+        """
         self.starts = self.system.eventually(
             "the app answers, with its data",
             lambda: (starts := self.system.starts(self.port)) > 1 and starts,
             BOOT,
         )
+        assert self.system.run(self.port, "/bin/busybox sync && echo synced") == "synced"
 
     def other_label(self) -> str:
         [label] = [s["label"] for s in self.system.os()["slots"] if not s.get("running")]
