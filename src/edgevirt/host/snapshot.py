@@ -24,6 +24,7 @@ from edgevirt.host.disk import (
     write_whole,
 )
 from edgevirt.host.volume import VolumeFiles, VolumeRecord
+from edgevirt.host.written import carry_mark
 
 
 class SnapshotRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -154,6 +155,7 @@ class SnapshotFiles:
         staged = target.with_name(f".{target.name.removeprefix('.')}.part")
         try:
             await copy_sparse(source, staged)
+            carry_mark(source, staged)
             staged.rename(target)
             sync_directory(self._directory)
         except BaseException:

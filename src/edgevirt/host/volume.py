@@ -28,6 +28,7 @@ from edgevirt.host.disk import (
     write_whole,
 )
 from edgevirt.host.disk_convert import convert
+from edgevirt.host.written import mark_foreign
 from edgevirt.model.content import ContentFormat, ImageConfig
 from edgevirt.model.eci import Declared, TreePart
 from edgevirt.model.ids import Digest
@@ -111,6 +112,7 @@ class VolumeFiles:
             await copy_sparse(blob, staged)
             if record.format == ContentFormat.RAW and record.size > staged.stat().st_size:
                 os.truncate(staged, record.size)
+            mark_foreign(staged)
             self._commit(key, record)
 
     async def make_converted(
@@ -140,6 +142,7 @@ class VolumeFiles:
                 target.truncate(record.size)
                 target.flush()
                 os.fsync(target.fileno())
+            mark_foreign(staged)
             self._commit(key, record)
 
     def make_nothing(self, key: str, record: VolumeRecord) -> None:

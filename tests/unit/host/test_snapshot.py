@@ -9,8 +9,11 @@ import pytest
 
 from edgevirt.host import disk
 from edgevirt.host.disk import DiskError
+from edgevirt.host.hypervisor import UnfitError
 from edgevirt.host.snapshot import SnapshotFiles, SnapshotRecord
 from edgevirt.host.volume import VolumeFiles, VolumeRecord
+from edgevirt.host.written import check_unwritten, mark_written
+from edgevirt.model.app import DomainVolume
 from edgevirt.model.content import ContentFormat
 
 pytestmark = pytest.mark.root
@@ -168,3 +171,19 @@ async def test_a_directory_of_an_earlier_version_is_refused_in_words(kept: Disk)
     with pytest.raises(DiskError, match="is a directory"):
         await kept.take()
     assert set(kept.volumes.records()) == {DATA, ROOT}
+
+
+async def test_a_copy_of_what_a_machine_wrote_is_not_mounted_by_the_node_either(kept: Disk) -> None:
+    volume = DomainVolume(path=str(kept.volumes.path(DATA)), format=ContentFormat.RAW)
+    mark_written([volume])
+    await kept.take()
+    os.removexattr(volume.path, "user.edgevirt.written")
+    await kept.go_back(1)
+    with pytest.raises(UnfitError, match="a virtual machine wrote"):
+        check_unwritten(volume.path)
+
+
+async def test_nor_is_a_disk_as_it_came_from_an_image(kept: Disk) -> None:
+    await kept.make(DATA, "a superblock of somebody's")
+    with pytest.raises(UnfitError, match="a disk from an image"):
+        check_unwritten(str(kept.volumes.path(DATA)))
