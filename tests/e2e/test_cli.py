@@ -14,6 +14,7 @@ import pytest
 
 from edgevirt.client import load_connection
 from edgevirt.wire import logs
+from edgevirt.wire.messages import info
 from tests.device_client import Device, DeviceClient, Onboarding, bundle, device_info, metric
 from tests.fleet_process import PATIENCE, FleetProcess
 
@@ -50,7 +51,7 @@ def edgevirt(fleet: FleetProcess) -> Shell:
 
 
 async def test_a_machine_is_let_in_gets_an_app_and_can_be_looked_into(
-    fleet: FleetProcess, newcomer: DeviceClient, edgevirt: Shell
+    fleet: FleetProcess, newcomer: DeviceClient, edgevirt: Shell, tmp_path: Path
 ) -> None:
     key = Onboarding()
     fleet.admit(key, approve=False)
@@ -68,6 +69,14 @@ async def test_a_machine_is_let_in_gets_an_app_and_can_be_looked_into(
     described = await edgevirt("describe", "node", "hello-node")
     assert "hostname:" in described
     assert "SoftwareKey" in described
+    assert "has not told of its hardware yet" in await edgevirt("hardware", "hello-node", code=1)
+    told_hardware = info.ZInfoMsg(ztype=info.ZiHardware)
+    told_hardware.atTimeStamp.seconds = int(time.time())
+    told_hardware.hwinfo.inventory.serial_devices.add(devpath="/dev/ttyS1")
+    assert await newcomer.report(told_hardware) == 201
+    model = tmp_path / "model.yaml"
+    model.write_text(await edgevirt("hardware", "hello-node", "--model", "box"))
+    assert "hardwaremodel/box created" in await edgevirt("apply", "-f", str(model))
 
     # The example's node has a serial of its own; ours is there already.
     given = [word for path in sorted(HELLO.glob("[2-9]*.yaml")) for word in ("-f", str(path))]

@@ -22,6 +22,7 @@ VERBS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "console": ("consoles", "Type at the serial console of an app."),
         "vnc": ("consoles", "Show the screen of an app to a VNC viewer."),
         "top": ("telemetry", "Show what nodes or apps use of their machines."),
+        "hardware": ("hardware", "Print a HardwareModel of a node's machine."),
         "explain": ("explain", "Tell what a kind's fields mean."),
         "api-resources": ("explain", "List the kinds that the fleet serves."),
     },

@@ -1,4 +1,6 @@
-"""What people read of telemetry: `log` and `metrics` of nodes and apps, in the operators' API."""
+"""What people read of telemetry, in the operators' API: `log` and `metrics` of nodes and apps, and
+what hardware a node has.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +15,24 @@ from starlette.responses import Response, StreamingResponse
 
 from edgevirt.fleet.api import errors
 from edgevirt.fleet.api.app import Subresource
+from edgevirt.fleet.api.shapes import encode
+from edgevirt.fleet.hardware_proposal import propose
 from edgevirt.fleet.objects import kinds
 from edgevirt.fleet.objects.app_instance import AppInstance
 from edgevirt.fleet.objects.base import ApiObject, object_key
+from edgevirt.fleet.objects.edgenode import EdgeNode
+from edgevirt.fleet.objects.hardware_model import validate
+from edgevirt.fleet.objects.names import check_metadata
 from edgevirt.fleet.telemetry.archive import Telemetry
 from edgevirt.fleet.telemetry.lines import MAX_LINES, LogLine, log_lines
+from edgevirt.fleet.telemetry.records import Stream
 from edgevirt.fleet.telemetry.usage import latest_metrics
 from edgevirt.runtime import Clock, Store
+from edgevirt.wire.messages import info
 
 _TRUE: Final = ("true", "1")
+_HARDWARE: Final = f"{int(info.ZiHardware)}/"
+"""Item of info messages."""
 
 
 class Readback:
@@ -38,6 +49,7 @@ class Readback:
             Subresource("AppInstance", "log", self.log),
             Subresource("EdgeNode", "metrics", self.metrics),
             Subresource("AppInstance", "metrics", self.metrics),
+            Subresource("EdgeNode", "hardware", self.hardware),
         )
 
     async def log(self, request: Request, about: ApiObject) -> Response:
@@ -69,6 +81,28 @@ class Readback:
             raise errors.ApiError(404, "NotFound", f'no metrics of "{name}" have come yet')
         body: dict[str, Any] = msgspec.to_builtins(usage)
         body["timestamp"] = _stamp(usage.timestamp)
+        return Response(msgspec.json.encode(body), media_type="application/json")
+
+    async def hardware(self, request: Request, about: ApiObject) -> Response:
+        """A HardwareModel as a draft. Query: its name, `model`."""
+        assert isinstance(about, EdgeNode)
+        node, _ = await self._node_of(about)
+        record = await self._telemetry.latest(Stream.INFO, node, _HARDWARE)
+        if record is None:
+            why = f'"{about.metadata.name}" has not told of its hardware yet'
+            raise errors.ApiError(404, "NotFound", why)
+        told = info.ZInfoMsg.FromString(record.payload).hwinfo.inventory
+        name = request.query_params.get("model", "") or about.metadata.name
+        draft = propose(name, about, told)
+        for problem in (*check_metadata(draft.metadata, namespaced=True), *validate(draft)):
+            raise errors.ApiError(422, "Invalid", f"{problem.field}: {problem.message}")
+        kind = kinds.BY_NAME["HardwareModel"]
+        body = {
+            "apiVersion": kind.api_version,
+            "kind": kind.name,
+            "metadata": {"name": name},
+            "spec": encode(draft)["spec"],
+        }
         return Response(msgspec.json.encode(body), media_type="application/json")
 
     async def _node_of(self, about: ApiObject) -> tuple[bytes, str]:
