@@ -89,7 +89,7 @@ def test_it_is_one_app_s_at_a_time_and_the_second_is_told_whose(system: System) 
 
 
 def test_a_purge_of_its_app_leaves_it_as_it_is(system: System) -> None:
-    before = system.app("second")["bootTime"]
+    before = eventually("its start is told", lambda: system.app("second").get("bootTime"))
     system.edgevirt("purge", "second", "--yes")
     port = system.fleet.get("App", "second")["spec"]["interfaces"][0]["ports"][0]["nodePort"]
     eventually("it was made anew", lambda: system.app("second")["bootTime"] > before)

@@ -279,6 +279,8 @@ class Saved(Noun, frozen=True, kw_only=True):
     """It could not be taken: this update is not made."""
     listed: bool = False
     """The controller has named it since it was taken."""
+    unnamed_since: float = 0.0
+    """Wall clock: the controller named it before, and does no more; 0.0: it does, or never did."""
 
     @property
     def taken(self) -> bool:

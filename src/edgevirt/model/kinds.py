@@ -47,6 +47,7 @@ APP_INSTANCE_APPLIED = Kind(
 VOLUME_USE = Kind("VolumeUse", app.VolumeUse)
 SNAPSHOT = Kind("Snapshot", snapshot.Snapshot)
 SNAPSHOT_STATUS = Kind("SnapshotStatus", snapshot.SnapshotStatus, report=True)
+MACHINE_STATE = Kind("MachineState", snapshot.MachineState, report=True)
 DOMAIN = Kind("Domain", app.Domain, readers=frozenset({"domains"}))
 DOMAIN_STATUS = Kind("DomainStatus", app.DomainStatus, report=True)
 DOMAIN_EXIT = Kind("DomainExit", app.DomainExit, readers=frozenset({"domains"}), report=True)

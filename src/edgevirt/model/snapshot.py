@@ -38,7 +38,7 @@ class SnapshotWish(Noun, frozen=True, kw_only=True):
 
 
 class Snapshot(Noun, frozen=True, kw_only=True):
-    """Volumes of an app to be kept as they are. Key: `id`. apps → volumes."""
+    """Volumes of an app to be kept as they are. Key: `id`. apps → volumes, domains."""
 
     id: SnapshotId
     app: AppId
@@ -50,6 +50,10 @@ class Snapshot(Noun, frozen=True, kw_only=True):
     """Keys of volumes that nobody needs afterwards: they become part of the snapshot."""
     take: bool = False
     """The app is stopped: now. Before, its room is looked for and kept."""
+    machine: bool = False
+    """It is a machine: what that has besides its disks is kept too."""
+    take_state: bool = False
+    """The app is stopped: that now, and its volumes afterwards."""
     taken: bool = False
     """It is there, and the app may run. If it is not, it is lost: never taken once more."""
     restore: int = 0
@@ -77,6 +81,19 @@ class SnapshotStatus(Noun, frozen=True, kw_only=True):
     restored: int = 0
     """The last `restore` that is done."""
     trouble: Trouble | None = None
+
+
+class MachineState(Noun, frozen=True, kw_only=True):
+    """UEFI variables and TPM's state, kept with a snapshot. Key: as Snapshot. domains → apps."""
+
+    id: SnapshotId
+    app: AppId
+    begun: float
+    kept: bool = False
+    restored: int = 0
+    """The last `restore` that is done."""
+    trouble: Trouble | None = None
+    """If nothing is kept: why it cannot be."""
 
 
 class SnapshotReport(Noun, frozen=True, kw_only=True):

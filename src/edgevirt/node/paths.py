@@ -177,6 +177,11 @@ class Paths:
         return self.vault / "tpms"
 
     @property
+    def machine_states(self) -> Path:
+        """The domains service's own: `<snapshot id>/`, of both what a snapshot keeps."""
+        return self.vault / "machine-states"
+
+    @property
     def console_logs(self) -> Path:
         """`<app id>.log`: an app's console, in conmon's k8s-file format."""
         return self.vault / "consoles"

@@ -17,6 +17,7 @@ DEFAULTS = {
     "storage.dom0.disk.maxusagebytes": str(2 * 1024**3),
     "storage.dom0.disk.minusage.percent": "20",
     "timer.boot.retry": "600",
+    "timer.config.interval": "60",
     "timer.defer.content.delete": "0",
     "timer.download.retry": "600",
     "timer.download.stalled": "600",

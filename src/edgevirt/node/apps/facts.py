@@ -16,7 +16,7 @@ from edgevirt.model.app import (
 from edgevirt.model.base import SwState
 from edgevirt.model.baseos import BaseOsStatus
 from edgevirt.model.network import AppNetworkStatus, NetworkInstanceStatus
-from edgevirt.model.snapshot import SnapshotStatus
+from edgevirt.model.snapshot import MachineState, SnapshotStatus
 from edgevirt.model.volume import VolumeStatus
 from edgevirt.node.apps.adapters import Adapters, Holder
 from edgevirt.node.apps.changes import Changes
@@ -38,6 +38,8 @@ class World:
     update: BaseOsStatus | None
     """Of the node's own operating system."""
     adapters: Adapters = field(default_factory=Adapters)
+    grace: float = 3600.0
+    """Seconds that a snapshot stays which the controller names no more."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +56,12 @@ class Facts:
     """What the controller wants, where `wanted` is a config of before that is in force instead."""
     snapshots: Mapping[str, SnapshotStatus] = field(default_factory=dict)
     """Of this app."""
+    states: Mapping[str, MachineState] = field(default_factory=dict)
+    """Kept with those."""
     elsewhere: frozenset[str] = frozenset()
     """Keys of volumes that other apps use too."""
     leaving: frozenset[str] = frozenset()
-    """Keys of volumes that apps use which are being removed."""
+    """Keys of volumes that apps use which are being removed, or others that are rolled back."""
     named: frozenset[str] = frozenset()
     """Keys of all volumes that the config names."""
 
@@ -72,6 +76,8 @@ class Step:
     """Its network is wanted, though its domain isn't yet."""
     moving: str = ""
     """`restarting`, `purging` or `rolling back`, while that waits for something."""
+    withheld: bool = False
+    """It is stopped to be rolled back, and another app has a volume of it: nothing is replaced."""
 
 
 def is_live(applied: AppInstanceApplied, boot: str) -> bool:

@@ -148,19 +148,23 @@ def check_sharing(
     leaving: Container[str],
     now: float,
 ) -> Wait | None:
-    """Two kernels that write to one file system destroy it. All volumes are there. `leaving`: keys
-    of what apps use that are being removed.
+    """Two kernels that write to one file system destroy it. `leaving`: keys of what apps use that
+    are being removed, or rolled back.
     """
     for index, ref in enumerate(app.volumes):
         key = volume_key(ref.volume, ref.generation)
-        status = volumes[key]
+        status = volumes.get(key)
+        if status is None:
+            continue
         # a container's own image gets directories to mount on, whoever may write to it
         mounted_on = index == 0 and status.format == ContentFormat.CONTAINER
         if (status.readonly and not mounted_on) or not status.path:
             continue
         name = status.name or ref.volume
         if key in leaving:
-            what = f"waiting for volume {name}, which an app uses that is being removed"
+            what = (
+                f"waiting for volume {name}, which an app uses that is being removed or rolled back"
+            )
             return Wait(SwState.INSTALLED, what)
         user = room.user_of(status.path, app.id)
         if user:

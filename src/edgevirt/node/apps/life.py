@@ -128,8 +128,10 @@ def _roll_back(applied: AppInstanceApplied, facts: Facts, world: World, room: Ro
     target = merge_live(saved.app, facts.wanted)
     wait: Wait | None = rollback.await_volumes(saved, facts)
     live = is_live(applied, world.boot)
+    shared = gates.check_sharing(target, world.volumes, room, (), world.now)
     if not live or is_down(applied, facts.domain):
-        return Step(applied, NOTHING, wait, connect=live, moving="rolling back")
+        step = Step(applied, NOTHING, shared or wait, connect=live, moving="rolling back")
+        return changed(step, withheld=shared is not None)
     applied = replace(applied, app=merge_live(applied.app, facts.wanted))
     staying = Step(applied, NOTHING, moving="rolling back")
     assert applied.domain is not None
@@ -137,7 +139,8 @@ def _roll_back(applied: AppInstanceApplied, facts: Facts, world: World, room: Ro
         return staying
     if rollback.are_copies_ready(saved, facts):
         wait = (
-            gates.check_mode(target, world.capacity, world.now)
+            shared
+            or gates.check_mode(target, world.capacity, world.now)
             or gates.check_memory(target, room.memory_left(target.id), world.now)
             or gates.check_processors(target, room, world.capacity, world.now)
             or check_adapters(target, world.adapters, world.now)

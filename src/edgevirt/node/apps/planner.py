@@ -24,6 +24,7 @@ from edgevirt.model.kinds import (
     DOMAIN_STATUS,
     HOST_CAPACITY,
     MACHINE_DEVICES,
+    MACHINE_STATE,
     NETWORK_INSTANCE_STATUS,
     PHYSICAL_IO,
     PROPERTY,
@@ -46,6 +47,8 @@ from edgevirt.node.properties import flag, number
 from edgevirt.runtime import Again, Inputs, Kind, Output
 
 _MIB = 1 << 20
+_GRACE = 3600.0
+"""Seconds in which a controller that lost its memory may learn anew of what it named before."""
 _RESERVE_MAX = 800 * _MIB
 """Of the node itself, where no property says otherwise; on a small machine a third of it."""
 
@@ -65,6 +68,7 @@ class AppsPlanner:
         PROPERTY,
         VOLUME,
         SNAPSHOT_STATUS,
+        MACHINE_STATE,
         PHYSICAL_IO,
         MACHINE_DEVICES,
         ADAPTER_GROUP,
@@ -93,16 +97,18 @@ class AppsPlanner:
         for key in sorted({*applied, *inputs.all(APP_INSTANCE_STATUS)} - set(wanted)):
             yield from self._leave(key, inputs, users)
         leaving = frozenset(users)
+        present = {key: known for key, known in applied.items() if key not in wanted}
         for facts in self._facts(inputs, leaving):
             key = facts.wanted.id
             facts, step = decide(facts, world, room)
             room.hold(key, holds(step.applied, facts.domain, self._boot))
             _hold(world.adapters.holders, key, adapters_held(step.applied, facts.domain, world))
+            present[key] = step.applied
             use_volumes(users, step.applied.app)
             if step.applied.rolling:
                 use_volumes(users, snapshots.find(step.applied, step.applied.rolling).app)
             yield from self._outputs(facts, step, world)
-        packed = packed_volumes(_apps(wanted.values(), applied.values()))
+        packed = packed_volumes(_apps(wanted.values(), present.values()))
         for volume in sorted({*users, *packed}):
             use = VolumeUse(apps=tuple(users.get(volume, ())), packed=volume in packed)
             yield Output(VOLUME_USE, volume, use)
@@ -119,6 +125,7 @@ class AppsPlanner:
             instances=inputs.all(NETWORK_INSTANCE_STATUS),
             update=inputs.get(BASE_OS_STATUS, "node"),
             adapters=_adapters(inputs),
+            grace=max(_GRACE, 3.0 * number(inputs, "timer.config.interval")),
         )
 
     def _hold_adapters(self, world: World, inputs: Inputs) -> None:
@@ -138,6 +145,7 @@ class AppsPlanner:
         statuses = inputs.all(APP_INSTANCE_STATUS)
         numbers = assign_numbers(wanted, {key: known.app_num for key, known in statuses.items()})
         named = frozenset(inputs.all(VOLUME))
+        going_back = _going_back(applied)
         for key in sorted(wanted, key=lambda key: numbers[key]):
             yield Facts(
                 wanted=wanted[key],
@@ -147,8 +155,9 @@ class AppsPlanner:
                 domain=inputs.get(DOMAIN_STATUS, key),
                 network=inputs.get(APP_NETWORK_STATUS, key),
                 snapshots=snapshots.of_app(AppId(key), inputs.all(SNAPSHOT_STATUS)),
+                states=inputs.all(MACHINE_STATE),
                 elsewhere=users_besides(key, wanted, applied),
-                leaving=leaving,
+                leaving=leaving.union(*(v for other, v in going_back.items() if other != key)),
                 named=named,
             )
 
@@ -157,7 +166,9 @@ class AppsPlanner:
         yield Output(APP_INSTANCE_APPLIED, key, applied)
         live = is_live(applied, self._boot)
         down = not live or is_down(applied, facts.domain)
-        for wanted in snapshots.specs(applied, facts.wanted.snapshot.rollback_counter, down=down):
+        counter = facts.wanted.snapshot.rollback_counter
+        commit = down and not step.withheld
+        for wanted in snapshots.specs(applied, counter, facts.states, down=down, commit=commit):
             yield Output(SNAPSHOT, wanted.id, wanted)
         if applied.app.interfaces and (live or step.connect):
             up = step.connect or not down
@@ -167,6 +178,9 @@ class AppsPlanner:
         yield Output(APP_INSTANCE_STATUS, key, make_status(facts, step, world))
         if step.wait is not None and step.wait.again is not None:
             yield Again(step.wait.again)
+        left = snapshots.seconds_left(applied, world.now, world.grace)
+        if left is not None:
+            yield Again(max(0.1, left))
 
     def _leave(
         self, key: str, inputs: Inputs, users: dict[str, list[AppId]]
@@ -183,7 +197,9 @@ class AppsPlanner:
                 generation = applied.generation + 1  # if it comes back, it is another one
                 applied = replace(applied, domain=None, generation=generation)
             yield Output(APP_INSTANCE_APPLIED, key, applied)
-            for kept in snapshots.specs(replace(applied, rolling=""), 0, down=False):
+            for kept in snapshots.specs(
+                replace(applied, rolling=""), 0, {}, down=False, commit=False
+            ):
                 yield Output(SNAPSHOT, kept.id, kept)
             if domain is not None:
                 use_volumes(users, applied.app)
@@ -208,7 +224,7 @@ def decide(facts: Facts, world: World, room: Room) -> tuple[Facts, Step]:
     if snapshots.is_taking(settled.applied) and not snapshots.is_taking(step.applied):
         settled = settle(changed(facts, applied=step.applied))  # what waited for it, may go on
         step = advance(settled, world, room)
-    tidied = snapshots.tidy(step.applied, settled.wanted.snapshot)
+    tidied = snapshots.tidy(step.applied, settled.wanted.snapshot, world.now, world.grace)
     return settled, changed(step, applied=tidied)
 
 
@@ -219,6 +235,18 @@ def users_besides(
     apps = [one for other, one in wanted.items() if other != key]
     apps += [known.app for other, known in applied.items() if other != key]
     return frozenset(volume_key(r.volume, r.generation) for app in apps for r in app.volumes)
+
+
+def _going_back(applied: Mapping[str, AppInstanceApplied]) -> dict[str, frozenset[str]]:
+    """By app, if it is being rolled back: keys of its volumes."""
+    return {
+        key: frozenset(
+            volume_key(ref.volume, ref.generation)
+            for ref in snapshots.find(known, known.rolling).app.volumes
+        )
+        for key, known in applied.items()
+        if known.rolling
+    }
 
 
 def _adapters(inputs: Inputs) -> Adapters:

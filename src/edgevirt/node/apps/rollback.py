@@ -40,7 +40,7 @@ def settle(facts: Facts) -> Facts:
         there = [one.id for one in applied.snapshots if one.id == active and one.taken]
         rolling = there[0] if there else ""
         applied = snapshots.withdraw(applied) if rolling else applied
-    if rolling and _is_restored(rolling, facts):
+    if rolling and _is_restored(snapshots.find(applied, rolling), facts):
         saved = snapshots.find(applied, rolling)
         override = Override(snapshot=saved.id, app=saved.app, instead_of=config)
         done, rolling = wish.rollback_counter, ""
@@ -57,10 +57,14 @@ def _in_force(override: Override, config: AppInstance) -> AppInstance:
     return replace(merge_live(override.app, config), restart_counter=counter)
 
 
-def _is_restored(id: str, facts: Facts) -> bool:
-    """Its volumes are what they were. That is done only while the app is stopped."""
-    told = facts.snapshots.get(id)
-    return told is not None and told.restored == facts.wanted.snapshot.rollback_counter
+def _is_restored(saved: Saved, facts: Facts) -> bool:
+    """It has all that it had then. That is done only while the app is stopped."""
+    counter = facts.wanted.snapshot.rollback_counter
+    told = facts.snapshots.get(saved.id)
+    if told is None or told.restored != counter:
+        return False
+    state = snapshots.state_of(saved, facts.states)
+    return not snapshots.is_machine(saved) or (state is not None and state.restored == counter)
 
 
 def are_copies_ready(saved: Saved, facts: Facts) -> bool:
@@ -71,6 +75,9 @@ def are_copies_ready(saved: Saved, facts: Facts) -> bool:
 def await_volumes(saved: Saved, facts: Facts) -> Wait:
     told = facts.snapshots.get(saved.id)
     trouble = told.trouble if told is not None else None
+    state = snapshots.state_of(saved, facts.states)
+    if trouble is None and state is not None:
+        trouble = state.trouble
     return Wait(SwState.HALTED, f"rolling back to snapshot {saved.id}", trouble)
 
 

@@ -15,10 +15,11 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from edgevirt.model.app import AppInstance, AppInstanceApplied, Saved
+from edgevirt.model.app import AppInstance, AppInstanceApplied, Saved, VirtualizationMode
 from edgevirt.model.base import Severity, SwState, Trouble
 from edgevirt.model.ids import AppId, SnapshotId
 from edgevirt.model.snapshot import (
+    MachineState,
     Snapshot,
     SnapshotReport,
     SnapshotStatus,
@@ -31,6 +32,7 @@ from edgevirt.node.apps.facts import Facts
 from edgevirt.node.apps.gates import Wait
 
 _ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_UNNAMED: Final = "the controller names it no more; after a while it is deleted"
 _HINT: Final = "remove snapshots or other volumes, or keep no snapshots of this app"
 
 
@@ -71,9 +73,11 @@ def secure(
 
 
 def _take(applied: AppInstanceApplied, pending: Saved, facts: Facts, now: float) -> Secured:
-    told = _told(pending, facts)
-    if told is not None and told.state == SwState.FAILED:
-        why = told.trouble.why if told.trouble is not None else "the disk failed"
+    told, state = _told(pending, facts), state_of(pending, facts.states)
+    unkept = state is not None and state.trouble is not None and not state.kept
+    if unkept or (told is not None and told.state == SwState.FAILED):
+        failed = state if unkept else told
+        why = failed.trouble.why if failed and failed.trouble else "the disk failed"
         applied = _with(applied, replace(pending, taking=False, why=why))
         return _refuse(applied, why, now)
     if told is None or told.state != SwState.CREATED_VOLUME:
@@ -147,17 +151,24 @@ def is_between(applied: AppInstanceApplied) -> bool:
     return bool(applied.rolling) or _pending(applied) is not None
 
 
-def tidy(applied: AppInstanceApplied, wish: SnapshotWish) -> AppInstanceApplied:
+def tidy(
+    applied: AppInstanceApplied, wish: SnapshotWish, now: float, grace: float
+) -> AppInstanceApplied:
     """Without those that the controller removed, or that are too many; but never without the one
     that the app is brought back to.
+
+    A controller that lost its memory names them no more, as one does that wants them gone. So they
+    stay for a while, and are told of, with a word that it does not name them. `grace`: seconds.
     """
     keep = applied.rolling
     names = {name.id.lower() for name in wish.names}
     found: list[Saved] = []
     for one in applied.snapshots:
         if one.taken and one.id in names:
-            one = replace(one, listed=True)
-        if one.id == keep or not (one.listed and one.id not in names):
+            one = replace(one, listed=True, unnamed_since=0.0)
+        elif one.listed and not 0.0 < one.unnamed_since <= now:
+            one = replace(one, unnamed_since=now)
+        if one.id == keep or not _is_over(one, now, grace):
             found.append(one)
     surplus = sum(one.taken for one in found) - wish.most
     for one in tuple(found):
@@ -167,14 +178,34 @@ def tidy(applied: AppInstanceApplied, wish: SnapshotWish) -> AppInstanceApplied:
     return replace(applied, snapshots=tuple(found))
 
 
+def _is_over(one: Saved, now: float, grace: float) -> bool:
+    return one.unnamed_since > 0.0 and now - one.unnamed_since >= grace
+
+
+def seconds_left(applied: AppInstanceApplied, now: float, grace: float) -> float | None:
+    """Until the next one goes that is not named any more."""
+    left = [one.unnamed_since + grace - now for one in applied.snapshots if one.unnamed_since]
+    return min(left, default=None)
+
+
 def find(applied: AppInstanceApplied, id: str) -> Saved:
     return next(one for one in applied.snapshots if one.id == id)
 
 
-def specs(applied: AppInstanceApplied, counter: int, *, down: bool) -> Iterator[Snapshot]:
-    """What volumes is told. `counter`: of the rollback; `down`: the app is stopped."""
+def specs(
+    applied: AppInstanceApplied,
+    counter: int,
+    states: Mapping[str, MachineState],
+    *,
+    down: bool,
+    commit: bool,
+) -> Iterator[Snapshot]:
+    """What volumes and domains are told. `counter`: of the rollback; `down`: the app is stopped;
+    `commit`: what it has may be replaced.
+    """
     for one in applied.snapshots:
         rolling = one.id == applied.rolling
+        taking, machine = one.taking and down, is_machine(one)
         if not one.why:
             yield Snapshot(
                 id=one.id,
@@ -182,11 +213,29 @@ def specs(applied: AppInstanceApplied, counter: int, *, down: bool) -> Iterator[
                 begun=one.begun,
                 copies=one.copies,
                 moves=one.moves,
-                take=one.taking and down,
+                take=taking and (not machine or _is_state_kept(one, states)),
+                machine=machine,
+                take_state=taking and machine,
                 taken=one.taken,
                 restore=counter if rolling else 0,
-                commit=rolling and down,
+                commit=rolling and commit,
             )
+
+
+def is_machine(one: Saved) -> bool:
+    """It has something besides its volumes."""
+    return one.app.resources.mode is not VirtualizationMode.NOHYPER
+
+
+def state_of(one: Saved, states: Mapping[str, MachineState]) -> MachineState | None:
+    """Of this one, not of an earlier attempt."""
+    told = states.get(one.id)
+    return told if told is not None and told.begun == one.begun else None
+
+
+def _is_state_kept(one: Saved, states: Mapping[str, MachineState]) -> bool:
+    told = state_of(one, states)
+    return told is not None and told.kept
 
 
 def of_app(app: AppId, told: Mapping[str, SnapshotStatus]) -> dict[str, SnapshotStatus]:
@@ -226,7 +275,9 @@ def _trouble(
         return Trouble(why=one.why, since=one.begun)
     if one.taking:
         return _notice("being taken", now)
-    return _notice("its app is rolled back to it", now) if one.id == applied.rolling else None
+    if one.id == applied.rolling:
+        return _notice("its app is rolled back to it", now)
+    return _notice(_UNNAMED, one.unnamed_since) if one.unnamed_since else None
 
 
 def _notice(what: str, now: float) -> Trouble:

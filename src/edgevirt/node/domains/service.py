@@ -19,6 +19,7 @@ from edgevirt.host.devices.protocol import Devices
 from edgevirt.host.guest import GuestFiles
 from edgevirt.host.hypervisor import Hypervisor, HypervisorError
 from edgevirt.host.kvm import KvmHypervisor
+from edgevirt.host.machine_state import MachineStates
 from edgevirt.host.processors import Partition, read_cores
 from edgevirt.host.xen.first_domain import starts_with_hardware
 from edgevirt.host.xen.hypervisor import (
@@ -29,6 +30,7 @@ from edgevirt.host.xen.hypervisor import (
 from edgevirt.model.app import HostCapacity
 from edgevirt.model.kinds import (
     ADAPTER_GROUP,
+    AGENT_STATUS,
     APP_SECRET,
     DEVICE_NETWORK_STATUS,
     DOMAIN,
@@ -37,8 +39,10 @@ from edgevirt.model.kinds import (
     DOMAIN_STATUS,
     HOST_CAPACITY,
     MACHINE_DEVICES,
+    MACHINE_STATE,
     PHYSICAL_IO,
     PROPERTY,
+    SNAPSHOT,
 )
 from edgevirt.node.domains.adapters import AdapterPlanner
 from edgevirt.node.domains.consoles import serve_consoles
@@ -46,9 +50,11 @@ from edgevirt.node.domains.exits import ExitWatch
 from edgevirt.node.domains.machine import tell_devices
 from edgevirt.node.domains.metering import meter_forever
 from edgevirt.node.domains.reconciler import DomainReconciler
+from edgevirt.node.domains.states import StateReconciler
 from edgevirt.node.paths import Paths
 from edgevirt.node.service import Context, Service
 from edgevirt.runtime import Clock, Store, engine
+from edgevirt.runtime.engine import Controller
 from edgevirt.runtime.store import release
 
 _LOG = logging.getLogger("edgevirt.domains")
@@ -123,7 +129,12 @@ async def serve(context: Context, adapters: Sequence[Hypervisor], devices: Devic
             if probing:
                 group.create_task(_tell_acceleration(store, capacity))
             group.create_task(tell_devices(store, clock, devices))
-            group.create_task(engine.run(store, clock, [AdapterPlanner(), reconciler]))
+            paths = context.paths
+            states = StateReconciler(
+                MachineStates(paths.machine_states, paths.firmware, paths.tpms)
+            )
+            controllers: list[Controller] = [AdapterPlanner(), reconciler, states]
+            group.create_task(engine.run(store, clock, controllers))
             group.create_task(meter_forever(store, clock, adapters))
             group.create_task(serve_consoles(store, adapters, context.paths.consoles_door))
     finally:
@@ -166,10 +177,13 @@ async def _tell_acceleration(store: Store, capacity: HostCapacity) -> None:
 
 SERVICE = Service(
     name="domains",
-    reads=(DOMAIN, APP_SECRET, PROPERTY, PHYSICAL_IO, DEVICE_NETWORK_STATUS),
+    reads=(
+        *(DOMAIN, APP_SECRET, PROPERTY, PHYSICAL_IO, DEVICE_NETWORK_STATUS),
+        *(SNAPSHOT, AGENT_STATUS),
+    ),
     owns=(
         *(DOMAIN_STATUS, DOMAIN_METRIC, DOMAIN_EXIT, HOST_CAPACITY),
-        *(MACHINE_DEVICES, ADAPTER_GROUP),
+        *(MACHINE_DEVICES, ADAPTER_GROUP, MACHINE_STATE),
     ),
     run=run,
 )

@@ -49,6 +49,7 @@ PLACES: Final = (
     Place("console_logs", _ROOT, "logs", 0o750, vault=True),
     Place("firmware", mode=0o700, vault=True),
     Place("tpms", mode=0o700, vault=True),
+    Place("machine_states", mode=0o700, vault=True),
     Place("newlog", "logs", "logs", 0o750),
     Place("run"),
     # each service makes its sockets here; nobody removes another's, nobody lists them

@@ -6,19 +6,35 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from edgevirt.model.app import AppInstance, AppInstanceStatus, Resources, VolumeRef
+from edgevirt.model.app import (
+    AppInstance,
+    AppInstanceStatus,
+    Resources,
+    VirtualizationMode,
+    VolumeRef,
+)
 from edgevirt.model.base import Severity, SwState, Trouble
 from edgevirt.model.ids import VolumeId
 from edgevirt.model.kinds import (
     APP_INSTANCE_APPLIED,
     DOMAIN_STATUS,
+    HOST_CAPACITY,
+    MACHINE_STATE,
     SNAPSHOT,
     SNAPSHOT_STATUS,
     VOLUME_USE,
 )
+from edgevirt.model.kinds import VOLUME as VOLUME_CONFIG
 from edgevirt.model.network import NetworkInstanceState
-from edgevirt.model.snapshot import Snapshot, SnapshotName, SnapshotStatus, SnapshotWish
-from tests.apps_world import APP, OTHER, VOLUME, Node, app, why
+from edgevirt.model.snapshot import (
+    MachineState,
+    Snapshot,
+    SnapshotName,
+    SnapshotStatus,
+    SnapshotWish,
+)
+from edgevirt.model.volume import Volume, VolumeOrigin
+from tests.apps_world import APP, GIB_KIB, OTHER, VOLUME, Node, app, capacity, why
 
 DATA = VolumeId("b0000000-0000-4000-8000-000000000002")
 ONE, TWO, THREE = (f"d0000000-0000-4000-8000-00000000000{n}" for n in (1, 2, 3))
@@ -278,11 +294,48 @@ def test_only_the_newest_are_kept_and_the_rest_is_told_until_it_is_gone() -> Non
     assert [one.id for one in world.plan().snapshots] == [TWO]
 
 
-def test_one_that_the_controller_no_longer_names_goes() -> None:
+def test_one_that_the_controller_no_longer_names_goes_after_a_while() -> None:
     world = World()
     world.start(first(most=3))
     world.update(second(most=3))
     world.want(second(most=3, names=names(TWO)))
+    (told,) = world.plan().snapshots
+    assert told.trouble is not None
+    assert "names it no more" in told.trouble.why
+    assert told.version == "1", "so a controller that has forgotten it learns of it anew"
+    world.now += 3599
+    world.plan()
+    assert list(world.last.all(SNAPSHOT)) == [ONE]
+    world.now += 1
+    world.plan()
+    assert world.last.all(SNAPSHOT) == {}
+
+
+def test_one_that_it_names_again_stays() -> None:
+    """As after a return of the controller's own backup, once it was told."""
+    world = World()
+    world.start(first(most=3))
+    world.update(second(most=3))
+    world.want(second(most=3, names=names(TWO)))
+    world.plan()
+    world.now += 3000
+    world.want(second(most=3, names=names(ONE, TWO)))
+    assert world.plan().snapshots[0].trouble is None
+    world.now += 3000
+    world.plan()
+    assert list(world.last.all(SNAPSHOT)) == [ONE]
+    world.want(second(most=3, names=names(TWO)))
+    world.plan()
+    world.now += 3000
+    world.plan()
+    assert list(world.last.all(SNAPSHOT)) == [ONE], "it is a while once more"
+
+
+def test_one_too_many_goes_at_once_whoever_names_it() -> None:
+    world = World()
+    world.start(first(most=3))
+    world.update(second(most=3))
+    world.want(second(most=0, names=()))
     world.plan()
     assert world.last.all(SNAPSHOT) == {}
 
@@ -469,3 +522,116 @@ def test_memory_that_the_old_version_no_longer_finds_is_told_before_it_is_stoppe
     status = world.snapshots_are(SwState.CREATED_VOLUME, prepared=1)
     assert "App instance needs" in why(status)
     assert world.domain(APP).activate
+
+
+# -- what a machine has besides its disks ---------------------------------------------------------
+
+
+def machine(wanted: AppInstance) -> AppInstance:
+    resources = Resources(memory_kib=65_536, mode=VirtualizationMode.PV)
+    return replace(wanted, resources=resources)
+
+
+class Machines(World):
+    def start(self, wanted: AppInstance) -> AppInstanceStatus:
+        modes = (VirtualizationMode.PV,)
+        self.put(HOST_CAPACITY, "node", replace(capacity(4 * GIB_KIB), modes=modes))
+        return super().start(machine(wanted))
+
+    def state_is(self, id: str = ONE, **fields: Any) -> AppInstanceStatus:
+        """domains says so of what it was told."""
+        told = self.told(id)
+        status = MachineState(id=told.id, app=told.app, begun=told.begun)
+        self.put(MACHINE_STATE, id, replace(status, **fields))
+        return self.plan()
+
+    def update(self, wanted: AppInstance, id: str = ONE) -> AppInstanceStatus:
+        self.want(machine(wanted))
+        self.plan()
+        self.snapshots_are(SwState.CREATING_VOLUME, id)
+        self.ends()
+        self.state_is(id, kept=True)
+        self.snapshots_are(SwState.CREATED_VOLUME, id)
+        return self.runs()
+
+
+def test_a_machine_s_state_is_kept_before_any_of_its_volumes_moves() -> None:
+    world = Machines()
+    world.start(first())
+    world.want(machine(second()))
+    world.plan()
+    world.snapshots_are(SwState.CREATING_VOLUME)
+    assert not world.told().take_state, "its machine may still write"
+    world.ends()
+    told = world.told()
+    assert (told.machine, told.take_state, told.take) == (True, True, False)
+    world.state_is(kept=True)
+    assert world.told().take
+    world.snapshots_are(SwState.CREATED_VOLUME)
+    assert world.runs().version == "2"
+
+
+def test_a_state_that_cannot_be_kept_leaves_the_old_version_running() -> None:
+    world = Machines()
+    world.start(first())
+    world.want(machine(second()))
+    world.plan()
+    world.snapshots_are(SwState.CREATING_VOLUME)
+    world.ends()
+    failed = Trouble(why="cannot keep the state of machine: the disk is full", since=world.now)
+    status = world.state_is(trouble=failed)
+    assert "cannot update: cannot keep the state" in why(status)
+    assert world.domain().activate
+    assert world.roots() == [OLD_ROOT, KEPT]
+    assert world.runs().version == "1"
+
+
+def test_a_machine_starts_again_when_its_state_is_back_too() -> None:
+    world = Machines()
+    world.start(first())
+    world.update(second())
+    world.want(machine(back()))
+    world.plan()
+    world.snapshots_are(SwState.CREATED_VOLUME, prepared=1)
+    world.ends()
+    assert world.told().commit
+    world.volume_is(SwState.CREATED_VOLUME, generation=0)
+    status = world.snapshots_are(SwState.CREATED_VOLUME, restored=1)
+    assert not world.domain().activate
+    stuck = Trouble(why="cannot bring the state back", since=world.now)
+    assert why(world.state_is(kept=True, trouble=stuck)) == stuck.why
+    world.state_is(kept=True, restored=1)
+    status = world.runs()
+    assert status.version == "1"
+
+
+def test_what_another_app_has_by_now_does_not_go_back_under_its_feet() -> None:
+    """A volume that outlives apps may have gone to the next one."""
+    world = World()
+    world.start(first())
+    world.put(VOLUME_CONFIG, KEPT, Volume(id=DATA, origin=VolumeOrigin.BLANK))
+    without = replace(second(), volumes=second().volumes[:1])
+    world.update(without)
+    other_root = VolumeId("b0000000-0000-4000-8000-000000000009")
+    refs = (VolumeRef(volume=other_root), VolumeRef(volume=DATA, mount_dir="/data"))
+    other = app(id=OTHER, name="heir", interfaces=(), volumes=refs)
+    world.volume_is(SwState.CREATED_VOLUME, volume=other_root)
+    world.want(without, other)
+    world.plan()
+    assert world.domain(OTHER).activate
+    going = replace(without, snapshot=back().snapshot)
+    world.want(going, other)
+    world.plan()
+    status = world.snapshots_are(SwState.CREATED_VOLUME, prepared=1)
+    assert 'is used by app "heir"' in why(status)
+    assert world.domain().activate, "it runs on, as it is"
+    assert not world.told().commit
+    world.want(going, replace(other, activate=False))
+    world.plan()
+    world.domain_is(SwState.HALTED, OTHER)
+    world.plan()
+    world.ends()
+    assert world.told().commit
+    world.want(going, other)
+    world.plan()
+    assert not world.domain(OTHER).activate, "nor does the heir take it meanwhile"
