@@ -72,7 +72,9 @@ def test_config_changes_the_kernel_s_arguments(probe: Probe, tmp_path: Path) -> 
     assert "extra=1 two" in printed
 
 
-@pytest.mark.parametrize("firmware", Firmware)
+@pytest.mark.parametrize(
+    "firmware", [Firmware.UEFI, pytest.param(Firmware.BIOS, marks=pytest.mark.slow)]
+)
 def test_another_disk_with_our_labels_is_not_taken_for_the_one_that_was_booted(
     probe: Probe, tmp_path: Path, firmware: Firmware
 ) -> None:

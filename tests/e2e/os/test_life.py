@@ -101,6 +101,7 @@ def cut_power_at(node: Field, step: str) -> None:
     node.system.power_on()
 
 
+@pytest.mark.slow
 def test_an_update_that_was_cut_while_it_was_written_is_written_again(node: Field) -> None:
     before = node.running()
     node.want(GOOD)
@@ -110,6 +111,7 @@ def test_an_update_that_was_cut_while_it_was_written_is_written_again(node: Fiel
 
 
 def test_a_power_cut_right_after_the_switch_boots_the_new_version(node: Field) -> None:
+    node.want(GOOD)
     cut_power_at(node, "Rebooting")
     node.becomes(GOOD, "Testing")
     assert node.running() == node.made[GOOD].version
