@@ -72,6 +72,7 @@ _MODULES: Final = (
     *("vfio_pci", "can_raw"),  # devices of apps
 )
 """What the node's services use, and what no device's name would load."""
+_PROCESSOR: Final = Path("/sys/devices/system/cpu/modalias")
 _WATCHDOGS: Final = (("i6300esb", "iTCO_wdt", "sp5100_tco"), ("softdog",))
 """Distributions keep them from being loaded by a device's name. The kernel's own timer last."""
 
@@ -171,7 +172,11 @@ def _has_watchdog() -> bool:
 
 
 def _device_aliases() -> Iterator[str]:
-    """Of those that no driver has yet."""
+    """Of those that no driver has yet, and of the processor, which is on no bus: its virtualization
+    (KVM), its ciphers, its memory's errors.
+    """
+    with contextlib.suppress(OSError):
+        yield _PROCESSOR.read_text().strip()
     for path in glob.iglob("/sys/bus/*/devices/*/modalias"):
         if not os.path.exists(f"{os.path.dirname(path)}/driver"):
             with contextlib.suppress(OSError):
