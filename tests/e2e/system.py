@@ -25,6 +25,7 @@ import httpx
 from edgevirt.client import Object
 from edgevirt.image.oci import Pusher, make_image, pack_layer
 from edgevirt.model.content import ImageConfig
+from edgevirt.wire.oci import platform_of
 from tests.docker_registry import DockerRegistry, docker_registry
 from tests.fleet_process import FleetProcess
 from tests.host_node import HOME, Node, children_of, group_of, leftovers, name_of, status
@@ -204,12 +205,22 @@ class System:
     # -- apps --
 
     def push(
-        self, name: str, marker: str = "", registry: str = "", login: tuple[str, str] = ("", "")
+        self,
+        name: str,
+        marker: str = "",
+        registry: str = "",
+        login: tuple[str, str] = ("", ""),
+        architecture: str = "",
     ) -> str:
-        """The probe: a web server that runs scripts. `marker`: makes it another image."""
-        return asyncio.run(self._push(name, marker, registry or self.registry.host, login))
+        """The probe: a web server that runs scripts. `marker`: makes it another image.
+        `architecture`: other than this machine's.
+        """
+        where = registry or self.registry.host
+        return asyncio.run(self._push(name, marker, where, login, architecture))
 
-    async def _push(self, name: str, marker: str, registry: str, login: tuple[str, str]) -> str:
+    async def _push(
+        self, name: str, marker: str, registry: str, login: tuple[str, str], architecture: str
+    ) -> str:
         layers = [pack_layer(self._probe(), self.directory / "probe.tgz")]
         if marker:
             extra = self.directory / f"marker-{marker}"
@@ -219,7 +230,8 @@ class System:
         config = ImageConfig(entrypoint=("/bin/probe",), env=("PATH=/bin",))
         pusher = Pusher(registry, *login)
         try:
-            return str(await pusher.push(make_image(layers, config), name))
+            here = platform_of(architecture) if architecture else None
+            return str(await pusher.push(make_image(layers, config, here), name))
         finally:
             await pusher.close()
 

@@ -29,12 +29,15 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         made.push("rotten:1.0", marker="rotten")
         rot(made)
         made.add_image("rotten", "rotten:1.0")
+        made.push("foreign:1.0", architecture="arm64")
+        made.add_image("foreign", "foreign:1.0")
         made.add_image("gone", f"probe@sha256:{'0' * 64}")
         url = f"docker://registry.local:{made.private_port}"
         made.fleet.create("Datastore", "private", {"type": "OCIRegistry", "url": url})
         made.add_image("private", "private:1.0", datastoreRefs=[{"name": "private"}])
         for name, port in (("rotten", ROTTEN), ("gone", GONE), ("private", PRIVATE)):
             made.add_app(name, image=name, port=port)
+        made.add_app("foreign", image="foreign")
         made.add_app("hungry", port=HUNGRY, command=HOG)
         eventually("the good app answers", lambda: made.starts(MAIN) == 1)
         yield made
@@ -88,6 +91,14 @@ def test_bytes_that_are_not_what_the_digest_says_never_run(system: System) -> No
     assert "retryAt" not in told
     assert system.starts(ROTTEN) == 0
     assert system.app_process("rotten") == 0
+
+
+def test_an_image_for_another_architecture_is_told_by_name_and_never_unpacked(
+    system: System,
+) -> None:
+    trouble(system, "foreign", "linux/arm64", "linux/amd64")
+    assert system.app_state("foreign") not in {"LOADED", "BOOTING", "RUNNING"}
+    assert system.app_process("foreign") == 0
 
 
 def test_a_registry_that_is_dead_then_closed_then_open_is_used_in_the_end(system: System) -> None:
