@@ -257,6 +257,35 @@ async def test_a_used_object_stays_until_its_last_user_goes(world: World) -> Non
         refusal(await world.admin.get(f"{HERE}/{kind}/{name}"), 404)
 
 
+async def test_a_volume_outlives_its_apps_and_its_node_does_not_go_before_it(world: World) -> None:
+    await world.hello()
+    await world.create("Volume", "books", {"edgeNode": "node", "size": "1Gi"})
+    named = {"name": "data", "volume": "books", "mountPath": "/data"}
+    await world.create("App", "reader", {"image": "hello", "volumes": [named]})
+    node = await world.admin.delete(f"{HERE}/edgenodes/node")
+    assert 'Volume "books" (spec.edgeNode)' in node.headers["warning"].replace("\\", "")
+    await world.admin.delete(f"{HERE}/apps/reader")
+    assert (await world.admin.get(f"{HERE}/volumes/books")).status_code == 200
+    await world.create("App", "reader", {"image": "hello", "volumes": [named]})
+    await world.admin.delete(f"{HERE}/volumes/books")
+    assert (await world.admin.get(f"{HERE}/volumes/books")).status_code == 200
+    await world.admin.delete(f"{HERE}/apps/reader")
+    refusal(await world.admin.get(f"{HERE}/volumes/books"), 404)
+    refusal(await world.admin.get(f"{HERE}/edgenodes/node"), 404)
+
+
+async def test_what_a_volume_is_cannot_be_changed(world: World) -> None:
+    await world.hello()
+    await world.create("Volume", "books", {"edgeNode": "node", "size": "1Gi"})
+    for field, value in (("size", "2Gi"), ("image", "hello"), ("edgeNode", "other")):
+        change = {"spec": {field: value}}
+        answer = await world.admin.patch(f"{HERE}/volumes/books", json=change, headers=MERGE)
+        assert "immutable" in refusal(answer, 422)["message"]
+    anew = {"spec": {"purgeCounter": 1}}
+    answer = await world.admin.patch(f"{HERE}/volumes/books", json=anew, headers=MERGE)
+    assert answer.status_code == 200
+
+
 async def test_what_is_used_otherwise_from_now_on_lets_the_old_go(world: World) -> None:
     await make_used(world)
     await world.create("Image", "new", {"datastoreRefs": [{"name": "registry"}], "reference": "n"})
