@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import termios
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -38,12 +39,18 @@ def say(text: str) -> None:
                 os.close(screen)
 
 
-def await_enter(seconds: float) -> bool:
-    """True as soon as somebody presses Enter on a console, False when `seconds` are over."""
+def await_enter(seconds: float, consoles: Iterable[str] = ()) -> bool:
+    """True as soon as somebody presses Enter on a console, False when `seconds` are over.
+
+    What was typed before it was asked for does not count. `consoles`: names below `/dev`; none: the
+    kernel's.
+    """
     keyboards = []
-    for name in _consoles():
+    for name in consoles or _consoles():
         with contextlib.suppress(OSError):
             keyboards.append(os.open(f"/dev/{name}", os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK))
+            with contextlib.suppress(termios.error):
+                termios.tcflush(keyboards[-1], termios.TCIFLUSH)
     try:
         return bool(select.select(keyboards, [], [], seconds)[0])
     finally:

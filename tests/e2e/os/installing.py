@@ -60,6 +60,11 @@ def await_words(running: Machine, text: str, times: int = 1) -> None:
     )
 
 
+def press_enter(running: Machine) -> None:
+    """On the keyboard that is plugged in."""
+    running.ask("send-key", keys=[{"type": "qcode", "data": "ret"}])
+
+
 def record_of(medium: Path, folder: str) -> Any:
     command = ["mtype", "-i", volume(medium, Label.INVENTORY), f"::/{folder}/record.json"]
     return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)

@@ -21,6 +21,7 @@ from tests.e2e.os.installing import (
     copy_installer,
     make_disk,
     make_inventory,
+    press_enter,
     record_of,
     tell_installer,
 )
@@ -111,3 +112,24 @@ def test_a_cd_installs_and_says_where_the_machine_is_recorded(
     assert hashlib.sha256(medium.read_bytes()).hexdigest() == before
     with machine(spec) as running:
         await_words(running, "starting the node")
+
+
+@pytest.mark.slow
+def test_told_to_pause_it_waits_for_somebody_before_it_writes_and_after(tmp_path: Path) -> None:
+    disk = make_disk(tmp_path / "disk.raw", 2048 * MIB)
+    medium = copy_installer(tmp_path / "installer.raw")
+    told = "eve_install_disk=vda eve_pause_before_install eve_pause_after_install"
+    tell_installer(medium, f'set_global dom0_extra_args "{told}"\n')
+    spec = MachineSpec(
+        state=tmp_path / "machine", disks=(disk,), sticks=(medium,), tpm=False, memory=768
+    )
+    with machine(spec) as running:
+        await_words(running, "press Enter to install on /dev/vda")
+        assert disk.stat().st_blocks == 0, "it did not wait"
+        press_enter(running)
+        await_words(running, "press Enter to go on")
+        assert "edgevirt: installed" in running.printed()
+        assert "switching off" not in running.printed(), "one press was taken for two"
+        press_enter(running)
+        await_words(running, "edgevirt: switching off")
+        running.wait(60)
