@@ -28,7 +28,7 @@ from tests.e2e.system import NODE, System, eventually, kill, whole_system
 from tests.e2e.terminal import PATIENCE, terminal
 from tests.guest_world import unikernel
 
-pytestmark = [pytest.mark.root, pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.root, pytest.mark.e2e, pytest.mark.timeout(400)]
 
 IPXE = Path("/boot/ipxe.lkrn")
 
