@@ -108,6 +108,8 @@ lint: setup
 # Whole files side by side: what a file starts once, for all its tests, is started once. Most of
 # these tests wait more than they work.
 TOGETHER := --dist loadfile -n
+# not those with the most tests first: the files with machines have few, and take longest
+IN_ORDER := --no-loadscope-reorder
 
 check: lint
 	$(PYTEST) tests/unit -m 'not root and not slow' -n 2
@@ -115,7 +117,7 @@ check: lint
 test: check $(KUBECTL) image
 	$(PYTEST) tests/unit -m 'root or slow' $(TOGETHER) 3
 	$(PYTEST) tests/conformance $(TOGETHER) 3
-	$(PYTEST) tests/e2e --ignore tests/e2e/os -m 'not slow' $(TOGETHER) 3 --durations 15
+	$(PYTEST) tests/e2e --ignore tests/e2e/os -m 'not slow' $(IN_ORDER) $(TOGETHER) 3 --durations 15
 	$(PYTEST) tests/e2e/os -m 'not slow' $(TOGETHER) 2 --durations 15
 
 test-updates: setup image

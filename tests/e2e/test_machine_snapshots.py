@@ -104,6 +104,7 @@ def test_a_machine_is_kept_with_its_disk_and_what_it_has_besides(system: System)
     assert list((states(system) / one["id"] / "tpm").glob("tpm2-*"))
 
 
+@pytest.mark.slow
 def test_a_rollback_brings_the_disk_of_then_back(system: System) -> None:
     for name in COUNTING:
         system.edgevirt("rollback", name, "--yes")
@@ -121,6 +122,7 @@ def test_a_container_in_a_machine_goes_back_with_its_data(system: System) -> Non
     ask(system, "cat /etc/marker /data/visits /note", "onefirst\nmine")
 
 
+@pytest.mark.slow
 def test_what_is_kept_of_a_machine_goes_with_its_app(system: System) -> None:
     (one,) = snapshots(system, "measured")
     system.remove_app("measured")
