@@ -17,7 +17,11 @@ class Failed(Exception):
 
 
 class Interrupts:
-    """Ctrl-C: once, and never between the start of a program and our knowing of it."""
+    """Ctrl-C: once, and never between the start of a program and our knowing of it.
+
+    Not a KeyboardInterrupt: where one strikes while a module is being made, Python ends by SIGINT,
+    also when it was caught.
+    """
 
     def __init__(self) -> None:
         self._asked = False
@@ -26,7 +30,7 @@ class Interrupts:
     def __call__(self, *_: object) -> None:
         first, self._asked = not self._asked, True
         if first and not self._held:
-            raise KeyboardInterrupt
+            raise SystemExit(0)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -36,7 +40,7 @@ class Interrupts:
         finally:
             self._held = False
         if self._asked:
-            raise KeyboardInterrupt
+            raise SystemExit(0)
 
 
 interrupts = Interrupts()

@@ -282,8 +282,6 @@ def main() -> int:
         signal.signal(number, interrupts)
     try:
         run(options.state.resolve(), options.once, options.host)
-    except KeyboardInterrupt:
-        return 0
     except (Failed, ClientError) as error:
         out.print(f"[bold red]failed[/]: {error}", markup=True)
         return 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import click
@@ -76,32 +76,43 @@ def own_name(session: Session, type_: ResourceType, word: str) -> str:
     return name
 
 
-def _raise_counter(session: Session, type_: ResourceType, name: str, field: str) -> int:
-    """By one, from what it is: two who ask at once are counted twice."""
+def change_as_it_is(
+    session: Session, type_: ResourceType, name: str, change: Callable[[Object], Object]
+) -> None:
+    """Merges what `change` makes of the object as it is, and again when somebody else was faster:
+    its status changes all the time.
+    """
     from edgevirt.client import Refused
 
     scope = session.scope(type_)
     for attempt in range(_ATTEMPTS):
         body = session.client.get(type_, scope, name)
+        version = {"resourceVersion": body["metadata"]["resourceVersion"]}
+        merged = {**change(body), "metadata": version}
+        try:
+            session.client.patch(type_, scope, name, merged, style="merge")
+        except Refused as refused:
+            if refused.code != _CONFLICT or attempt == _ATTEMPTS - 1:
+                raise
+        else:
+            return
+
+
+def _raise_counter(session: Session, type_: ResourceType, name: str, field: str) -> int:
+    """By one, from what it is: two who ask at once are counted twice."""
+    count = 0
+
+    def raised(body: Object) -> Object:
+        nonlocal count
         part, _, leaf = field.rpartition(".")
         present = body["spec"].get(part) if part else body["spec"]
         if present is None:
             fail(f"cannot do that to {name}: it has no spec.{part}")
         count = int(present.get(leaf) or 0) + 1
-        version = body["metadata"]["resourceVersion"]
-        inner = {leaf: count}
-        change: Object = {
-            "metadata": {"resourceVersion": version},
-            "spec": {part: inner} if part else inner,
-        }
-        try:
-            session.client.patch(type_, scope, name, change, style="merge")
-        except Refused as refused:
-            if refused.code != _CONFLICT or attempt == _ATTEMPTS - 1:
-                raise
-        else:
-            return count
-    raise AssertionError("the last attempt returns or raises")
+        return {"spec": {part: {leaf: count}} if part else {leaf: count}}
+
+    change_as_it_is(session, type_, name, raised)
+    return count
 
 
 @click.command(cls=Verb)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgevirt.cli.operate import APPS, YES, own_name
+from edgevirt.cli.operate import APPS, YES, change_as_it_is, own_name
 from edgevirt.cli.session import Session, fail
 from edgevirt.cli.verb import Attempts, Verb, confirm
 
@@ -41,15 +41,15 @@ def rollback(session: Session, names: tuple[str, ...], wanted: str, undo: bool, 
     for name in names:
         with attempts.each():
             own = own_name(session, type_, name)
-            scope = session.scope(type_)
-            body = session.client.get(type_, scope, own)
-            id = "" if undo else _choose(body, wanted)
-            counter = int((body["spec"].get("rollback") or {}).get("counter") or 0) + 1
-            change: Object = {
-                "metadata": {"resourceVersion": body["metadata"]["resourceVersion"]},
-                "spec": {"rollback": {"snapshot": id, "counter": counter}},
-            }
-            session.client.patch(type_, scope, own, change, style="merge")
+            id = ""
+
+            def back(body: Object) -> Object:
+                nonlocal id
+                id = "" if undo else _choose(body, wanted)
+                counter = int((body["spec"].get("rollback") or {}).get("counter") or 0) + 1
+                return {"spec": {"rollback": {"snapshot": id, "counter": counter}}}
+
+            change_as_it_is(session, type_, own, back)
             asked = f"rollback to snapshot {id} asked for" if id else "forward again asked for"
             click.echo(f"{type_.singular}/{own}: {asked}")
     attempts.finish()
