@@ -116,9 +116,11 @@ def test_an_update_that_finds_no_room_is_not_made_until_there_is(system: System)
 
 
 def test_only_the_newest_are_kept_and_nothing_of_the_others_stays(system: System) -> None:
-    eventually("two are told", lambda: len(snapshots(system)) == 2)
-    ids = [one["id"] for one in snapshots(system)]
-    eventually("the rest is gone", lambda: {f.partition("@")[0] for f in files(system)} == {*ids})
+    def told_are_kept() -> bool:
+        told = {one["id"] for one in snapshots(system)}  # the newest comes late
+        return len(told) == 2 and {name.partition("@")[0] for name in files(system)} == told
+
+    eventually("two are told, and the rest is gone", told_are_kept)
 
 
 def test_an_app_with_no_snapshot_says_so(system: System) -> None:
