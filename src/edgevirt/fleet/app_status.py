@@ -35,7 +35,7 @@ _STATES: Final = {
     info.ERROR: "FAILED",
 }
 """Where the wire's name differs from that of EVE's states."""
-_WORDS: Final = {
+MAKING: Final = {
     "": "not on the node yet",
     "INITIAL": "waiting for its parts",
     "RESOLVING_TAG": "asking the registry which image the tag means",
@@ -46,6 +46,10 @@ _WORDS: Final = {
     "VERIFIED": "verified",
     "LOADING": "unpacking",
     "LOADED": "unpacked",
+}
+"""Words for the states in which what an app or a Volume is made of arrives."""
+_WORDS: Final = {
+    **MAKING,
     "CREATING_VOLUME": "creating volumes",
     "CREATED_VOLUME": "volumes are ready",
     "INSTALLED": "ready to start",

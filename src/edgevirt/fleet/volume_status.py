@@ -7,7 +7,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from edgevirt.fleet.app_status import state_name
+from edgevirt.fleet.app_status import MAKING, state_name
 from edgevirt.fleet.objects.app_instance import AppInstance
 from edgevirt.fleet.objects.base import Condition, set_condition, timestamp
 from edgevirt.fleet.objects.volume import Volume, VolumeStatus
@@ -19,16 +19,7 @@ _READY: Final = "CREATED_VOLUME"
 _MOST_USERS: Final = 100
 _LONGEST: Final = 1_000
 _WORDS: Final = {
-    "": "not on the node yet",
-    "INITIAL": "waiting for its parts",
-    "RESOLVING_TAG": "asking the registry which image the tag means",
-    "RESOLVED_TAG": "about to download",
-    "DOWNLOADING": "downloading",
-    "DOWNLOADED": "downloaded",
-    "VERIFYING": "verifying what was downloaded",
-    "VERIFIED": "verified",
-    "LOADING": "unpacking",
-    "LOADED": "unpacked",
+    **MAKING,
     "CREATING_VOLUME": "being made",
     _READY: "there",
     "FAILED": "failed",
