@@ -11,7 +11,8 @@ import errno
 import fcntl
 import os
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,17 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 class DiskError(Exception):
     """«cannot X: why». The disk or a tool of it failed; worth another try."""
+
+
+@contextmanager
+def disk_errors(what: str) -> Iterator[None]:
+    """Makes an OSError a DiskError: «cannot WHAT: why»."""
+    try:
+        yield
+    except OSError as failure:
+        full = failure.errno in {errno.ENOSPC, errno.EDQUOT}
+        why = "the disk is full" if full else str(failure)
+        raise DiskError(f"cannot {what}: {why}") from failure
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,20 @@ says that it is whole. Whatever else is there is what a crash left.
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
-from edgevirt.host.disk import DiskError, remove_tree, sync_directory, sync_file_system, write_whole
+from edgevirt.host.disk import (
+    disk_errors,
+    remove_tree,
+    sync_directory,
+    sync_file_system,
+    write_whole,
+)
 
 
 class StateRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -58,7 +62,7 @@ class MachineStates:
     def take(self, id: str, app: str, begun: float) -> StateRecord:
         """Raises DiskError: then nothing is kept, and the machine has what it had."""
         place, record = self._directory / id, StateRecord(app=app, begun=begun)
-        with _saying(f"keep the state of machine {app}"):
+        with disk_errors(f"keep the state of machine {app}"):
             remove_tree(place)
             place.mkdir(mode=0o700)
             for source, kept in self._parts(place, app):
@@ -73,7 +77,7 @@ class MachineStates:
         after a crash, restore again.
         """
         place = self._directory / id
-        with _saying(f"bring the state of machine {record.app} back"):
+        with disk_errors(f"bring the state of machine {record.app} back"):
             for target, kept in self._parts(place, record.app):
                 target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 back = target.with_name(f".{target.name}.back")
@@ -89,7 +93,7 @@ class MachineStates:
 
     def remove(self, id: str) -> None:
         """Raises DiskError; then call it again."""
-        with _saying(f"delete the state that snapshot {id} has"):
+        with disk_errors(f"delete the state that snapshot {id} has"):
             with suppress(FileNotFoundError):
                 (self._directory / id / "record.json").unlink()
             remove_tree(self._directory / id)
@@ -116,13 +120,3 @@ def _copy(source: Path, target: Path) -> None:
         found = path.lstat()
         made = target / path.relative_to(source)
         os.chown(made, found.st_uid, found.st_gid, follow_symlinks=False)
-
-
-@contextmanager
-def _saying(what: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as failure:
-        full = failure.errno in {errno.ENOSPC, errno.EDQUOT}
-        why = "the disk is full" if full else str(failure)
-        raise DiskError(f"cannot {what}: {why}") from failure

@@ -8,9 +8,8 @@ back is in two steps: copies are made (`.<volume key>.back`), then they take the
 from __future__ import annotations
 
 import asyncio
-import errno
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -19,6 +18,7 @@ from edgevirt.host.disk import (
     DiskError,
     allocated,
     copy_sparse,
+    disk_errors,
     remove_tree,
     sync_directory,
     write_whole,
@@ -75,7 +75,7 @@ class SnapshotFiles:
     ) -> SnapshotRecord:
         """The volumes are at rest. Raises DiskError: then all of them are where they were."""
         moves = tuple(moves)
-        with _saying(f"take snapshot {id}"):
+        with disk_errors(f"take snapshot {id}"):
             await asyncio.to_thread(self.remove, id)
             volumes = {key: self._there(key) for key in (*copies, *moves)}
             try:
@@ -95,7 +95,7 @@ class SnapshotFiles:
         """
         if record.finished:  # a volume may have been brought back under the same key since
             return record
-        with _saying(f"finish snapshot {id}"):
+        with disk_errors(f"finish snapshot {id}"):
             for key in record.moves:
                 self._volumes.give_away(key, self._path(id, key))
             record = msgspec.structs.replace(record, finished=True)
@@ -104,7 +104,7 @@ class SnapshotFiles:
 
     async def prepare(self, id: str, record: SnapshotRecord) -> None:
         """Copies of what its volumes were. Raises DiskError."""
-        with _saying(f"go back to snapshot {id}"):
+        with disk_errors(f"go back to snapshot {id}"):
             for key in record.volumes:
                 back = self._back(key)
                 remove_tree(back)
@@ -123,7 +123,7 @@ class SnapshotFiles:
 
         After a crash or DiskError: prepare and restore again.
         """
-        with _saying(f"go back to snapshot {id}"):
+        with disk_errors(f"go back to snapshot {id}"):
             for key, volume in record.volumes.items():
                 self._volumes.take_back(key, volume, self._back(key))
             record = msgspec.structs.replace(record, restored=counter)
@@ -132,7 +132,7 @@ class SnapshotFiles:
 
     def remove(self, id: str) -> None:
         """Blocks. Raises DiskError; then call it again."""
-        with _saying(f"delete snapshot {id}"):
+        with disk_errors(f"delete snapshot {id}"):
             with suppress(FileNotFoundError):
                 self._record_path(id).unlink()
             sync_directory(self._directory)
@@ -174,13 +174,3 @@ class SnapshotFiles:
 
     def _back(self, key: str) -> Path:
         return self._directory / f".{key}.back"
-
-
-@contextmanager
-def _saying(what: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as failure:
-        full = failure.errno in {errno.ENOSPC, errno.EDQUOT}
-        why = "the disk is full" if full else str(failure)
-        raise DiskError(f"cannot {what}: {why}") from failure

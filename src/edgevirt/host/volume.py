@@ -8,19 +8,18 @@ of one by a new name alone.
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from edgevirt.host.disk import (
-    DiskError,
     allocated,
     copy_sparse,
+    disk_errors,
     make_ext4,
     remove_tree,
     sync_directory,
@@ -99,7 +98,7 @@ class VolumeFiles:
         container's layers. Raises DiskError.
         """
         staged = self._staged(key)
-        with _saying(key):
+        with disk_errors(f"make volume {key}"):
             await make_ext4(staged, record.size, key[:8])
             self._commit(key, record)
 
@@ -108,7 +107,7 @@ class VolumeFiles:
         `record.size`. Raises DiskError.
         """
         staged = self._staged(key)
-        with _saying(key):
+        with disk_errors(f"make volume {key}"):
             await copy_sparse(blob, staged)
             if record.format == ContentFormat.RAW and record.size > staged.stat().st_size:
                 os.truncate(staged, record.size)
@@ -122,7 +121,7 @@ class VolumeFiles:
         disk. Raises DiskError, BadDiskImage.
         """
         staged = self._staged(key)
-        with _saying(key):
+        with disk_errors(f"make volume {key}"):
             await convert(blob, format, staged, record.size)
             await asyncio.to_thread(sync_file_system, staged)
             self._commit(key, record)
@@ -132,7 +131,7 @@ class VolumeFiles:
     ) -> None:
         """A raw disk of `record.size` bytes from files at offsets. Blocks. Raises DiskError."""
         staged = self._staged(key)
-        with _saying(key):
+        with disk_errors(f"make volume {key}"):
             with open(staged, "wb") as target:
                 os.fchmod(target.fileno(), 0o600)
                 for offset, path in pieces:
@@ -148,7 +147,7 @@ class VolumeFiles:
     def make_nothing(self, key: str, record: VolumeRecord) -> None:
         """A volume of a machine without a disk. Blocks. Raises DiskError."""
         staged = self._staged(key)
-        with _saying(key):
+        with disk_errors(f"make volume {key}"):
             staged.touch(mode=0o600)
             self._commit(key, record)
 
@@ -195,13 +194,3 @@ class VolumeFiles:
 
     def _record_path(self, key: str) -> Path:
         return self._directory / f"{key}.json"
-
-
-@contextmanager
-def _saying(key: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as failure:
-        full = failure.errno in {errno.ENOSPC, errno.EDQUOT}
-        why = "the disk is full" if full else str(failure)
-        raise DiskError(f"cannot make volume {key}: {why}") from failure
