@@ -15,7 +15,7 @@ import subprocess
 import time
 from typing import Any
 
-from edgevirt.host.acceleration import EMULATED, PROGRAM, accelerator
+from edgevirt.host.acceleration import PROGRAM, accelerator, processor
 from edgevirt.host.guest import ARGUMENTS, GuestFiles
 from edgevirt.model.app import Resources, overhead_kib
 from tests.contained_world import ContainedWorld, contained_world, guest_files
@@ -46,7 +46,7 @@ def _bare() -> float:
     command = [
         *(PROGRAM, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
         *("-machine", "q35,usb=off", "-accel", accelerator(), "-m", f"size={MEMORY_KIB}k"),
-        *("-cpu", "host" if accelerator() == "kvm" else EMULATED),
+        *("-cpu", processor(accelerator())),
         *("-kernel", str(files.kernel), "-initrd", str(files.initrd)),
         *("-append", f"{ARGUMENTS} rdinit=/bin/poweroff -- -f"),
     ]

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.domains_service import domains_service
-from edgevirt.host.acceleration import EMULATED, PROGRAM, accelerator
+from edgevirt.host.acceleration import PROGRAM, accelerator, processor
 from edgevirt.host.seed import make_seed
 from edgevirt.model.app import Domain, DomainVif, DomainVolume, VirtualizationMode
 from edgevirt.model.content import ContentFormat
@@ -205,7 +205,8 @@ def _by_hand(memory_kib: int, *words: str) -> Iterator[Callable[[], str]]:
     """A QEMU with nothing around it; what is yielded reads its serial line."""
     command = [
         *("ip", "netns", "exec", NAMESPACE),
-        *(PROGRAM, "-nodefaults", "-display", "none", "-machine", "q35", "-cpu", EMULATED),
+        *(PROGRAM, "-nodefaults", "-display", "none", "-machine", "q35"),
+        *("-cpu", processor(accelerator())),
         *("-accel", accelerator(), "-m", f"size={memory_kib}k", "-serial", "stdio"),
         *words,
     ]

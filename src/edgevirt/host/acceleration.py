@@ -46,6 +46,11 @@ def acceleration() -> str:
     return KVM if Path("/dev/kvm").exists() and _starts_guests() else TCG
 
 
+def processor(accel: str) -> str:
+    """As QEMU's `-cpu` takes it: all that a guest can be given here. `accel`: QEMU's `-accel`."""
+    return "host" if accel == KVM else EMULATED
+
+
 def accelerator() -> str:
     """As QEMU's `-accel` takes it."""
     # a translated guest's code is kept: by default up to a gigabyte of it

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from edgevirt.host import virtual_tpm
-from edgevirt.host.acceleration import EMULATED, KVM
+from edgevirt.host.acceleration import KVM, processor
 from edgevirt.host.devices import of_machine
 from edgevirt.host.huge_pages import SIZE
 from edgevirt.host.hypervisor import UnfitError
@@ -213,10 +213,9 @@ def _memory(machine: Machine) -> list[str]:
 
 def _processor(machine: Machine) -> list[str]:
     """All that it can; systems of old trip over what they do not know."""
-    if machine.accelerator == KVM:
-        model = "host"
-    else:
-        model = "qemu64" if _is_legacy(machine.domain) else EMULATED
+    model = processor(machine.accelerator)
+    if _is_legacy(machine.domain) and machine.accelerator != KVM:
+        model = "qemu64"
     return ["-cpu", model, "-smp", str(machine.domain.vcpus)]
 
 

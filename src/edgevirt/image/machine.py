@@ -30,7 +30,7 @@ _READY: Final = 15.0
 """Seconds that QEMU and the TPM get to open their sockets."""
 _STICKS_AT, _CDS_AT = 8, 16
 """In the order of booting, behind all disks."""
-_EMULATED: Final = "tcg,thread=multi"
+_TRANSLATED: Final = "tcg,thread=multi"
 
 
 # it calls every try to connect before QEMU listens an error
@@ -167,7 +167,7 @@ class Machine:
                     make_tpm(spec.tpm_state)
                 self._run(tpm_command(spec, sockets / "tpm"), "tpm.log")
                 self._wait(lambda: (sockets / "tpm").exists())
-            here = accelerator() if spec.arch is Arch.AMD64 else _EMULATED
+            here = accelerator() if spec.arch is Arch.AMD64 else _TRANSLATED
             self._run(qemu_command(spec, sockets, here), "qemu.log")
             self._loop = asyncio.Runner()
             self._connect(self._loop, sockets / "qmp")

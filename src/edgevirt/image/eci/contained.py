@@ -16,6 +16,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from edgevirt.host.acceleration import processor
 from edgevirt.host.death import die_with
 from edgevirt.host.disk import DiskError, make_ext4
 from edgevirt.host.guest import (
@@ -139,7 +140,8 @@ def contained_command(insides: Insides, wish: Wish, scratch: Path, accelerator: 
     domain = insides.domain
     command = [
         *("qemu-system-x86_64", "-nodefaults", "-display", "none", "-no-user-config"),
-        *("-sandbox", _SANDBOX, "-machine", "q35", "-accel", accelerator, "-cpu", "max"),
+        *("-sandbox", _SANDBOX, "-machine", "q35", "-accel", accelerator),
+        *("-cpu", processor(accelerator)),
         *("-smp", str(domain.vcpus), "-m", f"size={domain.memory_kib}k", "-no-reboot"),
         *("-action", "panic=exit-failure", "-device", "pvpanic"),
         *("-qmp", f"unix:{value(scratch / 'qmp')},server=on,wait=off"),

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from edgevirt.host.acceleration import processor
 from edgevirt.host.bundle import Bundle
 from edgevirt.host.hypervisor import HypervisorError
 from edgevirt.host.unpack import CannotUnpack, Limits, NoRoom, unpack_layer
@@ -102,7 +103,7 @@ def machine_command(
     command = [
         *("qemu-system-x86_64", "-nodefaults", "-display", "none", "-no-user-config"),
         *("-machine", "pc" if legacy else "q35", "-accel", accelerator),
-        *("-cpu", "qemu64" if legacy else "max"),
+        *("-cpu", "qemu64" if legacy else processor(accelerator)),
         *("-smp", str(wish.cpus or wants.cpus or CPUS), "-m", str(memory)),
         *("-serial", "mon:stdio"),
     ]
