@@ -15,12 +15,14 @@ from typing import Any, Final
 
 import msgspec
 
+from edgevirt.fleet import app_status, node_status, volume_status
 from edgevirt.fleet.device.registry import Registry
+from edgevirt.fleet.events import Recorder
+from edgevirt.fleet.node_objects import NodeObjects
 from edgevirt.fleet.node_status import OFFLINE
 from edgevirt.fleet.objects import kinds
-from edgevirt.fleet.objects.base import timestamp
+from edgevirt.fleet.objects.base import find_condition, timestamp
 from edgevirt.fleet.objects.edgenode import EdgeNode
-from edgevirt.fleet.statuses import Statuses
 from edgevirt.fleet.telemetry import Telemetry, Unavailable
 from edgevirt.runtime import Clock, Event, Gone, InStep, Store, StoreError
 
@@ -47,13 +49,15 @@ class Liveness:
         store: Store,
         registry: Registry,
         telemetry: Telemetry,
-        statuses: Statuses,
+        objects: NodeObjects,
+        events: Recorder,
         clock: Clock,
     ) -> None:
         self._store = store
         self._registry = registry
         self._telemetry = telemetry
-        self._statuses = statuses
+        self._objects = objects
+        self._events = events
         self._clock = clock
         self._kept = 0.0
         self._started = clock.now()
@@ -133,16 +137,48 @@ class Liveness:
         if name in self._silent:
             if seen > self._silent[name] and seen >= now - SILENT_SECONDS:
                 del self._silent[name]
-                await self._statuses.node_heard(name, seen)
+                await self._tell_heard(name, seen)
         elif heard < now - SILENT_SECONDS:
             node = await self._store.get(kinds.EDGE_NODE, name)
             if node is not None and heard < now - _patience(node.value) and seen:
                 self._silent[name] = seen
-                await self._statuses.node_silent(name, seen)
+                await self._tell_silent(name, seen)
+
+    async def _tell_silent(self, edge_node: str, seen: float) -> None:
+        """The node was last heard of at `seen`, too long ago."""
+        now = self._clock.now()
+        changed = await self._objects.amend_node(
+            edge_node, lambda s: node_status.silent(s, seen, now)
+        )
+        if changed is None:
+            return
+        ready = find_condition(changed.value.status.conditions, "Ready")
+        why = ready.message if ready is not None else ""
+        await self._events.tell("EdgeNode", changed.value, "Silent", why, warning=True)
+        for place in await self._objects.places(edge_node):
+            await self._objects.amend_app(place.key, lambda s: app_status.unreachable(s, why, now))
+        for volume in await self._objects.volumes(edge_node):
+            await self._objects.amend_volume(
+                volume, lambda s: volume_status.unreachable(s, why, now)
+            )
+
+    async def _tell_heard(self, edge_node: str, seen: float) -> None:
+        """The node was heard of after a silence."""
+        now = self._clock.now()
+        changed = await self._objects.amend_node(
+            edge_node, lambda s: node_status.heard(s, seen, now)
+        )
+        if changed is None:
+            return
+        await self._events.tell("EdgeNode", changed.value, "Online", "the node is heard of again")
+        for place in await self._objects.places(edge_node):
+            await self._objects.amend_app(place.key, lambda s: app_status.reachable(s, now))
+        for volume in await self._objects.volumes(edge_node):
+            await self._objects.amend_volume(volume, lambda s: volume_status.reachable(s, now))
 
     async def _show(self, name: str, seen: float) -> None:
         if name and seen and name not in self._silent:
-            await self._statuses.amend_node(
+            await self._objects.amend_node(
                 name, lambda status: msgspec.structs.replace(status, last_seen=timestamp(seen))
             )
 

@@ -28,7 +28,9 @@ import uvloop
 from edgevirt.fleet import access
 from edgevirt.fleet.api import serving
 from edgevirt.fleet.api.app import create_app
+from edgevirt.fleet.app_reports import AppReports
 from edgevirt.fleet.bootstrap import Bootstrap
+from edgevirt.fleet.config_status import ConfigStatus
 from edgevirt.fleet.configs import Configs, ConfigVersion
 from edgevirt.fleet.consoles import Dispatcher
 from edgevirt.fleet.device.attest import Attestation
@@ -47,6 +49,8 @@ from edgevirt.fleet.events import Recorder
 from edgevirt.fleet.keys import KeyRing, Role
 from edgevirt.fleet.liveness import Liveness
 from edgevirt.fleet.node_files import write_node_files
+from edgevirt.fleet.node_objects import NodeObjects
+from edgevirt.fleet.node_reports import NodeReports
 from edgevirt.fleet.objects import kinds
 from edgevirt.fleet.objects.sealing import Sealer, load_sealer
 from edgevirt.fleet.render import Objects, Rendered
@@ -198,29 +202,32 @@ class Fleet:
         self.registry = Registry(lambda *proof: self.ring.keys.integrity_token(*proof))
         self.events = Recorder(self.store, clock)
         self.configs = Configs(self.store, self.registry, self.ring, self.sealer, clock)
+        dependencies = self.configs.dependencies
+        objects = NodeObjects(self.store, dependencies)
         self.statuses = Statuses(
-            self.store,
             self.telemetry,
             self.registry,
-            self.configs.dependencies,
-            self.events,
+            dependencies,
+            NodeReports(self.store, objects, self.events, clock),
+            AppReports(self.store, objects, dependencies, self.events, clock),
             clock,
         )
-        self.configs.on_rendered(self.statuses.on_rendered)
+        self.config_status = ConfigStatus(self.store, self.registry, objects, clock)
+        self.configs.on_rendered(self.config_status.on_rendered)
         self.consoles = Dispatcher(
             self.store, self.events, lambda: self.ring.keys.signing.key, self.configs.forget, clock
         )
         self.configs.grants = self.consoles
         self.configs.on_rendered(self._on_rendered)
         self.ring.on_change(lambda _keys: self.consoles.forget_tokens())
-        self.enrollment = Enrollment(
-            self.store, self.registry, self.configs.dependencies, self.events, clock
-        )
+        self.enrollment = Enrollment(self.store, self.registry, dependencies, self.events, clock)
         self.trust = Trust(self.store, self.registry, self.events, clock)
         self.attestation = Attestation(
             self.store, self.registry, self.ring, self.trust, self.events, clock
         )
-        self.liveness = Liveness(self.store, self.registry, self.telemetry, self.statuses, clock)
+        self.liveness = Liveness(
+            self.store, self.registry, self.telemetry, objects, self.events, clock
+        )
         self.handler = Handler(
             Table(ROUTES),
             self.registry,
@@ -259,7 +266,7 @@ class Fleet:
                     "trust": self.trust.follow(),
                     "nodes": self._feed_nodes(),
                     "statuses": self.statuses.follow(),
-                    "taken": self.statuses.follow_taken(),
+                    "taken": self.config_status.follow_taken(),
                     "keys": self._every(_KEYS_EVERY, self._look_at_keys),
                     "rotation": self._every(_DAY, self._rotate_due),
                     "orphans": self._every(_ORPHANS_EVERY, self.enrollment.sweep),

@@ -14,10 +14,10 @@ from edgevirt.fleet.device.registry import Registry
 from edgevirt.fleet.devices import Device
 from edgevirt.fleet.events import Recorder
 from edgevirt.fleet.liveness import CHECK_SECONDS, SILENT_SECONDS, Liveness
+from edgevirt.fleet.node_objects import NodeObjects
 from edgevirt.fleet.objects import kinds
 from edgevirt.fleet.objects.base import find_condition, timestamp
 from edgevirt.fleet.objects.edgenode import EdgeNode, EdgeNodeStatus
-from edgevirt.fleet.statuses import Statuses
 from edgevirt.fleet.telemetry import Telemetry
 from edgevirt.runtime import Put, Resource, VirtualClock
 from edgevirt.runtime.memory import MemoryStore
@@ -38,10 +38,8 @@ class World:
         dependencies = Dependencies()
         dependencies.put("EdgeNode", NODE.key, NODE, 1)
         dependencies.put("AppInstance", INSTANCE.key, INSTANCE, 1)
-        statuses = Statuses(
-            store, telemetry, self.registry, dependencies, Recorder(store, clock), clock
-        )
-        self.liveness = Liveness(store, self.registry, telemetry, statuses, clock)
+        objects, events = NodeObjects(store, dependencies), Recorder(store, clock)
+        self.liveness = Liveness(store, self.registry, telemetry, objects, events, clock)
 
     def hear(self) -> None:
         self.registry.touch(self.row, self.clock.now())
