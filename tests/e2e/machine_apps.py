@@ -61,12 +61,21 @@ def running(system: System, name: str) -> bool:
     return system.app_state(name) == "RUNNING"
 
 
+# mov dx,0x602; mov ax,0x100; out dx,ax (the button is to be told of)
+# wait: sti; hlt; mov dx,0x600; in ax,dx; test ah,1; jz wait (was it pressed?)
+# mov dx,0x604; mov ax,0x2000; out dx,ax; jmp wait (off)
+UNTIL_THE_BUTTON = bytes.fromhex(
+    "ba0206 b80001 ef fb f4 ba0006 ed f6c401 74f5 ba0406 b80020 ef ebec"
+)
+"""Code of a boot sector: rests until the power button is pressed, and powers off."""
+
+
 def boot_sector(text: str) -> bytes:
     """A disk that prints a text on the serial line when a BIOS boots it, then waits."""
-    # xor ax,ax; mov ds,ax; mov si,0x7c20; next: lodsb; test al,al; jz end; mov dx,0x3f8; out dx,al
-    # jmp next; end: sti; hlt; jmp end
-    code = bytes.fromhex("31c0 8ed8 be207c ac 84c0 7406 baf803 ee ebf5 fb f4 ebfc")
-    sector = code.ljust(0x20, b"\0") + text.encode() + b"\r\n\0"
+    # xor ax,ax; mov ds,ax; mov si,0x7c40; next: lodsb; test al,al; jz end; mov dx,0x3f8; out dx,al
+    # jmp next; end:
+    code = bytes.fromhex("31c0 8ed8 be407c ac 84c0 7406 baf803 ee ebf5") + UNTIL_THE_BUTTON
+    sector = code.ljust(0x40, b"\0") + text.encode() + b"\r\n\0"
     return sector.ljust(510, b"\0") + b"\x55\xaa" + bytes(1 << 20)
 
 

@@ -14,7 +14,7 @@ import pytest
 from edgevirt.client import Object
 from edgevirt.image.guest import publish
 from tests.contained_world import guest_files
-from tests.e2e.machine_apps import add_disk, add_machine, console, convert
+from tests.e2e.machine_apps import UNTIL_THE_BUTTON, add_disk, add_machine, console, convert
 from tests.e2e.system import System, eventually, read, whole_system
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -55,12 +55,11 @@ def counting_disk() -> bytes:
     # mov dh,0; int 0x13 (writes the sector); mov si,0x7c60
     # next: lodsb; test al,al; jz number; mov dx,0x3f8; out dx,al; jmp next
     # number: mov al,[0x7df0]; add al,'0'; mov dx,0x3f8; out dx,al; the end of a line
-    # end: sti; hlt; jmp end
     code = bytes.fromhex(
         "31c0 8ed8 8ec0 fe06f07d bb007c b80103 b90100 b600 cd13 be607c"
-        "ac 84c0 7406 baf803 ee ebf5 a0f07d 0430 baf803 ee b00d ee b00a ee fb f4 ebfd"
+        "ac 84c0 7406 baf803 ee ebf5 a0f07d 0430 baf803 ee b00d ee b00a ee"
     )
-    sector = code.ljust(0x60, b"\0") + b"start \0"
+    sector = (code + UNTIL_THE_BUTTON).ljust(0x60, b"\0") + b"start \0"
     return sector.ljust(510, b"\0") + b"\x55\xaa" + bytes(1 << 20)
 
 
