@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import shutil
 import subprocess
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from edgevirt.image.build import open_build
@@ -66,7 +67,7 @@ def make_device_guest(folder: Path) -> tuple[Path, Path]:
     source = next((build.kernel().path / "usr/lib/modules").iterdir())
     needs = parse_dependencies((source / "modules.dep").read_text())
     loaded = []
-    for name in _in_order(choose(needs, _MODULES), needs):
+    for name in in_order(choose(needs, _MODULES), needs):
         target = tree / "modules.d" / Path(name).name
         shutil.copyfile(source / name, target)
         loaded.append(f"/modules.d/{target.name}")
@@ -84,7 +85,7 @@ def make_device_guest(folder: Path) -> tuple[Path, Path]:
     return kernel, initrd
 
 
-def _in_order(modules: tuple[str, ...], needs: dict[str, tuple[str, ...]]) -> list[str]:
+def in_order(modules: Iterable[str], needs: Mapping[str, tuple[str, ...]]) -> list[str]:
     """What others need comes before them."""
     order: list[str] = []
 

@@ -24,10 +24,13 @@ from edgevirt.host.monitored import MonitoredHypervisor
 from edgevirt.host.processes import Process
 from edgevirt.host.processors import Partition
 from edgevirt.model.app import Domain, VirtualizationMode
+from edgevirt.model.can import CanBus
 from edgevirt.model.hardware import find_usb
 from edgevirt.runtime import Clock
 
 _INTERFACES = "interfaces.json"
+_Moved = tuple[str, tuple[tuple[str, CanBus | None], ...]]
+"""A network namespace (empty: the container's own), and what moves into it."""
 _WARDEN = (sys.executable, "-S", "-m", "edgevirt.host.devices.gpio_warden")
 _WARDEN_SECONDS = 30.0
 
@@ -98,11 +101,11 @@ class ContainerHypervisor(MonitoredHypervisor):
 
     def _give_interfaces(self, bundle: Bundle) -> None:
         written = (bundle.directory / _INTERFACES).read_bytes()
-        kept, names = msgspec.json.decode(written, type=tuple[str, tuple[str, ...]])
+        kept, moved = msgspec.json.decode(written, type=_Moved)
         record = bundle.read_record()
         namespace = kept or (f"/proc/{record.process.pid}/ns/net" if record else "")
-        for name in names:
-            self._handover.move_interface(bundle.directory, name, namespace)
+        for name, can in moved:
+            self._handover.move_interface(bundle.directory, name, namespace, can)
 
     async def attend(self, domain: Domain) -> tuple[str, ...]:
         """A container keeps the files that it began with."""

@@ -12,6 +12,7 @@ import re
 from typing import Final
 
 from edgevirt.model.base import Noun
+from edgevirt.model.can import CanBus
 from edgevirt.model.ids import AppId
 
 _MOST_LINES: Final = 64
@@ -91,6 +92,8 @@ class PhysicalIo(Noun, frozen=True, kw_only=True):
     """The group of what it is plugged into; both cannot be given away at once."""
     usage: int = 0
     addresses: Addresses = Addresses()
+    settings: tuple[tuple[str, str], ...] = ()
+    """Of a CAN bus (`model.can`), in order."""
     port: str = ""
     """The node's own port that it is."""
     rest: bytes = b""
@@ -180,6 +183,8 @@ class AdapterMember(Noun, frozen=True, kw_only=True):
     addresses: Addresses = Addresses()
     """Those of the model; a network interface's PCI address is filled in."""
     mac: str = ""
+    can: CanBus | None = None
+    """How the bus is set before an app has it."""
     absent: str = ""
     """Why it is not there: a sentence's end, such as «no USB device is at 1:2»."""
 
@@ -217,6 +222,7 @@ class DomainDevice(Noun, frozen=True, kw_only=True):
     label: str
     type: int
     addresses: Addresses
+    can: CanBus | None = None
 
 
 def find_usb(machine: MachineDevices, at: Addresses) -> UsbDevice | None:

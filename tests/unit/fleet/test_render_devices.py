@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from edgevirt.fleet import node_status, render
+from edgevirt.fleet.objects.adapter_can import AdapterCan
 from edgevirt.fleet.objects.app_device import AppDevice
 from edgevirt.fleet.objects.edgenode import EdgeNodeStatus
 from edgevirt.fleet.objects.hardware_model import (
@@ -85,6 +86,21 @@ def test_a_node_reads_its_devices_and_which_of_them_is_its_port() -> None:
     assert port is not None
     assert (port.port, port.group, port.addresses.pci) == ("eth0", "nics", "0000:01:00.0")
     assert config.apps[0].adapters == (Adapter(name="com", type=IoType.COM),)
+
+
+def test_a_bus_is_set_by_the_words_that_eve_has_for_it() -> None:
+    bus = ModelAdapter(
+        name="can0", type="CAN", group="can", addresses=AdapterAddresses(interface="can0"),
+        can=AdapterCan(bitrate=500_000, data_bitrate=2_000_000, sample_point="0.875"),
+    )  # fmt: skip
+    model = changed(MODEL, adapters=(bus,))
+    message = convert.to_message(render.render(objects(model=model)).config)
+    told = next(io for io in message.deviceIoList if io.ptype == common.PhyIoCAN)
+    words = {"bitrate": "500000", "dbitrate": "2000000", "fd": "on", "sample-point": "0.875"}
+    assert dict(told.cbattr) == words
+    read = hardware.physical_io(told)
+    assert dict(read.settings) == words
+    assert read.rest == b"", "nothing of it is beyond the noun"
 
 
 def test_a_port_by_another_name_is_known_by_its_interface() -> None:

@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from edgevirt.fleet.objects.adapter_can import AdapterCan, check_can
 from edgevirt.fleet.objects.base import ApiObject, ApiStruct, Condition
 from edgevirt.fleet.objects.columns import AGE, NAME, Column
 from edgevirt.fleet.objects.problems import Problem, duplicate, invalid, required, unsupported
@@ -93,6 +94,8 @@ class ModelAdapter(ApiStruct, frozen=True, kw_only=True):
     """`Dedicated`, `Shared`, `ManagementAndApps`, `ManagementOnly` or `Disabled`."""
     addresses: AdapterAddresses = AdapterAddresses()
     """Where it is found."""
+    can: AdapterCan | None = None
+    """Of a CAN bus that containers may have."""
 
 
 class HardwareModelSpec(ApiStruct, frozen=True, kw_only=True):
@@ -147,6 +150,8 @@ def validate(model: HardwareModel) -> Iterator[Problem]:
         yield from _check_words(path, adapter)
         yield from _check_addresses(path, adapter)
         yield from _check_lines(path, adapter, lines)
+        if adapter.can is not None:
+            yield from check_can(f"{path}.can", adapter.can, adapter.type)
 
 
 def _check_words(path: str, adapter: ModelAdapter) -> Iterator[Problem]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from edgevirt.fleet.objects.adapter_can import settings
 from edgevirt.fleet.objects.app import App
 from edgevirt.fleet.objects.app_device import TPM
 from edgevirt.fleet.objects.edgenode import EdgeNode
@@ -74,6 +75,7 @@ def with_model(ports: Iterable[Port], model: HardwareModel | None) -> Iterator[P
             parent_group=device.parent_group,
             usage=device.usage,
             addresses=device.addresses,
+            settings=device.settings,
         )
         yield Port(
             name=port.name,
@@ -111,4 +113,5 @@ def _physical_io(adapter: ModelAdapter) -> PhysicalIo:
             serial=at.serial,
             gpio=at.gpio,
         ),
+        settings=settings(adapter.can),
     )

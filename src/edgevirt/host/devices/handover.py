@@ -13,6 +13,7 @@ import msgspec
 from edgevirt.host.devices import interfaces
 from edgevirt.host.devices.protocol import DeviceError, Devices
 from edgevirt.host.hypervisor import HypervisorError
+from edgevirt.model.can import CanBus
 
 _FILE: Final = "taken.json"
 
@@ -43,12 +44,14 @@ class Handover:
         except DeviceError as failure:
             raise HypervisorError(str(failure)) from failure
 
-    def move_interface(self, directory: Path, name: str, namespace: str) -> None:
-        """`namespace`: a path. Raises HypervisorError."""
+    def move_interface(
+        self, directory: Path, name: str, namespace: str, can: CanBus | None = None
+    ) -> None:
+        """`namespace`: a path. `can`: how it is set. Raises HypervisorError."""
         taken = _read(directory)
         moved = (*taken.interfaces, (name, namespace))
         _write(directory, msgspec.structs.replace(taken, interfaces=moved))
-        interfaces.give(name, Path(namespace))
+        interfaces.give(name, Path(namespace), can)
 
     def give_back(self, directory: Path) -> None:
         """All of it, whatever state it is in. Idempotent. Raises HypervisorError."""

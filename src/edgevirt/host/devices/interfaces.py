@@ -9,13 +9,17 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from edgevirt.host.devices import can_bus
 from edgevirt.host.hypervisor import HypervisorError
 from edgevirt.host.namespace import inside
 from edgevirt.host.netlink import IPRoute, NetlinkError
+from edgevirt.model.can import CanBus
 
 
-def give(name: str, namespace: Path) -> None:
-    """Blocks. Raises HypervisorError."""
+def give(name: str, namespace: Path, can: CanBus | None = None) -> None:
+    """`can`: how the bus is set before. Blocks. Raises HypervisorError."""
+    if can is not None:
+        can_bus.configure(name, can)
     try:
         target = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
@@ -23,7 +27,7 @@ def give(name: str, namespace: Path) -> None:
     try:
         _move(name, target)
         with inside(target):
-            _bring_up(name)
+            _bring_up(name, must=can is not None)
     except (NetlinkError, OSError) as error:
         raise HypervisorError(f"cannot give {name} to the app: {error}") from error
     finally:
@@ -58,11 +62,13 @@ def _move(name: str, namespace: int, *, missing_ok: bool = False) -> None:
             raise HypervisorError(f"cannot give {name} to the app: there is no such interface")
 
 
-def _bring_up(name: str) -> None:
-    """Of one with an address to come from elsewhere; a CAN bus needs its bit rate first."""
+def _bring_up(name: str, *, must: bool) -> None:
+    """One that is not a bus may be of use as it is."""
     with IPRoute() as netlink:
         for index in netlink.link_lookup(ifname=name):
             try:
                 netlink.link("set", index=index, state="up")
             except NetlinkError:
+                if must:
+                    raise
                 return

@@ -12,6 +12,7 @@ from typing import Final
 from edgevirt.host.devices.gpio_warden import Grant
 from edgevirt.host.hypervisor import HypervisorError, UnfitError
 from edgevirt.model.app import Domain
+from edgevirt.model.can import CanBus
 from edgevirt.model.hardware import INTERFACES, DomainDevice, MachineDevices, find_usb, read_gpio
 
 _VARIABLE: Final = "EDGEVIRT_DEVICE_"
@@ -35,10 +36,10 @@ class Given:
     warden: str = ""
 
 
-def interfaces(domain: Domain) -> tuple[str, ...]:
-    """Those that it gets."""
+def interfaces(domain: Domain) -> tuple[tuple[str, CanBus | None], ...]:
+    """Those that it gets, and how a CAN bus among them is set."""
     return tuple(
-        device.addresses.interface
+        (device.addresses.interface, device.can)
         for device in domain.devices
         if device.type in INTERFACES and device.addresses.interface
     )

@@ -53,7 +53,9 @@ class Adapters:
         """All gates are passed."""
         groups = filter(None, map((self.groups or {}).get, self.names(app)))
         return tuple(
-            DomainDevice(label=member.label, type=member.type, addresses=member.addresses)
+            DomainDevice(
+                label=member.label, type=member.type, addresses=member.addresses, can=member.can
+            )
             for group in groups
             for member in group.members
         )

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 from msgspec.structs import replace
 
+from edgevirt.model.can import CanBus, read_can
 from edgevirt.model.hardware import (
     INTERFACES,
     AdapterGroup,
@@ -86,17 +88,21 @@ def plan_groups(
         ports={d.addresses.interface: d.port for d in devices if d.port and d.addresses.interface}
         | {ifname: ifname for ifname in used},
         labels=Counter(device.label for device in devices),
+        buses={d.addresses.interface: d.settings for d in devices if d.type == IoType.CAN},
     )
     return tuple(around.group(name, by_group[name]) for name in sorted(by_group))
 
 
 @dataclass(frozen=True)
 class _Machine:
-    """`ports`: the node's, by interface. `labels`: how often the model has each."""
+    """`ports`: the node's, by interface. `labels`: how often the model has each. `buses`: settings
+    of CAN buses, by interface.
+    """
 
     devices: MachineDevices
     ports: Mapping[str, str]
     labels: Mapping[str, int]
+    buses: Mapping[str, tuple[tuple[str, str], ...]]
 
     def group(self, name: str, devices: Sequence[PhysicalIo]) -> AdapterGroup:
         members = tuple(self._member(device) for device in devices)
@@ -137,8 +143,23 @@ class _Machine:
             usage=device.usage,
             addresses=addresses,
             mac=interface.mac if interface is not None else "",
+            can=self._can(device),
             absent=next(self._absences(device, interface), ""),
         )
+
+    def _can(self, device: PhysicalIo) -> CanBus | None:
+        """What is wrong with its settings is told as a flaw."""
+        with suppress(ValueError):
+            return read_can(self._settings(device))
+        return None
+
+    def _settings(self, device: PhysicalIo) -> tuple[tuple[str, str], ...]:
+        """A logical bus is another name of one that the model sets."""
+        if device.type == IoType.CAN:
+            return device.settings
+        if device.type == IoType.LCAN:
+            return self.buses.get(device.addresses.interface, ())
+        return ()
 
     # -- what is there --
 
@@ -234,6 +255,10 @@ class _Machine:
                 read_gpio(at.gpio)
             except ValueError as error:
                 return str(error)
+        try:
+            read_can(self._settings(device))
+        except ValueError as error:
+            return str(error)
         if usb is not None and usb.hub:
             return f"the USB device at {usb.port} is a hub"
         return ""
@@ -267,6 +292,8 @@ class _Machine:
         at = member.addresses
         if at.gpio or at.serial or at.usb_port or at.usb_product:
             return ""
+        if member.type in (IoType.CAN, IoType.LCAN) and member.can is None:
+            return f"the model has no bit rate for {member.label}"
         if member.type in INTERFACES:
             return ""
         return f"only a virtual machine can have {member.label}"

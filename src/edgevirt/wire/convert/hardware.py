@@ -34,6 +34,7 @@ def physical_io(message: config.PhysicalIO) -> PhysicalIo:
         parent_group=message.parentassigngrp,
         usage=int(message.usage),
         addresses=_addresses(message.phyaddrs),
+        settings=tuple(sorted(message.cbattr.items())),
     )
     if physical_io_message(noun) == message:
         return noun
@@ -45,6 +46,7 @@ def physical_io(message: config.PhysicalIO) -> PhysicalIo:
         parent_group=noun.parent_group,
         usage=noun.usage,
         addresses=noun.addresses,
+        settings=noun.settings,
         rest=pack(message),
     )
 
@@ -65,6 +67,7 @@ def physical_io_message(noun: PhysicalIo) -> config.PhysicalIO:
             for field, name in _NAMES.items()
             if (value := str(getattr(noun.addresses, field)))
         },
+        cbattr=dict(noun.settings),
     )
 
 
@@ -80,6 +83,7 @@ def device_of(port: Port) -> PhysicalIo | None:
             parent_group=noun.parent_group,
             usage=noun.usage,
             addresses=noun.addresses,
+            settings=noun.settings,
             port=port.name,
         )
     return None

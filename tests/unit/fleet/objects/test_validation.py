@@ -65,6 +65,13 @@ SPECS: dict[str, dict[str, Any]] = {
                 "group": "nic",
                 "addresses": {"pci": "0000:03:00.0", "interface": "eth1"},
             },
+            {
+                "name": "bus",
+                "type": "CAN",
+                "group": "bus",
+                "addresses": {"interface": "can0"},
+                "can": {"bitrate": 500000, "dataBitrate": 2000000, "samplePoint": "0.875"},
+            },
         ]
     },
     "EdgeNode": {
@@ -189,6 +196,11 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     ("HardwareModel", "adapters.1.addresses.gpio", "chip", "must be a chip and lines"),
     ("HardwareModel", "adapters.2.addresses.pci", "03:00.0", "must be like 0000:03:00.0"),
     ("HardwareModel", "adapters.2.addresses.interface", "a/b", "name of a network interface"),
+    ("HardwareModel", "adapters.2.can", {"bitrate": 125000}, "a CAN bus has it"),
+    ("HardwareModel", "adapters.3.can.bitrate", 0, "Required"),
+    ("HardwareModel", "adapters.3.can.bitrate", 2_000_000, "at most 1000000"),
+    ("HardwareModel", "adapters.3.can.dataBitrate", 9_000_000, "at most 8000000"),
+    ("HardwareModel", "adapters.3.can.samplePoint", "87.5 %", "must be like 0.875"),
     ("AppInstance", "edgeNode", "", "Required"),
     ("AppInstance", "purgeCounter", -1, "between 0"),
     ("EdgeNode", "serial", "", "softSerial"),

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from edgevirt.model.can import CanBus, CanTiming
 from edgevirt.model.hardware import (
     AdapterGroup,
     Addresses,
@@ -132,6 +133,30 @@ def test_gpio_lines_are_for_containers() -> None:
     pins = only(io("pins", gpio="gpio-sim.0:4,7"))
     assert pins.why_no_machine == "a virtual machine cannot have GPIO lines"
     assert pins.why_no_container == ""
+
+
+def can(label: str = "can", type: int = IoType.CAN, *words: tuple[str, str]) -> PhysicalIo:
+    return io(label, type, label, interface="can0", settings=words)
+
+
+def test_a_bus_without_a_bit_rate_is_given_to_no_container() -> None:
+    """Nobody there could set it."""
+    assert only(can()).why_no_container == "the model has no bit rate for can"
+    group = only(can("can", IoType.CAN, ("bitrate", "125000")))
+    assert group.why_no_container == ""
+    assert group.members[0].can == CanBus(timing=CanTiming(bitrate=125_000))
+
+
+def test_a_logical_bus_is_set_as_the_bus_that_it_is() -> None:
+    bus, logical = can("can", IoType.CAN, ("bitrate", "125000")), can("can.1", IoType.LCAN)
+    groups = {group.name: group for group in plan_groups((bus, logical), MACHINE)}
+    assert groups["can.1"].members[0].can == groups["can"].members[0].can is not None
+    assert only(logical).why_no_container == "the model has no bit rate for can.1"
+
+
+def test_a_bus_that_is_set_to_what_is_none_is_given_to_nobody() -> None:
+    group = only(can("can", IoType.CAN, ("bitrate", "fast")))
+    assert "sets bitrate of its CAN bus to 'fast'" in group.why_not
 
 
 @pytest.mark.parametrize(
