@@ -1,10 +1,10 @@
 """A container as a virtual machine: what our kernel and its process 1 find in it. Pure.
 
-The guest gets disks and nothing else: no file of the node is shared with it. Each is known by its
-serial. `given` is a tar that tells what to run and where to mount what; `end` takes the last words
-of the guest, and cannot grow; `imageN` holds the layers of volume N, `keptN` what is written over
-them, where that may be, `volumeN` the file system of another. `image/files/guest/init.sh` is the
-other half of this.
+The guest gets disks, and the serial ports that the app was given: no file of the node is shared
+with it. Each disk is known by its serial. `given` is a tar that tells what to run and where to
+mount what; `end` takes the last words of the guest, and cannot grow; `imageN` holds the layers of
+volume N, `keptN` what is written over them, where that may be, `volumeN` the file system of
+another. `image/files/guest/init.sh` is the other half of this.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from edgevirt.host import oci
+from edgevirt.host.devices.of_container import DeviceNode
 from edgevirt.host.hypervisor import Exit, HypervisorError, UnfitError
 from edgevirt.model.app import (
     LEAST_CONTAINED_KIB,
@@ -35,9 +36,12 @@ _STAY: Final = "EVE_CONTAINER_NO_POWEROFF"
 ARGUMENTS: Final = (
     "console=hvc0 quiet loglevel=1 panic=-1"
     # what takes time at each start and is of no use here
-    " lsm=landlock,yama,bpf cryptomgr.notests no_timer_check 8250.nr_uarts=0 i8042.noaux"
+    " lsm=landlock,yama,bpf cryptomgr.notests no_timer_check i8042.noaux"
 )
 _MOST_SAID: Final = 300
+_TTY: Final = 4
+_FIRST_PORT: Final = 64
+"""Device numbers of serial ports: the kernel's Documentation/admin-guide/devices.txt."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +71,13 @@ def make_insides(domain: Domain, user_data: bytes, files: GuestFiles) -> Insides
     """Raises HypervisorError, UnfitError."""
     _check(domain, files)
     environment = oci.parse_user_data(user_data)
+    nodes = _nodes(domain)
     lines: list[tuple[str, ...]] = [("hostname", domain.hostname or domain.app)]
     if environment.get(_STAY) == "1":
         lines.append(("stay", "1"))
     disks = [disk for index, one in enumerate(domain.volumes) for disk in _disks(index, one)]
     lines += _mounts(domain)
+    lines += [("device", node.path, str(node.major), str(node.minor)) for node in nodes]
     serials, volumes = zip(*disks, strict=True)
     machine = replace(
         domain,
@@ -80,19 +86,23 @@ def make_insides(domain: Domain, user_data: bytes, files: GuestFiles) -> Insides
         volumes=volumes,
         kernel=str(files.kernel),
         ramdisk=str(files.initrd),
-        kernel_arguments=ARGUMENTS,
+        kernel_arguments=f"{ARGUMENTS} 8250.nr_uarts={len(nodes)}",
     )
-    return Insides(machine, serials, _give(domain, environment, lines))
+    app = _app(domain, environment, nodes)
+    return Insides(machine, serials, _give(domain, app, lines))
 
 
 def _check(domain: Domain, files: GuestFiles) -> None:
     if domain.kernel or domain.ramdisk or domain.kernel_arguments:
         raise UnfitError("cannot run: a container's machine has a kernel of its own")
-    if domain.devices or domain.tpm:
-        raise UnfitError(
-            "cannot run: a container in a virtual machine has no devices of the node; it has them"
-            " without virtualization"
-        )
+    if domain.tpm:  # whose log QEMU 7.2 lays where it then loads the initial file system
+        raise UnfitError("cannot run: a container in a virtual machine has no TPM of its own yet")
+    for device in domain.devices:
+        if not device.addresses.serial:
+            raise UnfitError(
+                f"cannot run: a container in a virtual machine cannot have {device.label}; of the"
+                " node's devices it can have serial ports, the others without virtualization"
+            )
     for path in (files.kernel, files.initrd):
         if not path.exists():
             raise HypervisorError(  # which can be made while the node runs
@@ -155,9 +165,20 @@ def _layers(volume: DomainVolume) -> str:
     return " ".join(reversed(dict.fromkeys(reversed(names))))
 
 
-def _give(domain: Domain, environment: Mapping[str, str], lines: list[tuple[str, ...]]) -> bytes:
+def _nodes(domain: Domain) -> tuple[DeviceNode, ...]:
+    """Serial ports, under the names that they have on the node; in the guest they are its first."""
+    nodes = []
+    for number, device in enumerate(domain.devices):
+        path = device.addresses.serial
+        if not path.startswith("/dev/") or not path.isprintable():
+            raise UnfitError(f"cannot give {device.label} to the app: {path!r} is no device's name")
+        nodes.append(DeviceNode(device.label, path, _TTY, _FIRST_PORT + number))
+    return tuple(nodes)
+
+
+def _give(domain: Domain, app: bytes, lines: list[tuple[str, ...]]) -> bytes:
     files = {
-        "app": _app(domain, environment),
+        "app": app,
         "plan": "".join("\t".join(line) + "\n" for line in lines).encode(),
         "resolv.conf": oci.resolv_conf(domain.dns).encode(),
         "hosts": oci.hosts_file(domain.hostname or domain.app).encode(),
@@ -173,9 +194,9 @@ def _give(domain: Domain, environment: Mapping[str, str], lines: list[tuple[str,
     return made.getvalue()
 
 
-def _app(domain: Domain, environment: Mapping[str, str]) -> bytes:
+def _app(domain: Domain, environment: Mapping[str, str], nodes: tuple[DeviceNode, ...]) -> bytes:
     """As `image/files/guest/enter.c` reads it."""
-    variables = oci.merged(domain.image, environment)
+    variables = oci.merged(domain.image, environment, nodes)
     words = oci.command(domain.image, environment)
     workdir = oci.directory(domain.image)
     strings = [domain.image.user, workdir, str(len(variables)), *variables, *words]

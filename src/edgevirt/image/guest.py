@@ -52,8 +52,8 @@ _MODULES: Final = (
     *("drivers/acpi/button.ko", "drivers/input/evdev.ko"),
 )
 _APPLETS: Final = (
-    *("cat", "dd", "hostname", "insmod", "ip", "kill", "ln", "mkdir", "mount", "poweroff"),
-    *("readlink", "sh", "sleep", "stty", "sync", "tar", "udhcpc", "umount"),
+    *("cat", "dd", "hostname", "insmod", "ip", "kill", "ln", "mkdir", "mknod", "mount"),
+    *("poweroff", "readlink", "rm", "sh", "sleep", "stty", "sync", "tar", "udhcpc", "umount"),
 )
 """What `init.sh` and `lease.sh` call."""
 _SETUP_SECTORS, _PAYLOAD, _SECTOR = 0x1F1, 0x248, 512

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import tty
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from edgevirt.host.hypervisor import Exit, UnfitError
 from edgevirt.model.app import VirtualizationMode
 from edgevirt.model.base import SwState
 from edgevirt.model.content import ImageConfig
+from edgevirt.model.hardware import Addresses, DomainDevice, IoType
 from tests.busybox_app import ContainerWorld
 from tests.contained_world import ContainedWorld, contained_world
 
@@ -94,6 +100,47 @@ async def test_what_a_machine_wrote_is_not_mounted_by_the_node(world: ContainedW
     with pytest.raises(UnfitError, match="purge"):
         await bare.create(outside, b"")
     assert await bare.list() == ()
+
+
+HEAR = """\
+echo $EDGEVIRT_DEVICE_SCALES $(ls /dev | grep tty[SU])
+exec <>$EDGEVIRT_DEVICE_SCALES >&0
+echo weigh
+read weight
+[ $weight = 42kg ]
+"""
+
+
+async def test_a_serial_port_of_the_node_is_in_the_machine_under_the_name_that_is_told(
+    world: ContainedWorld,
+) -> None:
+    """Not as root: the app may use them whoever it is."""
+    ours, theirs = os.openpty()
+    tty.setraw(theirs)
+    name = Path(f"/dev/ttyUSB-test-{os.getpid()}")
+    name.symlink_to(os.ttyname(theirs))
+    try:
+        port = DomainDevice(label="scales", type=IoType.COM, addresses=Addresses(serial=str(name)))
+        image = ImageConfig(entrypoint=("app", "do"), user="app")
+        domain = world.domain(HEAR.replace("\n", ";"), image=image)
+        domain = replace(domain, devices=(port,))
+        answered = asyncio.create_task(asyncio.to_thread(_answer, ours))
+        code, said = await world.output(domain)
+        assert await answered == b"weigh"
+        assert said.splitlines() == [f"{name} {name.name}"]
+        assert code == 0
+    finally:
+        name.unlink()
+        os.close(ours)
+        os.close(theirs)
+
+
+def _answer(line: int) -> bytes:
+    heard = b""
+    while not heard.endswith(b"\n"):
+        heard += os.read(line, 100)
+    os.write(line, b"42kg\n")
+    return heard.strip()
 
 
 FILL = """\

@@ -13,6 +13,7 @@ from edgevirt.host.guest import GuestFiles, Insides, make_insides, read_end
 from edgevirt.host.hypervisor import Exit, HypervisorError, UnfitError
 from edgevirt.model.app import BootMode, Domain, DomainVolume, VirtualizationMode
 from edgevirt.model.content import ContentFormat, ImageConfig
+from edgevirt.model.hardware import Addresses, DomainDevice, IoType
 from edgevirt.model.ids import AppId
 
 APP = AppId("7f8e3c1a-0000-4000-8000-000000000001")
@@ -48,6 +49,10 @@ def domain(*volumes: DomainVolume, **more: Any) -> Domain:
         volumes=volumes or (root(),),
         **fields,
     )
+
+
+def device(label: str, **addresses: str) -> DomainDevice:
+    return DomainDevice(label=label, type=IoType.COM, addresses=Addresses(**addresses))
 
 
 def given(insides: Insides) -> dict[str, bytes]:
@@ -124,6 +129,17 @@ def test_a_machine_stays_on_behind_its_app_only_when_asked(
     assert (["stay", "1"] in plan(make_insides(domain(), line, files))) is stays
 
 
+def test_serial_ports_are_called_in_the_guest_as_on_the_node(files: GuestFiles) -> None:
+    devices = (device("line-b", serial="/dev/ttyS1"), device("line-a", serial="/dev/ttyUSB0"))
+    made = make_insides(domain(devices=devices), b"", files)
+    assert [line for line in plan(made) if line[0] == "device"] == [
+        ["device", "/dev/ttyS1", "4", "64"],
+        ["device", "/dev/ttyUSB0", "4", "65"],
+    ]
+    assert b"EDGEVIRT_DEVICE_LINE_A=/dev/ttyUSB0\0" in given(made)["app"]
+    assert "8250.nr_uarts=2" in made.domain.kernel_arguments.split()
+
+
 @pytest.mark.parametrize(
     ("made", "why"),
     [
@@ -133,6 +149,9 @@ def test_a_machine_stays_on_behind_its_app_only_when_asked(
         (domain(root(), data("relative")), "not a directory's full path"),
         (domain(root(), data("/a\tb")), "not a name to print"),
         (domain(kernel="/kernel"), "a kernel of its own"),
+        (domain(tpm=True), "no TPM"),
+        (domain(devices=(device("modem", usb_port="1:2"),)), "modem.*without virtualization"),
+        (domain(devices=(device("COM1", serial="/dev/a\nb"),)), "no device's name"),
         (domain(image=ImageConfig()), "names no command"),
         (domain(image=ImageConfig(cmd=("a\0b",))), "a NUL"),
     ],

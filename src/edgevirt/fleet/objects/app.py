@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 
-from edgevirt.fleet.objects.app_device import AppDevice, check_devices
+from edgevirt.fleet.objects.app_device import FOR_CONTAINED, AppDevice, check_devices
 from edgevirt.fleet.objects.app_snapshots import AppSnapshots, validate_snapshots
 from edgevirt.fleet.objects.app_vnc import AppVnc, check_vnc
 from edgevirt.fleet.objects.base import ApiObject, ApiStruct, Condition
@@ -269,11 +269,12 @@ def warn(app: App, old: App | None) -> Iterator[str]:
     if app.spec.type != CONTAINER:
         return
     bare = app.virtualization == BARE
-    if app.spec.devices and not bare:
-        yield (
-            "spec.devices: edgevirt's nodes give devices to no container in a virtual machine; one "
-            "with virtualization None can have them"
-        )
+    for index, device in enumerate(app.spec.devices):
+        if not bare and device.type not in FOR_CONTAINED:
+            yield (
+                f"spec.devices[{index}]: edgevirt's nodes give no {device.type} to a container in a"
+                " virtual machine; one with virtualization None can have it"
+            )
     if bare and old is not None and old.virtualization != BARE:
         yield (
             "spec.virtualization: nodes do not mount what a virtual machine wrote; the app's "

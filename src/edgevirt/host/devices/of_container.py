@@ -20,7 +20,9 @@ _VARIABLE: Final = "EDGEVIRT_DEVICE_"
 
 @dataclass(frozen=True)
 class DeviceNode:
-    """`path` is the same on the node and in the container. `label`: the device's it belongs to."""
+    """`path` is the same on the node and in the container. `label`: the device's it belongs to.
+    `major`, `minor`: of the kernel that the container runs on.
+    """
 
     label: str
     path: str

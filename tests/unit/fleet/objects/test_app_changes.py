@@ -29,9 +29,10 @@ def test_leaving_a_virtual_machine_is_said_to_cost_the_data(
     ("type_", "virtualization", "told"),
     [("Container", "", True), ("Container", "None", False), ("VM", "", False)],
 )
-def test_devices_of_a_container_in_a_machine_are_said_to_be_none(
+def test_what_a_container_in_a_machine_does_not_get_is_told(
     type_: str, virtualization: str, told: bool
 ) -> None:
     port = AppDevice(name="port", type="Serial", adapter="com")
-    new = App(spec=AppSpec(type=type_, virtualization=virtualization, devices=(port,)))
-    assert ["virtualization None" in text for text in warn(new, None)] == [True] * told
+    stick = AppDevice(name="stick", type="USBDevice", adapter="stick")
+    new = App(spec=AppSpec(type=type_, virtualization=virtualization, devices=(port, stick)))
+    assert ["devices[1]" in text for text in warn(new, None)] == [True] * told

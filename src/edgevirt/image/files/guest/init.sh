@@ -111,6 +111,7 @@ system() {
   mount -t proc -o nosuid,noexec,nodev proc /root/proc
   mount -t sysfs -o nosuid,noexec,nodev sysfs /root/sys
   mount -t devtmpfs -o nosuid devtmpfs /root/dev
+  rm -f /root/dev/ttyS* # `device` says how they are called
   mkdir -p /root/dev/pts /root/dev/shm /root/dev/mqueue
   mount -t devpts -o nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5 devpts /root/dev/pts
   mount -t tmpfs -o nosuid,noexec,nodev,mode=1777 shm /root/dev/shm
@@ -153,6 +154,11 @@ while IFS=$tab read -r what one two three four; do
       [ "$two" != ro ] || access=ro,noload
       mount -t ext4 -o "nosuid,nodev,$access" "/disk/$one" "$place" ||
         end 126 "cannot mount a volume at $three"
+      ;;
+    # whoever the app is in here: nobody else is
+    device)
+      mkdir -p "/root${one%/*}"
+      mknod -m 666 "/root$one" c "$two" "$three" || end 126 "cannot give $one to the app"
       ;;
   esac
 done </given/plan
