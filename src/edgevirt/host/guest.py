@@ -55,6 +55,15 @@ class GuestFiles:
     def below(cls, directory: Path) -> GuestFiles:
         return cls(directory / "vmlinux", directory / "initrd.img")
 
+    def lack(self) -> str:
+        """Why they cannot be used: a sentence's end. Empty: they can. Blocks."""
+        if self.kernel.exists() and self.initrd.exists():
+            return ""
+        return (
+            "this node has no kernel for containers in a virtual machine;"
+            " `edgevirt image guest` makes it, for the Python that runs the node"
+        )
+
 
 @dataclass(frozen=True)
 class Insides:
@@ -103,13 +112,9 @@ def _check(domain: Domain, files: GuestFiles) -> None:
                 f"cannot run: a container in a virtual machine cannot have {device.label}; of the"
                 " node's devices it can have serial ports, the others without virtualization"
             )
-    for path in (files.kernel, files.initrd):
-        if not path.exists():
-            raise HypervisorError(  # which can be made while the node runs
-                "cannot run: this node has no kernel for containers in a virtual machine;"
-                " `edgevirt image guest` makes it, for the Python that runs the node; without"
-                " virtualization the app needs none"
-            )
+    lack = files.lack()
+    if lack:
+        raise HypervisorError(f"cannot run: {lack}")  # they can be made while the node runs
     if domain.memory_kib < LEAST_CONTAINED_KIB:
         raise UnfitError(
             f"cannot run: {domain.memory_kib} KiB are too little for a container in a virtual"

@@ -251,6 +251,8 @@ class HostCapacity(Noun, frozen=True, kw_only=True):
     """Why there are none."""
     no_tpm: str = ""
     """Why no virtual machine has a TPM of its own here; empty: they have."""
+    no_guest: str = ""
+    """Why no container has a virtual machine of its own here; empty: they have."""
 
 
 class DomainExit(Noun, frozen=True, kw_only=True):

@@ -38,6 +38,8 @@ _NO_MACHINES = (
     "qemu-system-x86); a container can run without virtualization"
 )
 
+_WITHOUT_A_MACHINE = "without virtualization a container needs none"
+
 
 @dataclass(frozen=True)
 class Wait:
@@ -107,6 +109,30 @@ def check_mode(app: AppInstance, capacity: HostCapacity | None, now: float) -> W
     machines = any(one is not VirtualizationMode.NOHYPER for one in capacity.modes)
     hint = "" if machines else _NO_MACHINES
     return Wait(SwState.INSTALLED, "cannot run here", Trouble(why=why, since=now, hint=hint))
+
+
+def check_guest(
+    app: AppInstance,
+    volumes: Mapping[str, VolumeStatus],
+    capacity: HostCapacity | None,
+    now: float,
+) -> Wait | None:
+    """A container's machine starts with a kernel of the node's. Told before its image is there,
+    though one of this format may turn out to be a machine.
+    """
+    no_guest = "" if capacity is None else capacity.no_guest
+    if not no_guest or not app.volumes:
+        return None
+    ref, mode = app.volumes[0], app.resources.mode
+    root = volumes.get(volume_key(ref.volume, ref.generation))
+    if root is None or root.format != ContentFormat.CONTAINER or app.resources.kernel:
+        return None
+    is_there = root.state == SwState.CREATED_VOLUME
+    if mode is VirtualizationMode.NOHYPER or (mode is not VirtualizationMode.PV and not is_there):
+        return None
+    what = "cannot run" if is_there else "cannot run if its image is a container"
+    trouble = Trouble(why=f"{what}: {no_guest}", since=now, hint=_WITHOUT_A_MACHINE)
+    return Wait(SwState.INSTALLED, "cannot run here", trouble)
 
 
 def check_wants(app: AppInstance, volumes: Mapping[str, VolumeStatus], now: float) -> Wait | None:

@@ -141,6 +141,7 @@ def _roll_back(applied: AppInstanceApplied, facts: Facts, world: World, room: Ro
         wait = (
             shared
             or gates.check_mode(target, world.capacity, world.now)
+            or gates.check_guest(target, world.volumes, world.capacity, world.now)
             or gates.check_memory(target, room.memory_left(target.id), world.now)
             or gates.check_processors(target, room, world.capacity, world.now)
             or check_adapters(target, world.adapters, world.now)
@@ -169,7 +170,9 @@ def _bring_up(
 
 
 def _ready(app: AppInstance, facts: Facts, world: World, room: Room) -> Wait | None:
-    wait = gates.check_mode(app, world.capacity, world.now)
+    wait = gates.check_mode(app, world.capacity, world.now) or gates.check_guest(
+        app, world.volumes, world.capacity, world.now
+    )
     if wait is not None and wait.trouble is not None:
         volumes = gates.await_volumes(app.volumes, world.volumes)
         return wait if volumes is None else changed(volumes, trouble=wait.trouble)

@@ -141,7 +141,8 @@ class VolumeReconciler:
         if telling.spec.content and telling.spec.content != wanted.content:
             return telling.status(SwState.INITIAL)
         if tree.state != SwState.LOADED:
-            return telling.status(tree.state, progress=tree.progress, trouble=tree.trouble)
+            told = telling.status(tree.state, progress=tree.progress, trouble=tree.trouble)
+            return msgspec.structs.replace(told, format=wanted.content.format)
         size, format = telling.spec.max_size, tree.format
         await self._check_disks(telling, tree)
         if tree.path:
