@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from edgevirt.client import Refused
 from edgevirt.image.oci import Layer, Pusher, make_image
 from edgevirt.model.content import ImageConfig
 from edgevirt.model.ids import Digest
@@ -40,11 +41,16 @@ def add_machine(system: System, name: str, image: str, **spec: Any) -> None:
 
 
 def console(system: System, name: str) -> str:
-    return system.command("logs", f"appinstance/{name}").stdout
+    """What `edgevirt logs` shows: asked for here, as tests do it while they wait."""
+    client = system.fleet.client
+    path = client.path(client.type_of("appinstances"), "default", name, "log")
+    with contextlib.suppress(Refused):
+        return "".join(f"{line}\n" for line in client.lines(path, follow=False))
+    return ""
 
 
 def says(system: System, name: str, text: str, seconds: float = 60) -> None:
-    eventually(f"{name} says {text}", lambda: text in console(system, name), seconds, 0.5)
+    eventually(f"{name} says {text}", lambda: text in console(system, name), seconds, 0.2)
 
 
 def machine_pid(system: System, name: str) -> int:

@@ -127,6 +127,8 @@ class System:
     private_port: int
     """Where a second registry may be started; the node reaches it as `registry.local`."""
     node: Node = field(init=False)
+    _seen: tuple[int, str] = (0, "")
+    """The node's first process, and its address."""
     _ports: Iterator[int] = field(init=False, default_factory=lambda: iter(range(9000, 9999)))
 
     # -- parts --
@@ -285,10 +287,24 @@ class System:
     @property
     def address(self) -> str:
         """The node's, as this machine reaches it; empty: it has none (yet)."""
-        enter = ["nsenter", "-t", str(self.node.init), "-n"]
-        show = [*enter, "ip", "-4", "-o", "addr", "show", "dev", "eth0"]
-        said = subprocess.run(show, capture_output=True, text=True, check=False).stdout.split()
-        return said[3].partition("/")[0] if said else ""
+        init = self.node.init
+        if self._seen[0] != init or not self._seen[1]:
+            show = [
+                "nsenter",
+                "-t",
+                str(init),
+                "-n",
+                "ip",
+                "-4",
+                "-o",
+                "addr",
+                "show",
+                "dev",
+                "eth0",
+            ]
+            said = subprocess.run(show, capture_output=True, text=True, check=False).stdout.split()
+            self._seen = (init, said[3].partition("/")[0] if said else "")
+        return self._seen[1]
 
     def run(self, port: int, script: str) -> str:
         """What a script says that an app runs; empty while the app does not answer."""
