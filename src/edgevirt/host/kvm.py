@@ -12,13 +12,14 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from edgevirt.host import qemu, virtual_tpm
-from edgevirt.host.acceleration import PROGRAM, accelerator
+from edgevirt.host.acceleration import KVM, PROGRAM, acceleration, accelerator
 from edgevirt.host.bundle import Bundle
 from edgevirt.host.cell import (
     ENVIRONMENT,
@@ -115,10 +116,7 @@ class KvmHypervisor(MonitoredHypervisor):
             command=tuple(qemu.command(program, machine)),
             uid=_uid(domain),
             groups=tuple(str(path / "cgroup.procs") for path in group.directories()),
-            files=tuple(
-                OpenFile(one.descriptor, one.path, one.writable, one.copied)
-                for one in qemu.files(machine)
-            ),
+            files=tuple(_opened(machine)),
             reads=qemu.read_in_place(machine),
             taps=tuple(qemu.taps(domain)),
             sockets=(
@@ -157,6 +155,7 @@ class KvmHypervisor(MonitoredHypervisor):
             variables=self._variables(domain),
             seed=_write_seed(bundle, domain, user_data),
             memory=_memory(domain),
+            vhost=_has_vhost(),
         )
 
     def _machine_of_container(
@@ -175,7 +174,13 @@ class KvmHypervisor(MonitoredHypervisor):
         whole = msgspec.structs.replace(insides.domain, volumes=(*insides.domain.volumes, *disks))
         qemu.check(whole)
         serials = (*insides.serials, *own)
-        return qemu.Machine(whole, accelerator(), serials=serials, memory=_memory(domain))
+        return qemu.Machine(
+            whole,
+            accelerator(),
+            serials=serials,
+            memory=_memory(domain),
+            vhost=_has_vhost(),
+        )
 
     def _variables(self, domain: Domain) -> str:
         """Where they are, or are made as those of a new machine. Empty: it has no such firmware."""
@@ -259,6 +264,18 @@ class KvmHypervisor(MonitoredHypervisor):
         if exit.code != 0:
             return SwState.HALTED, exit
         return SwState.HALTED, read_end(record) or WITHOUT_A_WORD
+
+
+def _opened(machine: qemu.Machine) -> Iterator[OpenFile]:
+    for one in qemu.files(machine):
+        yield OpenFile(one.descriptor, one.path, one.writable, one.copied)
+    for descriptor in qemu.vhosts(machine):
+        yield OpenFile(descriptor, qemu.VHOST, writable=True)
+
+
+def _has_vhost() -> bool:
+    """It spares a copy and a wake-up for each packet, which emulation makes no difference to."""
+    return acceleration() == KVM and Path(qemu.VHOST).exists()
 
 
 def _memory(domain: Domain) -> Memory:

@@ -29,6 +29,7 @@ _KERNEL: Final = 16
 _RAMDISK: Final = 17
 _FIRST_DISK: Final = 20
 _FIRST_TAP: Final = 50
+_FIRST_VHOST: Final = 80
 _WRITABLE: Final = 100
 """Added to the number of a file: its writable descriptor."""
 _MOST_DISKS: Final = 24
@@ -39,6 +40,8 @@ FLOPPY: Final = "/dev/fd0"
 CDROM: Final = "/dev/cdrom"
 
 _BOARD: Final = "usb=off,dump-guest-core=off"
+
+VHOST: Final = "/dev/vhost-net"
 
 OVMF_CODE: Final = "/usr/share/OVMF/OVMF_CODE_4M.fd"
 OVMF_VARIABLES: Final = "/usr/share/OVMF/OVMF_VARS_4M.fd"
@@ -77,7 +80,8 @@ class Machine:
 
     `variables`: the UEFI firmware's. `seed`: of cloud-init. `accelerator`: as `-accel` takes it.
     `serials`: of the volumes, for the guest of ours that a container runs in; its console is on
-    virtio, and what it starts with is read where it lies.
+    virtio, and what it starts with is read where it lies. `vhost`: the node's kernel itself moves
+    what its interfaces send and get, instead of QEMU.
     """
 
     domain: Domain
@@ -86,6 +90,7 @@ class Machine:
     seed: str = ""
     memory: Memory = Memory.AS_USED
     serials: tuple[str, ...] = ()
+    vhost: bool = False
 
 
 def is_uefi(domain: Domain) -> bool:
@@ -162,6 +167,12 @@ def taps(domain: Domain) -> Iterator[tuple[int, str]]:
         yield _FIRST_TAP + index, vif.host_name
 
 
+def vhosts(machine: Machine) -> Iterator[int]:
+    """Descriptors at which it finds VHOST open, once for each interface."""
+    if machine.vhost and not _is_legacy(machine.domain):
+        yield from range(_FIRST_VHOST, _FIRST_VHOST + len(machine.domain.vifs))
+
+
 def command(program: str, machine: Machine) -> list[str]:
     domain = machine.domain
     words = [program, *_base(machine), *_processor(machine), *_channels(machine)]
@@ -172,12 +183,7 @@ def command(program: str, machine: Machine) -> list[str]:
     words += virtual_tpm.words() if domain.tpm else []
     words += of_machine.words(domain.devices, legacy=_is_legacy(domain))
     words += _legacy_drives(machine) if _is_legacy(domain) else _drives(machine)
-    for index, vif in enumerate(domain.vifs):
-        model = "e1000" if _is_legacy(domain) else "virtio-net-pci"
-        mtu = f",host_mtu={vif.mtu}" if vif.mtu and not _is_legacy(domain) else ""
-        words += ["-netdev", f"tap,id=net{index},fd={_FIRST_TAP + index}"]
-        words += ["-device", f"{model},netdev=net{index},mac={vif.mac},romfile={mtu}"]
-    return words
+    return [*words, *_interfaces(machine)]
 
 
 def _base(machine: Machine) -> list[str]:
@@ -291,6 +297,16 @@ def _legacy_drives(machine: Machine) -> Iterator[str]:
     if machine.seed and place < _MOST_IDE:
         where = f"bus=ide.{place // 2},unit={place % 2}"
         yield from ("-drive", _seed_backend(), "-device", f"ide-cd,drive=seed,{where}")
+
+
+def _interfaces(machine: Machine) -> Iterator[str]:
+    legacy, movers = _is_legacy(machine.domain), tuple(vhosts(machine))
+    for index, vif in enumerate(machine.domain.vifs):
+        model = "e1000" if legacy else "virtio-net-pci"
+        mtu = f",host_mtu={vif.mtu}" if vif.mtu and not legacy else ""
+        vhost = f",vhost=on,vhostfd={movers[index]}" if movers else ""
+        yield from ("-netdev", f"tap,id=net{index},fd={_FIRST_TAP + index}{vhost}")
+        yield from ("-device", f"{model},netdev=net{index},mac={vif.mac},romfile={mtu}")
 
 
 def _boot_order(machine: Machine, index: int) -> str:

@@ -88,6 +88,19 @@ def test_legacy_hardware_has_nothing_that_an_old_system_does_not_know() -> None:
         assert part in said
 
 
+def test_each_interface_has_a_mover_of_its_own_in_the_kernel_and_an_old_card_none() -> None:
+    two = replace(DOMAIN, vifs=(*DOMAIN.vifs, DomainVif(host_name="nbu1x7", mac="02:16:3e:0:0:2")))
+    machine = qemu.Machine(two, "kvm", vhost=True)
+    descriptors = tuple(qemu.vhosts(machine))
+    assert len(set(descriptors)) == 2
+    said = " ".join(qemu.command("qemu", machine))
+    assert [f"vhost=on,vhostfd={number}" in said for number in descriptors] == [True, True]
+    assert "vhost" not in words(two)
+    old = replace(two, mode=VirtualizationMode.LEGACY)
+    assert not list(qemu.vhosts(qemu.Machine(old, "kvm", vhost=True)))
+    assert "vhost" not in words(old, vhost=True)
+
+
 def test_the_config_s_firmware_is_stronger_than_the_mode_s() -> None:
     assert "pflash" in words(replace(DOMAIN, boot_mode=BootMode.UEFI), variables="/v")
     fml = replace(DOMAIN, mode=VirtualizationMode.FML, boot_mode=BootMode.LEGACY)
