@@ -19,6 +19,7 @@ from edgevirt.host.devices.of_container import Given
 from edgevirt.host.hypervisor import HypervisorError, UnfitError
 from edgevirt.host.oci import Surroundings, VolumeMount
 from edgevirt.host.processes import Process
+from edgevirt.host.user_data import parse_user_data
 from edgevirt.host.written import check_unwritten
 from edgevirt.model.app import Domain, DomainVolume
 from edgevirt.model.content import ContentFormat
@@ -101,7 +102,7 @@ class Bundle:
 
         After a failure the caller removes what there is.
         """
-        environment = oci.parse_user_data(user_data)
+        wanted = parse_user_data(user_data)
         if not domain.volumes or domain.volumes[0].format != ContentFormat.CONTAINER:
             raise UnfitError("cannot run: the first volume isn't a container image")
         for directory in (self.directory, self.exits, self._root):
@@ -112,6 +113,8 @@ class Bundle:
                 self._mount_volume(index, volume)
                 for index, volume in enumerate(domain.volumes[1:], 1)
             )
+            for file in wanted.files:
+                rootfs.write_file(self._root, file.path, file.content, file.mode)
             user = rootfs.resolve_user(self._root, domain.image.user)
         except (mounts.MountError, OSError) as failure:
             raise HypervisorError(str(failure)) from failure
@@ -128,7 +131,7 @@ class Bundle:
             volumes=volumes,
             given=given(),
         )
-        config = oci.runtime_config(domain, environment, around)
+        config = oci.runtime_config(domain, wanted.environment, around)
         self.write("config.json", msgspec.json.encode(config), mode=0o600)
 
     def remove(self) -> None:

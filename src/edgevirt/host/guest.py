@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from edgevirt.host import oci
 from edgevirt.host.devices.of_container import DeviceNode
 from edgevirt.host.hypervisor import Exit, HypervisorError, UnfitError
+from edgevirt.host.user_data import UserData, parse_user_data
 from edgevirt.model.app import (
     LEAST_CONTAINED_KIB,
     BootMode,
@@ -79,14 +80,8 @@ class Insides:
 def make_insides(domain: Domain, user_data: bytes, files: GuestFiles) -> Insides:
     """Raises HypervisorError, UnfitError."""
     _check(domain, files)
-    environment = oci.parse_user_data(user_data)
-    nodes = _nodes(domain)
-    lines: list[tuple[str, ...]] = [("hostname", domain.hostname or domain.app)]
-    if environment.get(_STAY) == "1":
-        lines.append(("stay", "1"))
+    wanted, nodes = parse_user_data(user_data), _nodes(domain)
     disks = [disk for index, one in enumerate(domain.volumes) for disk in _disks(index, one)]
-    lines += _mounts(domain)
-    lines += [("device", node.path, str(node.major), str(node.minor)) for node in nodes]
     serials, volumes = zip(*disks, strict=True)
     machine = replace(
         domain,
@@ -97,8 +92,7 @@ def make_insides(domain: Domain, user_data: bytes, files: GuestFiles) -> Insides
         ramdisk=str(files.initrd),
         kernel_arguments=f"{ARGUMENTS} 8250.nr_uarts={len(nodes)}",
     )
-    app = _app(domain, environment, nodes)
-    return Insides(machine, serials, _give(domain, app, lines))
+    return Insides(machine, serials, _give(domain, wanted, nodes))
 
 
 def _check(domain: Domain, files: GuestFiles) -> None:
@@ -181,12 +175,30 @@ def _nodes(domain: Domain) -> tuple[DeviceNode, ...]:
     return tuple(nodes)
 
 
-def _give(domain: Domain, app: bytes, lines: list[tuple[str, ...]]) -> bytes:
+def _plan(
+    domain: Domain, wanted: UserData, nodes: tuple[DeviceNode, ...]
+) -> Iterator[tuple[str, ...]]:
+    """Lines of fields, in the order in which they are done: files lie below what is mounted."""
+    root, *others = _mounts(domain)
+    yield ("hostname", domain.hostname or domain.app)
+    if wanted.environment.get(_STAY) == "1":
+        yield ("stay", "1")
+    yield root
+    for number, file in enumerate(wanted.files):
+        yield ("file", f"file{number}", f"{file.mode:o}", file.path)
+    yield from others
+    for node in nodes:
+        yield ("device", node.path, str(node.major), str(node.minor))
+
+
+def _give(domain: Domain, wanted: UserData, nodes: tuple[DeviceNode, ...]) -> bytes:
+    lines = _plan(domain, wanted, nodes)
     files = {
-        "app": app,
+        "app": _app(domain, wanted.environment, nodes),
         "plan": "".join("\t".join(line) + "\n" for line in lines).encode(),
         "resolv.conf": oci.resolv_conf(domain.dns).encode(),
         "hosts": oci.hosts_file(domain.hostname or domain.app).encode(),
+        **{f"file{number}": file.content for number, file in enumerate(wanted.files)},
     }
     if not domain.dns:
         files["ask-names"] = b""

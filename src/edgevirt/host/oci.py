@@ -6,7 +6,6 @@ What an app may do is what Docker's defaults admit, less the setuid way up.
 from __future__ import annotations
 
 import posixpath
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -64,7 +63,6 @@ _MASKED = [
 _READONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
 _CPU_PERIOD = 100_000
 _MAX_PIDS = 4096
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\Z")
 
 
 @dataclass(frozen=True)
@@ -90,28 +88,6 @@ class Surroundings:
     hosts: str
     volumes: tuple[VolumeMount, ...] = ()
     given: Given = field(default_factory=Given)
-
-
-def parse_user_data(data: bytes) -> dict[str, str]:
-    """Environment from `NAME=value` lines; empty ones and those with `#` in front don't count.
-
-    Raises UnfitError, which never quotes a value: it may be a secret.
-    """
-    try:
-        lines = data.decode().splitlines()
-    except UnicodeDecodeError as failure:
-        raise UnfitError("cannot read user data: it is not UTF-8") from failure
-    if lines and lines[0].strip() == "#cloud-config":
-        raise UnfitError("cannot read user data: a container takes NAME=value lines, not YAML")
-    environment = {}
-    for number, line in enumerate(lines, 1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        name, equals, value = line.strip().partition("=")
-        if not equals or not _NAME.match(name) or "\0" in value:
-            raise UnfitError(f"cannot read user data: line {number} is not NAME=value")
-        environment[name] = value
-    return environment
 
 
 def command(image: ImageConfig, environment: Mapping[str, str]) -> list[str]:

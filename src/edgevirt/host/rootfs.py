@@ -1,4 +1,4 @@
-"""Reading in a container's root file system, which may be hostile.
+"""Reading and writing in a container's root file system, which may be hostile.
 
 Every path is resolved inside it, as a process chrooted there would: no symbolic link leads out,
 and nothing but regular files of a sane size is read.
@@ -6,6 +6,7 @@ and nothing but regular files of a sane size is read.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -15,6 +16,7 @@ from pathlib import Path
 
 _OPENAT2 = 437  # the same number on every architecture
 _RESOLVE_NO_MAGICLINKS, _RESOLVE_IN_ROOT = 0x02, 0x10
+_DIRECTORY = os.O_PATH | os.O_DIRECTORY
 _MAX_FILE = 1 << 20
 _MAX_ID = (1 << 32) - 2
 
@@ -53,18 +55,12 @@ def resolve_user(root: Path, wanted: str) -> User:
 
 def read_text(root: Path, path: str) -> str:
     """Empty when there is no such regular file, or it is bigger than 1 MiB."""
-    top = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-        how = _OpenHow(flags, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
-        fd = _libc.syscall(_OPENAT2, top, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how))
-    finally:
-        os.close(top)
-    if fd < 0:
-        code = ctypes.get_errno()
-        if code in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.ENXIO):
+        fd = _open_inside(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError as failure:
+        if failure.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.ENXIO):
             return ""
-        raise OSError(code, f"cannot read {path} in {root}: {os.strerror(code)}")
+        raise
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_FILE:
@@ -72,6 +68,54 @@ def read_text(root: Path, path: str) -> str:
         return os.read(fd, _MAX_FILE).decode(errors="replace")
     finally:
         os.close(fd)
+
+
+def write_file(root: Path, path: str, content: bytes, mode: int) -> None:
+    """Instead of what is there by that name, if anything but a directory is; with the directories
+    above it. `path`: full, without `..`. Raises OSError.
+    """
+    above, _, name = path.rpartition("/")
+    directory = _make_directories(root, above)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=directory)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        opened = os.open(name, flags, mode, dir_fd=directory)
+        with open(opened, "wb") as file:
+            os.fchmod(opened, mode)
+            file.write(content)
+    except OSError as failure:
+        raise OSError(failure.errno, f"cannot write {path}: {failure.strerror}") from failure
+    finally:
+        os.close(directory)
+
+
+def _make_directories(root: Path, path: str) -> int:
+    """Its descriptor. A link that leads nowhere is in the way, not followed to what is made."""
+    so_far, opened = "", _open_inside(root, "/", _DIRECTORY)
+    for part in path.split("/")[1:]:
+        so_far += f"/{part}"
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(part, 0o755, dir_fd=opened)
+        finally:
+            os.close(opened)
+        opened = _open_inside(root, so_far, _DIRECTORY)
+    return opened
+
+
+def _open_inside(root: Path, path: str, flags: int) -> int:
+    """Raises OSError."""
+    top = os.open(root, _DIRECTORY | os.O_CLOEXEC)
+    try:
+        how = _OpenHow(flags | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+        fd = _libc.syscall(_OPENAT2, top, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how))
+        code = ctypes.get_errno()
+    finally:
+        os.close(top)
+    if fd < 0:
+        raise OSError(code, f"cannot open {path} in {root}: {os.strerror(code)}")
+    return int(fd)
 
 
 def _find_user(root: Path, name: str) -> tuple[int, int, str]:

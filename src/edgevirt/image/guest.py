@@ -52,7 +52,7 @@ _MODULES: Final = (
     *("drivers/acpi/button.ko", "drivers/input/evdev.ko"),
 )
 _APPLETS: Final = (
-    *("cat", "dd", "hostname", "insmod", "ip", "kill", "ln", "mkdir", "mknod", "mount"),
+    *("cat", "chmod", "dd", "hostname", "insmod", "ip", "kill", "ln", "mkdir", "mknod", "mount"),
     *("poweroff", "readlink", "rm", "sh", "sleep", "stty", "sync", "tar", "udhcpc", "umount"),
 )
 """What `init.sh` and `lease.sh` call."""

@@ -60,6 +60,7 @@ LIBRARIES: Final = (
     "backports-zstd",
     *("pycdlib", "qemu-qmp"),  # virtual machines
     "websockets",  # consoles
+    "pyyaml",  # user data of containers
 )
 """The node's Python libraries, of those in `requirements.lock`."""
 

@@ -67,6 +67,25 @@ async def test_all_that_the_node_says_reaches_the_app(world: ContainedWorld) -> 
     assert code == 7
 
 
+CONFIG = b"""\
+#cloud-config
+runcmd: [GREETING=hello there]
+write_files:
+  - {path: /var/run/deep/conf, content: "secret words", permissions: "0604"}
+  - {path: /etc/passwd, content: "app:x:77:78::/:/bin/sh"}
+"""
+
+
+async def test_files_of_user_data_are_there_before_the_app_is(world: ContainedWorld) -> None:
+    image = ImageConfig(entrypoint=("app", "do"), user="app")
+    look = "echo $GREETING; cat /run2/deep/conf; echo; ls -l /run2/deep/conf; id -u"
+    code, said = await world.output(world.domain(look, image=image), CONFIG)
+    assert code == 0
+    greeting, words, listed, user = said.splitlines()
+    assert (greeting, words, user) == ("hello there", "secret words", "77")
+    assert listed.split()[0] == "-rw----r--"
+
+
 async def test_a_read_only_tree_takes_no_disk_that_somebody_else_could_have(
     world: ContainedWorld,
 ) -> None:

@@ -41,6 +41,22 @@ async def test_environment_of_the_image_is_overridden_by_user_data(world: Contai
     assert "B=image" not in said
 
 
+async def test_files_of_user_data_are_there_before_the_app_is(world: ContainerWorld) -> None:
+    """Its user too is looked up in them."""
+    image = ImageConfig(entrypoint=("/bin/app", "do"), user="app")
+    config = b"""\
+#cloud-config
+runcmd: [GREETING=hello]
+write_files:
+  - {path: /deep/er/conf, content: words, permissions: "0604"}
+  - {path: /etc/passwd, content: "app:x:77:78::/:/bin/sh"}
+"""
+    look = "echo $GREETING $(cat /deep/er/conf) $(id -u); ls -l /deep/er/conf"
+    code, said = await world.output(world.domain(look, image=image), config)
+    assert code == 0
+    assert said.startswith("hello words 77\n-rw----r--")
+
+
 async def test_command_in_user_data_replaces_the_image_s(world: ContainerWorld) -> None:
     code, said = await world.output(world.domain("exit", "9"), b"EVE_ECO_CMD=/bin/echo a  b\n")
     assert (code, said) == (0, "a b")

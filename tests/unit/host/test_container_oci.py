@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any, cast
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from edgevirt.host.hypervisor import UnfitError
 from edgevirt.host.oci import (
@@ -15,7 +13,6 @@ from edgevirt.host.oci import (
     VolumeMount,
     command,
     mount_target,
-    parse_user_data,
     resolv_conf,
     runtime_config,
 )
@@ -56,37 +53,6 @@ def config(
         volumes=volumes,
     )
     return cast(Any, runtime_config(domain, environment or {}, around))
-
-
-@pytest.mark.parametrize(
-    ("data", "why"),
-    [
-        (b"A=1\nnonsense\n", "line 2"),
-        (b"=value\n", "line 1"),
-        (b"A B=1\n", "line 1"),
-        (b"A=\0\n", "line 1"),
-        (b"\xff=1\n", "UTF-8"),
-        (b"#cloud-config\nruncmd: []\n", "not YAML"),
-    ],
-)
-def test_user_data_that_is_no_environment_is_unfit(data: bytes, why: str) -> None:
-    with pytest.raises(UnfitError, match=why):
-        parse_user_data(data)
-
-
-@given(st.binary(max_size=200))
-def test_no_user_data_at_all_breaks_the_parser(data: bytes) -> None:
-    try:
-        environment = parse_user_data(b"SECRET=" + data)
-    except UnfitError:
-        return
-    assert all(name and "=" not in name for name in environment)
-
-
-def test_refused_user_data_is_not_quoted() -> None:
-    with pytest.raises(UnfitError) as failure:
-        parse_user_data(b"hunter2\n")
-    assert "hunter2" not in str(failure.value)
 
 
 def test_command_is_entrypoint_and_cmd_unless_overridden() -> None:

@@ -1,4 +1,4 @@
-"""Users are found in the image's own files, and a hostile image reads nothing of the node."""
+"""Users are found in the image's own files, and a hostile image changes nothing of the node's."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgevirt.host.rootfs import NoSuchUser, User, read_text, resolve_user
+from edgevirt.host.rootfs import NoSuchUser, User, read_text, resolve_user, write_file
 
 
 @pytest.fixture
@@ -86,3 +86,41 @@ def test_what_is_no_sane_file_is_as_if_it_were_not_there(root: Path) -> None:
     path.unlink()
     path.write_bytes(b"x" * ((1 << 20) + 1))
     assert read_text(root, "/etc/passwd") == ""
+
+
+def test_a_file_is_written_where_links_lead_inside_the_image(root: Path) -> None:
+    (root / "var").mkdir()
+    (root / "run").mkdir()
+    (root / "var/run").symlink_to("/run")
+    write_file(root, "/var/run/app/deep/conf", b"said", 0o640)
+    written = root / "run/app/deep/conf"
+    assert written.read_bytes() == b"said"
+    assert written.stat().st_mode & 0o7777 == 0o640
+
+
+def test_a_file_that_is_written_takes_the_place_of_a_link_and_follows_none(
+    root: Path, tmp_path: Path
+) -> None:
+    outside = tmp_path / "outside"
+    outside.write_text("the node's")
+    (root / "conf").symlink_to(outside)
+    write_file(root, "/conf", b"the app's", 0o644)
+    assert outside.read_text() == "the node's"
+    assert (root / "conf").read_text() == "the app's"
+    write_file(root, "/conf", b"once more", 0o600)
+    assert (root / "conf").stat().st_mode & 0o7777 == 0o600
+
+
+def test_a_directory_of_the_node_gets_no_file_and_one_that_is_in_the_way_stays(
+    root: Path, tmp_path: Path
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    for number, target in enumerate((str(outside), "../../outside", "/nowhere")):
+        (root / f"link{number}").symlink_to(target)
+        with pytest.raises(OSError, match="cannot open /link"):
+            write_file(root, f"/link{number}/file", b"x", 0o644)
+    assert not list(outside.iterdir())
+    (root / "full").mkdir()
+    with pytest.raises(OSError, match="cannot write /full"):
+        write_file(root, "/full", b"x", 0o644)

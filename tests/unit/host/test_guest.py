@@ -140,6 +140,15 @@ def test_serial_ports_are_called_in_the_guest_as_on_the_node(files: GuestFiles) 
     assert "8250.nr_uarts=2" in made.domain.kernel_arguments.split()
 
 
+def test_files_of_user_data_are_written_below_what_is_mounted(files: GuestFiles) -> None:
+    config = b"#cloud-config\nwrite_files: [{path: /etc/a b, content: text, permissions: '0600'}]\n"
+    made = make_insides(domain(root(), data("/etc")), config, files)
+    verbs = [line[0] for line in plan(made)]
+    assert verbs.index("root") < verbs.index("file") < verbs.index("volume")
+    assert ["file", "file0", "600", "/etc/a b"] in plan(made)
+    assert given(made)["file0"] == b"text"
+
+
 @pytest.mark.parametrize(
     ("made", "why"),
     [

@@ -142,6 +142,13 @@ while IFS=$tab read -r what one two three four; do
       system
       [ "$three" != ro ] || readonly_root=1
       ;;
+    file)
+      inside "${three%/*}"
+      name=$place/${three##*/}
+      mkdir -p "$place"
+      rm -f "$name"
+      cat "/given/$one" >"$name" && chmod "$two" "$name" || end 126 "cannot write $three"
+      ;;
     layers)
       inside "${three#* }"
       layer "$one" "$two" "$four" "$place"
