@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -216,7 +216,7 @@ async def test_what_is_not_there_is_said_to_be_missing(store: Store) -> None:
     "store", ["registry-basic", "registry-token", "http-guarded"], indirect=True
 )
 async def test_wrong_credentials_are_refused_and_not_told(store: Store) -> None:
-    wrong = replace(store.access, password="not-sesame")
+    wrong = structs.replace(store.access, password="not-sesame")
     with pytest.raises(CannotFetch, match="answered 401") as refusal:
         await fetch(wrong, store.blob)
     assert "not-sesame" not in str(refusal.value)
@@ -226,7 +226,9 @@ async def test_wrong_credentials_are_refused_and_not_told(store: Store) -> None:
 async def test_a_server_that_is_gone_is_said_to_be_unreachable(store: Store) -> None:
     scheme = store.access.datastore.fqdn.partition("://")[0]
     fqdn = f"{scheme}://127.0.0.1:{free_port()}"
-    gone = replace(store.access, datastore=structs.replace(store.access.datastore, fqdn=fqdn))
+    gone = structs.replace(
+        store.access, datastore=structs.replace(store.access.datastore, fqdn=fqdn)
+    )
     with pytest.raises(CannotFetch, match=r"cannot fetch .*connect"):
         await fetch(gone, store.blob)
 
@@ -237,7 +239,7 @@ async def test_a_server_of_another_ca_is_not_believed(store: Store, tmp_path: Pa
     other = make_authority(tmp_path / "other").ca_pem
     datastore = structs.replace(store.access.datastore, ca_pem=(other,))
     with pytest.raises(CannotFetch, match="CERTIFICATE_VERIFY_FAILED"):
-        await fetch(replace(store.access, datastore=datastore), store.blob)
+        await fetch(structs.replace(store.access, datastore=datastore), store.blob)
 
 
 async def test_a_tag_stands_for_a_digest_or_there_are_no_tags(store: Store) -> None:

@@ -8,10 +8,11 @@ import signal
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 import pytest_asyncio
+from msgspec.structs import replace
 
 from edgevirt.host.fakes.ports import Cable, FakePorts
 from edgevirt.host.net.addressing import Interface

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from edgevirt.node.launch import HostNode, run_host_node
 from edgevirt.node.services import ROWS

@@ -4,8 +4,9 @@ system of its own, but in the network of who starts it. `speaking_agent` is in t
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from edgevirt.host.namespace import Namespaces, isolate_mounts, unshare
 from edgevirt.host.stage import HOME, running_programs, set_stage

@@ -9,7 +9,6 @@ import os
 import resource
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -43,8 +42,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 _RECORDS = msgspec.json.Decoder(Record)
 
 
-@dataclass(frozen=True)
-class Bundle:
+class Bundle(msgspec.Struct, frozen=True):
     """`directory` exists from the first step to the last: what is half made is found again."""
 
     app: AppId

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 
-@dataclass(frozen=True)
-class Capacity:
+
+class Capacity(msgspec.Struct, frozen=True):
     memory_kib: int
     cpus: int
 

@@ -28,9 +28,8 @@ import socket
 import struct
 import sys
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 from edgevirt.host.landlock import FileRights, restrict_files
 
@@ -60,8 +59,7 @@ class CellError(Exception):
     """«cannot X: why»."""
 
 
-@dataclass(frozen=True)
-class OpenFile:
+class OpenFile(NamedTuple):
     """A file that the program finds open. `descriptor`: its number there, above 9.
 
     `copied`: what it finds is a sealed copy in memory, which it may also open by
@@ -74,8 +72,7 @@ class OpenFile:
     copied: bool = False
 
 
-@dataclass(frozen=True)
-class Companion:
+class Companion(NamedTuple):
     """A program that works for the one in the cell, with as few rights, by a line between both: a
     connected pair of sockets. `theirs`: the descriptor of the program's end; `ours`: of its own.
     It should end when the line does; whatever it does, it ends with the control group.
@@ -88,8 +85,7 @@ class Companion:
     writes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(NamedTuple):
     """`command`: the program and its arguments. `groups`: of control groups, their `cgroup.procs`.
 
     `sockets`: listening ones, of the kind unix; the first is a QEMU monitor's: the program counts
@@ -118,30 +114,23 @@ class Cell:
     pins_memory: bool = False
 
     def encode(self) -> bytes:
-        return json.dumps(asdict(self)).encode()
+        return json.dumps(self._asdict()).encode()
 
 
 def decode(data: bytes) -> Cell:
     fields: dict[str, Any] = json.loads(data)
     files = _files(fields.pop("files"))
     companions = tuple(
-        Companion(
-            **{
-                **one,
-                "command": tuple(one["command"]),
-                "writes": tuple(one["writes"]),
-                "files": _files(one["files"]),
-            }
-        )
-        for one in fields.pop("companions")
+        Companion(tuple(command), theirs, ours, _files(opened), tuple(writes))
+        for command, theirs, ours, opened, writes in fields.pop("companions")
     )
     pairs = {name: tuple(map(tuple, fields.pop(name))) for name in ("taps", "sockets")}
     rest = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
     return Cell(files=files, companions=companions, **pairs, **rest)  # type: ignore[arg-type]
 
 
-def _files(fields: list[dict[str, Any]]) -> tuple[OpenFile, ...]:
-    return tuple(OpenFile(**one) for one in fields)
+def _files(fields: list[list[Any]]) -> tuple[OpenFile, ...]:
+    return tuple(OpenFile(*one) for one in fields)
 
 
 def create(bundle: Path, pid_file: Path) -> None:

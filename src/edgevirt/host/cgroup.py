@@ -10,8 +10,9 @@ import errno
 import os
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 ROOT = Path("/sys/fs/cgroup")
 _CONTROLLERS = ("cpu", "memory", "pids", "io", "cpuset")
@@ -22,8 +23,7 @@ _ACCOUNTED = frozenset({"memory", "cpu", "cpuacct", "cpu,cpuacct", "pids"})
 """The version 1 hierarchies that a group made here is in. `cpuset` would need values first."""
 
 
-@dataclass(frozen=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True):
     """Bytes, and nanoseconds of processor time since the group was made. 0: not known."""
 
     cpu_ns: int = 0
@@ -34,12 +34,11 @@ class Usage:
     disk_write: int = 0
 
 
-@dataclass(frozen=True)
-class Cgroup:
+class Cgroup(msgspec.Struct, frozen=True):
     """One group. `path` is relative to the root of each hierarchy: `eve-user-apps/<uuid>`."""
 
     path: str
-    root: Path = field(default=ROOT)
+    root: Path = msgspec.field(default=ROOT)
 
     @property
     def unified(self) -> bool:

@@ -13,9 +13,10 @@ import os
 import resource
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+import msgspec
 
 from edgevirt.host.cgroup import Cgroup
 from edgevirt.host.death import die_with
@@ -47,8 +48,7 @@ _CAPABILITY_VERSION_3 = 0x2008_0522
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-@dataclass(frozen=True)
-class Confinement:
+class Confinement(msgspec.Struct, frozen=True):
     """What a process keeps. `files` None: everything that its user may reach."""
 
     uid: int

@@ -13,8 +13,9 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 _MARGIN = 64 * 1024 * 1024
 
@@ -42,8 +43,7 @@ def disk_errors(what: str) -> Iterator[None]:
         raise DiskError(f"cannot {what}: {why}") from failure
 
 
-@dataclass(frozen=True)
-class Room:
+class Room(msgspec.Struct, frozen=True):
     """Bytes of a file system: all of them, and what an unprivileged writer may still use."""
 
     total: int

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import re
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
+
+import msgspec
 
 from edgevirt.model.content import ContentFormat
 
@@ -53,8 +54,7 @@ class BadDiskImage(Exception):
     """Part of a sentence: why it is not used."""
 
 
-@dataclass(frozen=True)
-class DiskFacts:
+class DiskFacts(msgspec.Struct, frozen=True):
     """`virtual_size`: bytes, as a guest sees it; 0: only a tool can tell."""
 
     virtual_size: int

@@ -12,9 +12,10 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from edgevirt.model.disk import MIB, SECTOR
 from edgevirt.model.gpt import Written
@@ -30,8 +31,7 @@ class WriteError(Exception):
     """«cannot write X: why»."""
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(msgspec.Struct, frozen=True):
     """What a place on the disk is to hold. `size`: bytes of the source from `skip` on.
 
     sha256   that the source must have, in hex; empty: whatever it has.
@@ -45,14 +45,13 @@ class Piece:
     sha256: str = ""
 
 
-@dataclass
-class DiskWriter:
+class DiskWriter(msgspec.Struct):
     """Opened by `open_writer`. Raises WriteError."""
 
     device: Path
     size: int
     _fd: int
-    _written: list[tuple[str, int, int, str]] = field(default_factory=list)
+    _written: list[tuple[str, int, int, str]] = msgspec.field(default_factory=list)
 
     def begin(self, mark: bytes) -> None:
         """From here on there is nothing on the disk that anything boots or finds."""

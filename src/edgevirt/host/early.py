@@ -16,9 +16,10 @@ import struct
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from edgevirt.host.stage import mount
 
@@ -116,8 +117,7 @@ def apply_settings() -> None:
             (Path("/proc/sys") / name).write_text(value)
 
 
-@dataclass
-class Loading:
+class Loading(msgspec.Struct):
     """Modules are on their way. What was forked meanwhile can wait for them too."""
 
     aliases: frozenset[str]

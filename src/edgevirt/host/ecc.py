@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 CONTROLLERS = Path("/sys/devices/system/edac/mc")
 
 
-@dataclass(frozen=True)
-class Errors:
+class Errors(msgspec.Struct, frozen=True):
     """Of one part, since the kernel's start: corrected ones, and those that lost data."""
 
     name: str
@@ -17,8 +17,7 @@ class Errors:
     uncorrected: int
 
 
-@dataclass(frozen=True)
-class MemoryController:
+class MemoryController(msgspec.Struct, frozen=True):
     errors: Errors
     ranks: tuple[Errors, ...]
     """Its DIMMs, or ranks of them, as the kernel's driver knows them."""

@@ -7,8 +7,9 @@ Layout: Microsoft's FAT specification 1.03.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import BinaryIO, Final
+
+import msgspec
 
 _ENTRY: Final = 32
 _DIRECTORY, _LONG_NAME, _VOLUME = 0x10, 0x0F, 0x08
@@ -20,8 +21,7 @@ class FatError(Exception):
     """«cannot find X: why»."""
 
 
-@dataclass(frozen=True)
-class _Fat:
+class _Fat(msgspec.Struct, frozen=True):
     file: BinaryIO
     sector: int
     cluster: int

@@ -12,10 +12,10 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+import msgspec
 from msgspec.structs import replace
 
 from edgevirt.host import oci
@@ -45,8 +45,7 @@ _FIRST_PORT: Final = 64
 """Device numbers of serial ports: the kernel's Documentation/admin-guide/devices.txt."""
 
 
-@dataclass(frozen=True)
-class GuestFiles:
+class GuestFiles(msgspec.Struct, frozen=True):
     """What every such machine starts with: the same for all, and nobody's secret."""
 
     kernel: Path
@@ -66,8 +65,7 @@ class GuestFiles:
         )
 
 
-@dataclass(frozen=True)
-class Insides:
+class Insides(msgspec.Struct, frozen=True):
     """`domain`: the machine, with raw disks for volumes; `serials`: of these, in order.
     `given`: content of the disk of that name, which, like `end`, is still to be made.
     """

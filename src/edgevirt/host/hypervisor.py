@@ -7,8 +7,9 @@ by the virtualization modes that it serves.
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from edgevirt.model.access import ConsoleKind
 from edgevirt.model.app import Domain, DomainMetric, VirtualizationMode
@@ -24,8 +25,7 @@ class UnfitError(HypervisorError):
     """The domain as it is specified can never run here. No use trying again."""
 
 
-@dataclass(frozen=True)
-class Exit:
+class Exit(msgspec.Struct, frozen=True):
     """How a domain ended by itself."""
 
     code: int
@@ -35,8 +35,7 @@ class Exit:
     """«cannot X: why», where the domain itself said so."""
 
 
-@dataclass(frozen=True)
-class DomainInfo:
+class DomainInfo(msgspec.Struct, frozen=True):
     """A domain as the machine knows it.
 
     `state`: BOOTING (created, not started), RUNNING, HALTED (it ended: `exit` tells how), or

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from edgevirt.host.cgroup import Cgroup
 
@@ -20,8 +21,7 @@ _LEAST: Final = 128 << 20
 """Bytes below which a value is a slip of the pen: the node could not be reached."""
 
 
-@dataclass(frozen=True)
-class Limit:
+class Limit(msgspec.Struct, frozen=True):
     """Bytes, and processors; 0: no bound."""
 
     memory: int = 0

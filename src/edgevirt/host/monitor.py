@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -28,8 +27,7 @@ class _Answer(msgspec.Struct):
     message: str = ""
 
 
-@dataclass(frozen=True)
-class Conmon:
+class Conmon(msgspec.Struct, frozen=True):
     """How a domain's process is started and watched over.
 
     `runtime`: a program that conmon calls as an OCI runtime, with its first arguments: it makes
@@ -41,7 +39,7 @@ class Conmon:
     program: str = "/usr/bin/conmon"
     console_bytes: int = 4 << 20
     """At which conmon starts a console's file anew."""
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Of the runtime, besides a path."""
 
     async def create(self, bundle: Bundle, console: Path, group: Cgroup) -> tuple[Process, Process]:
@@ -113,8 +111,7 @@ class Conmon:
             raise HypervisorError(f"cannot create the {self.what}: no {path.name}") from failure
 
 
-@dataclass(frozen=True)
-class Runtime:
+class Runtime(msgspec.Struct, frozen=True):
     """`root`: the runtime's state directory, one for all containers of a node."""
 
     root: Path

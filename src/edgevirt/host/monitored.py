@@ -13,10 +13,10 @@ import socket
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from edgevirt.host.bundle import Bundle, Record
 from edgevirt.host.cgroup import Cgroup

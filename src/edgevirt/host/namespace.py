@@ -15,9 +15,10 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
+
+import msgspec
 
 from edgevirt.host.net import nft
 from edgevirt.host.netlink import IPRoute, NetlinkError
@@ -160,8 +161,7 @@ class UplinkError(Exception):
     """«cannot connect the node: why»."""
 
 
-@dataclass(frozen=True)
-class UplinkAddresses:
+class UplinkAddresses(msgspec.Struct, frozen=True):
     """The two ends: `host` is the node's default gateway, `node` its `eth0`."""
 
     subnet: IPv4Network

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from edgevirt.host.slots import Progress, SlotError
 from edgevirt.model.baseos import SlotState
@@ -12,8 +13,7 @@ from edgevirt.model.baseos import SlotState
 _WHY = "cannot update: a node in host mode has no slots; update the machine that it runs on"
 
 
-@dataclass(frozen=True)
-class NoSlots:
+class NoSlots(msgspec.Struct, frozen=True):
     """`running`: the version of this program."""
 
     running: str

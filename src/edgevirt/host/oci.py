@@ -8,8 +8,9 @@ from __future__ import annotations
 import posixpath
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import cast
+
+import msgspec
 
 from edgevirt.host.devices.gpio_warden import notified
 from edgevirt.host.devices.of_container import (
@@ -65,8 +66,7 @@ _CPU_PERIOD = 100_000
 _MAX_PIDS = 4096
 
 
-@dataclass(frozen=True)
-class VolumeMount:
+class VolumeMount(msgspec.Struct, frozen=True):
     """A volume, mounted at `source` on the node, to appear at `target` in the container."""
 
     source: str
@@ -74,8 +74,7 @@ class VolumeMount:
     readonly: bool = False
 
 
-@dataclass(frozen=True)
-class Surroundings:
+class Surroundings(msgspec.Struct, frozen=True):
     """What the adapter made for a container. Paths are the node's."""
 
     root: str
@@ -87,7 +86,7 @@ class Surroundings:
     resolv_conf: str
     hosts: str
     volumes: tuple[VolumeMount, ...] = ()
-    given: Given = field(default_factory=Given)
+    given: Given = msgspec.field(default_factory=Given)
 
 
 def command(image: ImageConfig, environment: Mapping[str, str]) -> list[str]:

@@ -14,9 +14,10 @@ import struct
 import subprocess
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from edgevirt.host.table import read_table
 from edgevirt.model.disk import SECTOR, SLOTS, Label, partition
@@ -35,8 +36,7 @@ class DiskError(Exception):
     """«cannot X: why»."""
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(msgspec.Struct, frozen=True):
     """A partition as the kernel has it. `size`: bytes."""
 
     label: Label
@@ -44,8 +44,7 @@ class Found:
     size: int
 
 
-@dataclass(frozen=True)
-class BootDisk:
+class BootDisk(msgspec.Struct, frozen=True):
     """A whole disk: `/dev/vda`."""
 
     device: Path

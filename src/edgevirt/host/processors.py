@@ -8,9 +8,10 @@ its processors away from every other group, process 1 included, and balances not
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from edgevirt.host.cgroup import ROOT, Cgroup
 from edgevirt.host.hypervisor import HypervisorError
@@ -20,12 +21,11 @@ _KINDS: Final = ("isolated", "root")
 """The first is better: no load is balanced within it. Kernels before 6.1 know the second alone."""
 
 
-@dataclass(frozen=True)
-class Partition:
+class Partition(msgspec.Struct, frozen=True):
     """`path`: of its control group, directly below the root. What is held stands in the groups."""
 
     path: str
-    root: Path = field(default=ROOT)
+    root: Path = msgspec.field(default=ROOT)
 
     def refusal(self) -> str:
         """Why no app can have processors of its own here; empty: it can."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from edgevirt.host import virtual_tpm
 from edgevirt.host.acceleration import KVM, processor
@@ -49,8 +50,7 @@ OVMF_VARIABLES: Final = "/usr/share/OVMF/OVMF_VARS_4M.fd"
 _DISK_FORMATS: Final = {ContentFormat.RAW: "raw", ContentFormat.QCOW2: "qcow2"}
 
 
-@dataclass(frozen=True)
-class Opened:
+class Opened(msgspec.Struct, frozen=True):
     """A file that the command line counts on: its descriptor, and how it is to be opened.
 
     `number`: how the command line calls it. A writable one is there twice: QEMU reads it first.
@@ -74,8 +74,7 @@ class Memory(enum.Enum):
     HUGE = enum.auto()
 
 
-@dataclass(frozen=True)
-class Machine:
+class Machine(msgspec.Struct, frozen=True):
     """`domain`, with what its hypervisor made for it. Paths; empty: none.
 
     `variables`: the UEFI firmware's. `seed`: of cloud-init. `accelerator`: as `-accel` takes it.

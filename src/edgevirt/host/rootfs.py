@@ -11,8 +11,9 @@ import ctypes
 import errno
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 _OPENAT2 = 437  # the same number on every architecture
 _RESOLVE_NO_MAGICLINKS, _RESOLVE_IN_ROOT = 0x02, 0x10
@@ -31,8 +32,7 @@ class NoSuchUser(Exception):
     """«no user X»: the image names one that its /etc/passwd or /etc/group doesn't."""
 
 
-@dataclass(frozen=True)
-class User:
+class User(msgspec.Struct, frozen=True):
     uid: int
     gid: int
     groups: tuple[int, ...]

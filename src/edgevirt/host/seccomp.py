@@ -10,8 +10,9 @@ import os
 import socket
 import struct
 import tempfile
-from dataclasses import dataclass
 from typing import Final, NoReturn
+
+import msgspec
 
 # the binding asks ldconfig and compilers where its library is; a root image has neither
 _find = ctypes.util.find_library
@@ -78,8 +79,7 @@ _DENIED = {
 }
 
 
-@dataclass(frozen=True)
-class Filter:
+class Filter(msgspec.Struct, frozen=True):
     """A filter as the kernel takes it. `privileged`: it comes without no_new_privs."""
 
     program: bytes

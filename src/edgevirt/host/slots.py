@@ -11,7 +11,6 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -76,8 +75,7 @@ class Slots(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class DiskSlots:
+class DiskSlots(msgspec.Struct, frozen=True):
     """`partitions`: device by label, the EFI System partition among them."""
 
     current: str

@@ -10,8 +10,9 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import BinaryIO, Final
+
+import msgspec
 
 _SUPERBLOCK: Final = struct.Struct("<IIIIIHHHHHHQQQQQQQQ")
 _MAGIC: Final = 0x7371_7368
@@ -27,8 +28,7 @@ class SquashfsError(Exception):
     """«cannot read X: why»."""
 
 
-@dataclass(frozen=True)
-class _Image:
+class _Image(msgspec.Struct, frozen=True):
     file: BinaryIO
     size: int
     block_size: int

@@ -18,9 +18,10 @@ import tarfile
 import zlib
 from collections.abc import Callable
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
+
+import msgspec
 
 from edgevirt.host.disk import room
 from edgevirt.host.rooted import Outside, Rooted, split
@@ -46,16 +47,14 @@ class NoRoom(Exception):
     """«cannot unpack: why»: the disk is too full; worth another try."""
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True):
     """`bytes`: of the uncompressed tar."""
 
     bytes: int
     files: int = 1_000_000
 
 
-@dataclass(frozen=True)
-class Unpacked:
+class Unpacked(msgspec.Struct, frozen=True):
     """`diff_id`: digest of the uncompressed tar. `bytes`, `files`: what was written."""
 
     diff_id: str

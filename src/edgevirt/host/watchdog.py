@@ -10,9 +10,10 @@ import fcntl
 import os
 import struct
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 _SYS: Final = Path("/sys/class/watchdog")
 _SET_TIMEOUT, _GET_TIMEOUT = 0xC004_5706, 0x8004_5707
@@ -20,8 +21,7 @@ _CARD_RESET: Final = 0x20
 _SOFTWARE: Final = "software watchdog"
 
 
-@dataclass
-class Watchdog:
+class Watchdog(msgspec.Struct):
     """Armed ones; there may be several, and one of them not wired to a reset."""
 
     names: tuple[str, ...]

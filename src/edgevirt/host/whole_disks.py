@@ -6,9 +6,10 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from edgevirt.model.disk import MIB, SECTOR
 
@@ -20,8 +21,7 @@ _SETTLED: Final = 2.0
 """Seconds without a new disk: the buses have shown what is behind them."""
 
 
-@dataclass(frozen=True)
-class WholeDisk:
+class WholeDisk(msgspec.Struct, frozen=True):
     """`size`: bytes; `sector`: bytes of a logical one."""
 
     name: str

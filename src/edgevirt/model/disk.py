@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from edgevirt.model.ids import GptGuid
 
@@ -52,8 +53,7 @@ class Content(enum.StrEnum):
     """With the feature `encrypt`."""
 
 
-@dataclass(frozen=True)
-class Partition:
+class Partition(msgspec.Struct, frozen=True):
     """One row of the partition table.
 
     type     GUID of its type: with the label, what it is known by.
@@ -112,8 +112,7 @@ def partition(label: Label) -> Partition:
     return next(row for row in PARTITIONS if row.label is label)
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """A partition on a certain disk; in bytes."""
 
     row: Partition

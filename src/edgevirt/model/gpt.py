@@ -10,8 +10,10 @@ import struct
 import uuid
 import zlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
 from typing import Final
+
+import msgspec
+from msgspec.structs import replace
 
 from edgevirt.model.disk import P3_LEAST, SECTOR, SLOTS, Label, partition
 
@@ -36,8 +38,7 @@ class TableError(Exception):
     """«cannot read the partition table: why»."""
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """One partition. `first` and `last` are sectors, both its own."""
 
     number: int
@@ -58,8 +59,7 @@ class Entry:
         return (self.last - self.first + 1) * SECTOR
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(msgspec.Struct, frozen=True):
     """`first`, `last`: the sectors that partitions may lie in. `backup`: where its copy is."""
 
     first: int
@@ -161,8 +161,7 @@ def has_old_table(sector: bytes) -> bool:
 # -- planning --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class New:
+class New(msgspec.Struct, frozen=True):
     """A partition that is to be made."""
 
     label: Label
@@ -203,8 +202,7 @@ def plan_missing(table: Table, labels: Iterable[Label], sizes: dict[Label, int])
 # -- writing ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Written:
+class Written(msgspec.Struct, frozen=True):
     """The pieces of a new table, in the order in which they are safe to write: not before the last
     one is on the disk does anybody see a table. Each is (offset, content) in bytes.
     """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
 
 import msgspec
 
@@ -45,13 +44,12 @@ class DiskFacts(msgspec.Struct, frozen=True, rename="camel"):
     content: str = ""
 
 
-@dataclass(frozen=True)
-class Order:
+class Order(msgspec.Struct, frozen=True):
     """What the installer was told. Disks are names without `/dev/`; empty: not told."""
 
     disk: str = ""
     persist: str = ""
-    erase: frozenset[str] = field(default_factory=frozenset)
+    erase: frozenset[str] = msgspec.field(default_factory=frozenset)
     erase_all: bool = False
     server: str = ""
     soft_serial: str = ""
@@ -61,8 +59,7 @@ class Order:
     record_only: bool = False
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """`disk`: gets the system. `persist`: gets the data; mostly the same.
 
     erase   other disks whose content goes, because that was told.

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from edgevirt.host.config_partition import write_file
 from edgevirt.node.paths import Paths
@@ -20,8 +21,7 @@ _NAMES: Final = ("device.cert.pem", "device.key.pem")
 """As EVE has them. The key last: it is what counts."""
 
 
-@dataclass(frozen=True)
-class Identity:
+class Identity(msgspec.Struct, frozen=True):
     """`device`: of CONFIG; None: there is none. `given`: what CONFIG held at the start."""
 
     device: str | None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 
-@dataclass(frozen=True)
-class Paths:
+
+class Paths(msgspec.Struct, frozen=True):
     """`config`: what the node was given, read-only in use. `persist`: survives a restart.
     `run`: gone with the node's processes. `tpm`: the TPM's device; may be missing.
     """

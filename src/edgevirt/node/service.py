@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from edgevirt.node.paths import Paths
 from edgevirt.runtime import Clock, Kind, Store
 
 
-@dataclass(frozen=True)
-class Context:
+class Context(msgspec.Struct, frozen=True):
     """What a service gets to work with.
 
     `store` admits only the kinds that the service declared; `settings` are the node's own
@@ -25,8 +25,7 @@ class Context:
     settings: Settings
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(msgspec.Struct, frozen=True):
     """How this node runs, set once at its start."""
 
     serial: str = ""
@@ -50,8 +49,7 @@ class Settings:
     """«cannot X: why»: what the node should keep, it cannot; nothing is kept in this run."""
 
 
-@dataclass(frozen=True)
-class Service:
+class Service(msgspec.Struct, frozen=True):
     """One service: one folder, one process. `run` never returns by itself."""
 
     name: str

@@ -9,8 +9,9 @@ from __future__ import annotations
 import enum
 import importlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from edgevirt.host.confine import CAPABILITIES
 from edgevirt.host.seccomp import Profile
@@ -35,8 +36,7 @@ class WithVault(enum.Enum):
     it opens after all. So what the operating system needs is done without it."""
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(msgspec.Struct, frozen=True):
     """One service's rights.
 
     uid           its user and its group.

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 Jitter = Callable[[], float]
 """A number from 0 to 1, so that many do not retry in the same moment. Tests give a constant."""
 
 
-@dataclass(frozen=True)
-class Backoff:
+class Backoff(msgspec.Struct, frozen=True):
     """Doubles from `first` to `cap` seconds; jitter adds up to a quarter."""
 
     jitter: Jitter

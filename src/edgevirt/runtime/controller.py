@@ -10,8 +10,9 @@ Two shapes, and no third:
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import msgspec
 
 from edgevirt.runtime.resource import Kind
 
@@ -25,8 +26,7 @@ class Undeclared(Exception):
     """A controller touched a kind that it did not declare. A bug."""
 
 
-@dataclass(frozen=True)
-class Output:
+class Output(msgspec.Struct, frozen=True):
     """One value that a planner wants to exist."""
 
     kind: Kind[Any]
@@ -34,8 +34,7 @@ class Output:
     value: Any
 
 
-@dataclass(frozen=True)
-class Again:
+class Again(msgspec.Struct, frozen=True):
     """Plan again after `seconds`, even if nothing changes."""
 
     seconds: float

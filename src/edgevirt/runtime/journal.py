@@ -13,7 +13,6 @@ import stat
 import struct
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from logging import Logger
 from pathlib import Path
 
@@ -43,8 +42,7 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Record)
 
 
-@dataclass(frozen=True)
-class Loaded:
+class Loaded(msgspec.Struct, frozen=True):
     """What was kept: encoded values by key, and a version that none is above."""
 
     values: dict[str, tuple[int, bytes]]

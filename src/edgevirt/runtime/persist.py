@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from logging import Logger
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -50,8 +49,7 @@ class Damaged(Exception):
     """A file does not hold what was written."""
 
 
-@dataclass(frozen=True)
-class Kept(Generic[T]):
+class Kept(msgspec.Struct, Generic[T], frozen=True):
     """Values by key with their versions, and the version to go on from."""
 
     values: dict[str, tuple[int, T]]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
 from logging import Logger
 from typing import Any, TypeVar
+
+import msgspec
 
 from edgevirt.runtime.access import View
 from edgevirt.runtime.backoff import Backoff
@@ -22,8 +23,7 @@ PATIENCE = 10.0
 """Seconds until a planner that still waits for its inputs says so in the log."""
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """What a planner wants: values by kind name and key, in its order; and when to plan again."""
 
     outputs: Mapping[str, Mapping[str, Any]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import functools
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -10,8 +10,7 @@ import msgspec
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Kind(Generic[T]):
+class Kind(msgspec.Struct, Generic[T], frozen=True):
     """A table of values of one type.
 
     `persistent`: the owner keeps every value on disk; it is there again after a restart.
@@ -27,16 +26,13 @@ class Kind(Generic[T]):
     persistent: bool = False
     readers: frozenset[str] | None = None
     report: bool = False
-    _codec: list[Any] = field(default_factory=list, compare=False, repr=False)
 
     def encode(self, value: T) -> bytes:
         return _encode(value)
 
     def decode(self, data: bytes) -> T:
         """Raises msgspec.ValidationError or DecodeError when `data` is not a value of this kind."""
-        if not self._codec:
-            self._codec.append(msgspec.msgpack.Decoder(self.type))
-        value: T = self._codec[0].decode(data)
+        value: T = _decoder(self.type).decode(data)  # type: ignore[arg-type]  # a type is hashable
         return value
 
     def __hash__(self) -> int:
@@ -46,8 +42,12 @@ class Kind(Generic[T]):
 _encode = msgspec.msgpack.Encoder().encode
 
 
-@dataclass(frozen=True)
-class Resource(Generic[T]):
+@functools.cache
+def _decoder(type_: Any) -> msgspec.msgpack.Decoder[Any]:
+    return msgspec.msgpack.Decoder(type_)
+
+
+class Resource(msgspec.Struct, Generic[T], frozen=True):
     """One value. `version` grows with each change of this key and never repeats within a store."""
 
     kind: Kind[T]
@@ -56,22 +56,19 @@ class Resource(Generic[T]):
     version: int
 
 
-@dataclass(frozen=True)
-class Put(Generic[T]):
+class Put(msgspec.Struct, Generic[T], frozen=True):
     """A key has a (new) value."""
 
     resource: Resource[T]
 
 
-@dataclass(frozen=True)
-class Gone(Generic[T]):
+class Gone(msgspec.Struct, Generic[T], frozen=True):
     """A key was deleted; `resource` is its last value, with the version of the deletion."""
 
     resource: Resource[T]
 
 
-@dataclass(frozen=True)
-class InStep:
+class InStep(msgspec.Struct, frozen=True):
     """The watcher has seen everything that there was: the snapshot is whole.
 
     After a lost connection it comes again, when what changed and vanished meanwhile was told.

@@ -11,11 +11,11 @@ import asyncio
 import queue
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from dataclasses import dataclass
 from itertools import chain
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -34,8 +34,7 @@ TOGETHER = 256
 """Requests in one transaction, at most."""
 
 
-@dataclass(frozen=True)
-class _Request(Generic[T]):
+class _Request(msgspec.Struct, Generic[T], frozen=True):
     """What to do in the transaction; then, in the loop, whom to tell how it went."""
 
     run: Callable[[Transaction], T]

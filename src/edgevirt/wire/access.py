@@ -16,7 +16,6 @@ import binascii
 import enum
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -56,8 +55,7 @@ class AccessError(WireError):
 # -- the token --
 
 
-@dataclass(frozen=True)
-class Granted:
+class Granted(msgspec.Struct, frozen=True):
     """What a token says. `dispatcher`: host, port and path; a path alone: the controller's own."""
 
     dispatcher: str
@@ -172,15 +170,13 @@ class Role(enum.Enum):
         return Role.NODE if self is Role.OPERATOR else Role.OPERATOR
 
 
-@dataclass(frozen=True)
-class Data:
+class Data(msgspec.Struct, frozen=True):
     """Bytes of the console."""
 
     data: bytes
 
 
-@dataclass(frozen=True)
-class End:
+class End(msgspec.Struct, frozen=True):
     """The session is over. `why`: in words; empty: as wanted."""
 
     why: str = ""

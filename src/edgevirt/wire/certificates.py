@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+import msgspec
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
@@ -32,16 +32,14 @@ class CertificateError(WireError):
     """A certificate, or a list of them, that cannot be accepted."""
 
 
-@dataclass(frozen=True)
-class Validity:
+class Validity(msgspec.Struct, frozen=True):
     """From when until when, both with a time zone and both included."""
 
     not_before: datetime
     not_after: datetime
 
 
-@dataclass(frozen=True)
-class Issuer:
+class Issuer(msgspec.Struct, frozen=True):
     """Who signs: a CA's certificate and the key that belongs to it."""
 
     certificate: x509.Certificate

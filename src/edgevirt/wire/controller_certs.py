@@ -9,10 +9,10 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+import msgspec
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -32,8 +32,7 @@ _ALLOWED_USAGES: Final = frozenset(
 )
 
 
-@dataclass(frozen=True)
-class SigningCert:
+class SigningCert(msgspec.Struct, frozen=True):
     """Who signs the controller's envelopes: the full hash that they carry, and the key.
 
     `not_before` lets a caller refuse a list that is older than the one it has.
@@ -44,8 +43,7 @@ class SigningCert:
     not_before: datetime
 
 
-@dataclass(frozen=True)
-class ControllerCerts:
+class ControllerCerts(msgspec.Struct, frozen=True):
     """An accepted list; `exchanges` by the hash under which cipher contexts name them."""
 
     signing: SigningCert

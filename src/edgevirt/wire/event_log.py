@@ -12,8 +12,9 @@ import hashlib
 import hmac
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from edgevirt.wire.binary import Reader
 from edgevirt.wire.errors import Reason, WireError
@@ -39,8 +40,7 @@ class EventLogError(WireError):
     """A log that cannot be read."""
 
 
-@dataclass(frozen=True)
-class Event:
+class Event(msgspec.Struct, frozen=True):
     """`digest`: SHA-256; empty: the record has none."""
 
     register: int

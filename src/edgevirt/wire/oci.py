@@ -9,7 +9,6 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import TypeVar
 
 import msgspec
@@ -117,8 +116,7 @@ def machine() -> Platform:
 _NOTHING_DECLARED = Declared()
 
 
-@dataclass(frozen=True)
-class Manifest:
+class Manifest(msgspec.Struct, frozen=True):
     """`children`: of an index the one manifest for a machine; of a manifest its config, if that
     is of use, then its layers, lowest first. Of an Edge Container Image the config is there to
     tell its machine, and layers that are no part of it are left out.

@@ -10,10 +10,10 @@ import sys
 import traceback
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from edgevirt.host.cgroup import Cgroup
 from edgevirt.host.confine import CAPABILITIES, Confinement, confine, limit_memory

@@ -50,8 +50,8 @@ def request(number: int, *lines: int, count: int | None = None) -> bytearray:
     kind = REQUESTS[number]
     data = bytearray(kind.size)
     struct.pack_into(f"={len(lines)}I", data, kind.lines, *lines)
-    if kind.count is not None:
-        struct.pack_into("=I", data, kind.count, len(lines) if count is None else count)
+    if kind.number is not None:
+        struct.pack_into("=I", data, kind.number, len(lines) if count is None else count)
     return data
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -25,8 +24,7 @@ KIB = 262_144
 """More than QEMU itself takes."""
 
 
-@dataclass(frozen=True)
-class Named(Partition):
+class Named(Partition, frozen=True):
     """Holds nothing back."""
 
     def hold(self, app: str, cpus: object) -> None:

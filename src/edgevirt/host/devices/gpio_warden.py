@@ -27,9 +27,8 @@ import struct
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 _RECEIVE, _SEND, _IS_VALID, _ADD_FD = 0xC050_2100, 0xC018_2101, 0x4008_2102, 0x4018_2103
 _NOTICE: Final = "=QIIiIQ6Q"
@@ -40,37 +39,34 @@ _CLOSE_ON_EXEC: Final = os.O_CLOEXEC
 _LINES_V2: Final = 64
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """One kind of request for lines: its size, where its lines and their number are, and where the
-    kernel puts the descriptor. `count` None: one line.
+    kernel puts the descriptor. `number` None: one line.
     """
 
     size: int
     lines: int
-    count: int | None
+    number: int | None
     descriptor: int
 
 
 REQUESTS: Final = {
-    0xC250_B407: Request(592, lines=0, count=560, descriptor=588),
-    0xC16C_B403: Request(364, lines=0, count=356, descriptor=360),
-    0xC030_B404: Request(48, lines=0, count=None, descriptor=44),
+    0xC250_B407: Request(592, lines=0, number=560, descriptor=588),
+    0xC16C_B403: Request(364, lines=0, number=356, descriptor=360),
+    0xC030_B404: Request(48, lines=0, number=None, descriptor=44),
 }
 """By the number of the ioctl: GPIO_V2_GET_LINE, and of the older interface GPIO_GET_LINEHANDLE and
 GPIO_GET_LINEEVENT (linux/gpio.h)."""
 
 
-@dataclass(frozen=True)
-class Grant:
+class Grant(NamedTuple):
     """`path`: of the chip."""
 
     path: str
     lines: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Grants:
+class Grants(NamedTuple):
     """`socket`: where the OCI runtime hands over the app's notices. `groups`: of control groups,
     their `cgroup.procs`.
     """
@@ -80,7 +76,7 @@ class Grants:
     groups: tuple[str, ...] = ()
 
     def encode(self) -> bytes:
-        return json.dumps(asdict(self)).encode()
+        return json.dumps(self._asdict()).encode()
 
 
 Make = Callable[[str, int, bytearray], int]
@@ -89,7 +85,7 @@ Make = Callable[[str, int, bytearray], int]
 
 def lines_of(kind: Request, data: bytes) -> list[int] | None:
     """What is asked for; None: nonsense."""
-    count = 1 if kind.count is None else struct.unpack_from("=I", data, kind.count)[0]
+    count = 1 if kind.number is None else struct.unpack_from("=I", data, kind.number)[0]
     if not 0 < count <= _LINES_V2:
         return None
     return list(struct.unpack_from(f"={count}I", data, kind.lines))
@@ -233,7 +229,7 @@ def receive_notices(listening: socket.socket) -> int:
 def main(arguments: list[str]) -> int:
     """Returns when the socket is there; its child goes on."""
     fields = json.loads(Path(arguments[0]).read_bytes())
-    grants = tuple(Grant(one["path"], tuple(one["lines"])) for one in fields["grants"])
+    grants = tuple(Grant(path, tuple(lines)) for path, lines in fields["grants"])
     with suppress(FileNotFoundError):
         os.unlink(fields["socket"])
     listening = socket.socket(socket.AF_UNIX)

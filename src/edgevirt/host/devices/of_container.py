@@ -6,8 +6,9 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from edgevirt.host.devices.gpio_warden import Grant
 from edgevirt.host.hypervisor import HypervisorError, UnfitError
@@ -18,8 +19,7 @@ from edgevirt.model.hardware import INTERFACES, DomainDevice, MachineDevices, fi
 _VARIABLE: Final = "EDGEVIRT_DEVICE_"
 
 
-@dataclass(frozen=True)
-class DeviceNode:
+class DeviceNode(msgspec.Struct, frozen=True):
     """`path` is the same on the node and in the container. `label`: the device's it belongs to.
     `major`, `minor`: of the kernel that the container runs on.
     """
@@ -30,8 +30,7 @@ class DeviceNode:
     minor: int
 
 
-@dataclass(frozen=True)
-class Given:
+class Given(msgspec.Struct, frozen=True):
     """What a container gets. `warden`: socket of who looks at its requests for GPIO lines."""
 
     nodes: tuple[DeviceNode, ...] = ()

@@ -8,9 +8,10 @@ import os
 import re
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from edgevirt.model.hardware import GpioChip, Interface, MachineDevices, PciFunction, UsbDevice
 
@@ -25,8 +26,7 @@ _CHIP_INFO: Final = "32s32sI"
 ReadChip = Callable[[Path], GpioChip]
 
 
-@dataclass(frozen=True)
-class _Part:
+class _Part(msgspec.Struct, frozen=True):
     """A network interface, block device or terminal, and where in the tree of devices it is."""
 
     name: str

@@ -9,7 +9,9 @@ import asyncio
 import enum
 import itertools
 import socket
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from edgevirt.host.hypervisor import DomainInfo, Exit, HypervisorError, UnfitError
 from edgevirt.model.access import ConsoleKind

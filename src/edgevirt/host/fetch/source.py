@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from edgevirt.model.content import Datastore
 from edgevirt.model.ids import Digest
@@ -19,16 +20,14 @@ class BeyondEnd(CannotFetch):
     """The blob has no byte at the offset asked for: what was fetched before is not of it."""
 
 
-@dataclass(frozen=True)
-class Timeouts:
+class Timeouts(msgspec.Struct, frozen=True):
     """Seconds. `stalled`: so long without a byte ends a transfer."""
 
     connect: float = 10.0
     stalled: float = 600.0
 
 
-@dataclass(frozen=True)
-class Access:
+class Access(msgspec.Struct, frozen=True):
     """A datastore and how to enter it. Holds a secret: never logged (see `__repr__`)."""
 
     datastore: Datastore
@@ -41,8 +40,7 @@ class Access:
         return f"Access({self.datastore.id!r})"
 
 
-@dataclass(frozen=True)
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True):
     """A blob. `url` as in ContentTree, relative to the datastore."""
 
     url: str
@@ -50,8 +48,7 @@ class Wanted:
     is_manifest: bool = False
 
 
-@dataclass(frozen=True)
-class Transfer:
+class Transfer(msgspec.Struct, frozen=True):
     """A blob on its way. `offset`: of its first byte, at most the one asked for (a server may
     start over). `size`: of the whole blob; None when the server doesn't say.
     """

@@ -6,9 +6,10 @@ import errno
 import re
 import socket
 from collections.abc import Iterable
-from dataclasses import dataclass
 from ipaddress import IPv4Interface
 from typing import Any, Final, TypeAlias
+
+import msgspec
 
 from edgevirt.host.netlink import IPRoute, NetlinkError
 
@@ -23,8 +24,7 @@ _LINK_SCOPE: Final = 253
 _MAIN_TABLE: Final = 254
 
 
-@dataclass(frozen=True)
-class Interface:
+class Interface(msgspec.Struct, frozen=True):
     """An interface as it is. `up`: a cable with somebody at its other end.
 
     `addresses`: with their prefix, IPv4 first. `routers`: of default routes through it.
@@ -41,8 +41,7 @@ class Interface:
     domain: str = ""
 
 
-@dataclass(frozen=True)
-class Placing:
+class Placing(msgspec.Struct, frozen=True):
     """`keep`: its address and route may stay as they are, whatever they are."""
 
     interface: str

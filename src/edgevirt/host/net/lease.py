@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 RECORD_MAX: Final = 16_384
 END: Final = b"\0\0"
@@ -18,8 +19,7 @@ class BadLease(Exception):
     """«cannot use the lease: why»."""
 
 
-@dataclass(frozen=True)
-class Lease:
+class Lease(msgspec.Struct, frozen=True):
     """`address` with its prefix. `router`: the first one, or empty."""
 
     address: str

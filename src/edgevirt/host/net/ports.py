@@ -11,9 +11,11 @@ import contextlib
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
+
+import msgspec
+from msgspec.structs import replace
 
 from edgevirt.host.net import addressing
 from edgevirt.host.net.addressing import Interface, Placing
@@ -41,8 +43,7 @@ class PortsError(Exception):
     """«cannot X: why». The same call may succeed later."""
 
 
-@dataclass(frozen=True)
-class Setup:
+class Setup(msgspec.Struct, frozen=True):
     """How one interface is to be. With neither DHCP nor an address it is only switched on.
 
     `dns`, `ntp`, `domain` come before what a lease says. `mtu` 0: as it is. `cost` decides which

@@ -10,9 +10,10 @@ import time
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
+
+import msgspec
 
 from edgevirt.host.net import question
 from edgevirt.host.net.names import known_address
@@ -29,8 +30,7 @@ _AT_ONCE: Final = 8
 _TRIES: Final = 4
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True):
     """`why`: the rest of «cannot reach the controller: …»; empty when it works."""
 
     reach: Reach

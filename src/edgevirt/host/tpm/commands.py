@@ -8,8 +8,9 @@ from __future__ import annotations
 import enum
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from edgevirt.host.tpm.failures import SUCCESS, TpmError, failure
 from edgevirt.host.tpm.structures import (
@@ -60,8 +61,7 @@ class Code(enum.IntEnum):
     PCR_EXTEND = 0x182
 
 
-@dataclass(frozen=True)
-class Command:
+class Command(msgspec.Struct, frozen=True):
     """`what`: in words, for «cannot …». `handle`: whether the answer begins with one."""
 
     what: str
@@ -82,14 +82,12 @@ class Command:
         return Answer(handle, Reader(reader.take(reader.left)))
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     handle: int
     parameters: Reader
 
 
-@dataclass(frozen=True)
-class Authorization:
+class Authorization(msgspec.Struct, frozen=True):
     """`session`: of a policy that is met; else `password`."""
 
     password: bytes = b""
@@ -324,8 +322,7 @@ def read_properties_answer(answer: Answer) -> dict[int, int]:
     return {reader.u32(): reader.u32() for _ in range(min(reader.u32(), 128))}
 
 
-@dataclass(frozen=True)
-class Make:
+class Make(msgspec.Struct, frozen=True):
     manufacturer: str
     firmware: str
     specification: str

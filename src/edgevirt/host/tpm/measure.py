@@ -11,9 +11,10 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from edgevirt.host.tpm import commands
 from edgevirt.host.tpm.failures import TpmError
@@ -39,8 +40,7 @@ _TELLING: Final = frozenset(
 """Their absence is measured too."""
 
 
-@dataclass(frozen=True)
-class Measured:
+class Measured(msgspec.Struct, frozen=True):
     """One line. `digest`: SHA-256, what the register was extended with."""
 
     register: int

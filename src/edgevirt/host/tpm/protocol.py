@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
@@ -29,15 +28,13 @@ class Sealed(msgspec.Struct, frozen=True):
     values: dict[int, bytes]
 
 
-@dataclass(frozen=True)
-class Facts:
+class Facts(msgspec.Struct, frozen=True):
     manufacturer: str
     firmware: str
     specification: str
 
 
-@dataclass(frozen=True)
-class Signed:
+class Signed(msgspec.Struct, frozen=True):
     """A quote. `attest`: TPMS_ATTEST. `signature`: DER. `values`: of the registers, by number."""
 
     attest: bytes

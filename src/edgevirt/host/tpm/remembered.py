@@ -5,9 +5,10 @@ that of the node which the machine was before.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from edgevirt.host.tpm.failures import TpmError
 from edgevirt.host.tpm.module import open_tpm
@@ -18,8 +19,7 @@ ENDORSEMENT: Final = 0x01C0_0002
 """The maker's certificate of the RSA endorsement key, DER (TCG EK Credential Profile, 2.2.1.4)."""
 
 
-@dataclass(frozen=True)
-class Remembered:
+class Remembered(msgspec.Struct, frozen=True):
     """Empty: there is none. `endorsement`: DER; `device`: PEM."""
 
     endorsement: bytes = b""

@@ -9,8 +9,9 @@ import enum
 import hashlib
 import struct
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from edgevirt.host.tpm.failures import TpmError
 from edgevirt.wire import binary
@@ -62,8 +63,7 @@ def sized(data: bytes) -> bytes:
     return struct.pack(">H", len(data)) + data
 
 
-@dataclass(frozen=True)
-class Point:
+class Point(msgspec.Struct, frozen=True):
     """Of P-256."""
 
     x: int
@@ -78,8 +78,7 @@ class Point:
         return cls(int.from_bytes(reader.sized(), "big"), int.from_bytes(reader.sized(), "big"))
 
 
-@dataclass(frozen=True)
-class Public:
+class Public(msgspec.Struct, frozen=True):
     """What matters of a TPMT_PUBLIC (12.2.4). `area`: all of it, without a size in front."""
 
     area: bytes
@@ -190,8 +189,7 @@ NO_TICKET: Final = struct.pack(">HI", 0x8024, 0x40000007) + sized(b"")
 """TPMT_TK_HASHCHECK for a digest that was made elsewhere."""
 
 
-@dataclass(frozen=True)
-class Quoted:
+class Quoted(msgspec.Struct, frozen=True):
     """What a quote says. `reset`, `restarts`: counters of the TPM's own starts."""
 
     nonce: bytes

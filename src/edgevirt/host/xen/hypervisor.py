@@ -6,9 +6,10 @@ A domain that switches itself off is HALTED; any other end is BROKEN.
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
+
+from msgspec.structs import replace
 
 from edgevirt.host.bundle import Bundle
 from edgevirt.host.capacity import Capacity, read_capacity

@@ -21,9 +21,8 @@ import sys
 import termios
 import time
 import tty
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 from edgevirt.host.cell import open_tap
 from edgevirt.host.xen.listing import Listed, Reason, parse_list
@@ -41,8 +40,7 @@ class KeeperError(Exception):
     """«cannot X: why»."""
 
 
-@dataclass(frozen=True)
-class Kept:
+class Kept(NamedTuple):
     """`xl`: the program; `config`: the domain's, for it; `groups`: control groups' cgroup.procs.
     `taps`: interfaces that are held open, since a bridge sends nothing to one that nobody has.
     """
@@ -54,7 +52,7 @@ class Kept:
     taps: tuple[str, ...] = ()
 
     def encode(self) -> bytes:
-        return json.dumps(vars(self)).encode()
+        return json.dumps(self._asdict()).encode()
 
 
 def decode(data: bytes) -> Kept:

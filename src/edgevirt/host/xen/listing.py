@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 _LINE: Final = re.compile(
     r"^(?P<name>\S+)\s+(?P<number>\d+)\s+(?P<memory>\d+)\s+(?P<vcpus>\d+)\s+"
@@ -24,8 +23,7 @@ class Reason(enum.IntEnum):
     SOFT_RESET = 5
 
 
-@dataclass(frozen=True)
-class Listed:
+class Listed(NamedTuple):
     """`memory`: MiB. `seconds`: of processor time. `reason`: None while it is not shut down."""
 
     name: str

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
+
+import msgspec
 
 from edgevirt.model.access import VNC_PORT, AccessConfig, ConsoleGrant
 from edgevirt.model.app import DomainStatus
@@ -20,8 +21,7 @@ _MAX_DISPLAY: Final = 99
 """Their ports are 5900 to 5999 (EVE's)."""
 
 
-@dataclass(frozen=True)
-class Dispatcher:
+class Dispatcher(msgspec.Struct, frozen=True):
     """Where sessions are held. `roots`: what its TLS certificate leads to; empty: what the
     controller's does."""
 
@@ -29,8 +29,7 @@ class Dispatcher:
     roots: tuple[bytes, ...] = ()
 
 
-@dataclass(frozen=True)
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True):
     """`refused`: «cannot use …: why», where nothing is granted because of it."""
 
     grants: Mapping[str, ConsoleGrant]
@@ -41,8 +40,7 @@ class Wanted:
 NOTHING: Final = Wanted({})
 
 
-@dataclass(frozen=True)
-class Believed:
+class Believed(msgspec.Struct, frozen=True):
     """What the node was given, by which a token is judged: its controller and its root."""
 
     server: str

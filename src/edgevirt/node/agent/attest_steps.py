@@ -7,8 +7,9 @@ check with has to be there first.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 
 class Step(enum.Enum):
@@ -36,8 +37,7 @@ class Event(enum.Enum):
     """Something in `Known` changed."""
 
 
-@dataclass(frozen=True)
-class Known:
+class Known(msgspec.Struct, frozen=True):
     """`module`: quotes can be had. `key`: there is a copy of the vault's key that the controller
     has not confirmed. `vault_waits`: the vault is closed, so the key may come yet.
     """

@@ -11,9 +11,11 @@ import contextlib
 import ssl
 import uuid
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace
 
 from edgevirt.model import kinds
 from edgevirt.model.node import Identity, Signature, SigningKey, SignRequest
@@ -37,16 +39,14 @@ MAX_REPLY = 16 << 20
 SIGN_SECONDS = 15.0
 
 
-@dataclass(frozen=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """`body`: the payload, taken out of the verified envelope where one was due."""
 
     status: int
     body: bytes
 
 
-@dataclass
-class Counts:
+class Counts(msgspec.Struct):
     """How the line fared since the start, for the metrics."""
 
     failures: int = 0
@@ -54,7 +54,7 @@ class Counts:
     last_failure: float = 0.0
     last_success: float = 0.0
     unverified: int = 0
-    urls: dict[str, Requests] = field(default_factory=dict)
+    urls: dict[str, Requests] = msgspec.field(default_factory=dict)
 
 
 class Link:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from edgevirt.node.agent.outcome import Delivery, delivery, retry_delay
 
@@ -11,8 +12,7 @@ Compose = Callable[[], bytes]
 """Makes the message at the moment it is sent."""
 
 
-@dataclass
-class _Item:
+class _Item(msgspec.Struct):
     compose: Compose
     turn: int
     attempts: int = 0

@@ -7,15 +7,15 @@ has its default; an invalid value leaves the one before in force and says so.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from edgevirt.model.node import Property
 
 _HIGH = 2**31
 
 
-@dataclass(frozen=True)
-class Rule:
+class Rule(msgspec.Struct, frozen=True):
     """`kind`: i (whole number), b (true or false), t (none, enabled or disabled), s (text)."""
 
     kind: str

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 import msgspec
 
@@ -55,8 +54,7 @@ class Bell:
             self._event.clear()
 
 
-@dataclass
-class Line:
+class Line(msgspec.Struct):
     """The agent's running state; what must outlive a restart is in `checkpoint`."""
 
     context: Context
@@ -84,13 +82,13 @@ class Line:
     trouble: Trouble | None = None
     fault: Fault = Fault.NONE
     status: AgentStatus | None = None
-    config_bell: Bell = field(default_factory=Bell)
-    attest_bell: Bell = field(default_factory=Bell)
-    certs_bell: Bell = field(default_factory=Bell)
-    info_bell: Bell = field(default_factory=Bell)
-    metrics_bell: Bell = field(default_factory=Bell)
-    onboarding_bell: Bell = field(default_factory=Bell)
-    properties: Mapping[str, Property] = field(default_factory=dict)
+    config_bell: Bell = msgspec.field(default_factory=Bell)
+    attest_bell: Bell = msgspec.field(default_factory=Bell)
+    certs_bell: Bell = msgspec.field(default_factory=Bell)
+    info_bell: Bell = msgspec.field(default_factory=Bell)
+    metrics_bell: Bell = msgspec.field(default_factory=Bell)
+    onboarding_bell: Bell = msgspec.field(default_factory=Bell)
+    properties: Mapping[str, Property] = msgspec.field(default_factory=dict)
     """Of the config in force, at once; to the others the store tells them a moment later."""
     resend: Callable[[], None] = lambda: None
     """Tells the controller everything again."""

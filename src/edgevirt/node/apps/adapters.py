@@ -6,7 +6,8 @@ A group is an app's from the moment that its domain is told to run until that do
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from edgevirt.model.app import AppInstance, VirtualizationMode
 from edgevirt.model.base import Severity, SwState, Trouble
@@ -14,8 +15,7 @@ from edgevirt.model.hardware import AdapterGroup, DomainDevice, PhysicalIo
 from edgevirt.node.apps.gates import Wait
 
 
-@dataclass(frozen=True)
-class Holder:
+class Holder(msgspec.Struct, frozen=True):
     """An app that has groups."""
 
     name: str
@@ -24,15 +24,14 @@ class Holder:
     """Its domain was told to end."""
 
 
-@dataclass
-class Adapters:
+class Adapters(msgspec.Struct):
     """`groups`: as the machine has them; None: not known yet. `model`: as the controller has them.
     `holders`: by app; the apps are asked one after the other, and each sees what others took.
     """
 
     groups: Mapping[str, AdapterGroup] | None = None
     model: tuple[PhysicalIo, ...] = ()
-    holders: dict[str, Holder] = field(default_factory=dict)
+    holders: dict[str, Holder] = msgspec.field(default_factory=dict)
 
     def find(self, name: str) -> AdapterGroup | None:
         """By its own name, or that of a device in it."""

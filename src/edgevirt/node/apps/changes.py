@@ -6,16 +6,14 @@ some are refused until the controller orders a restart or a purge by raising a c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+import msgspec
 from msgspec.structs import replace
 
 from edgevirt.model.app import AppInstance
 from edgevirt.model.network import AppInterface
 
 
-@dataclass(frozen=True)
-class Changes:
+class Changes(msgspec.Struct, frozen=True):
     """`restart` and `purge`: ordered. The `unordered`: sentences about what is refused."""
 
     restart: bool

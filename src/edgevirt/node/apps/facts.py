@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from edgevirt.model.app import (
     AppInstance,
@@ -23,8 +24,7 @@ from edgevirt.node.apps.changes import Changes
 from edgevirt.node.apps.gates import Wait
 
 
-@dataclass(frozen=True)
-class World:
+class World(msgspec.Struct, frozen=True):
     """What all apps share."""
 
     boot: str
@@ -37,13 +37,12 @@ class World:
     instances: Mapping[str, NetworkInstanceStatus]
     update: BaseOsStatus | None
     """Of the node's own operating system."""
-    adapters: Adapters = field(default_factory=Adapters)
+    adapters: Adapters = msgspec.field(default_factory=Adapters)
     grace: float = 3600.0
     """Seconds that a snapshot stays which the controller names no more."""
 
 
-@dataclass(frozen=True)
-class Facts:
+class Facts(msgspec.Struct, frozen=True):
     """What is known of one app that is wanted."""
 
     wanted: AppInstance
@@ -54,9 +53,9 @@ class Facts:
     network: AppNetworkStatus | None = None
     config: AppInstance | None = None
     """What the controller wants, where `wanted` is a config of before that is in force instead."""
-    snapshots: Mapping[str, SnapshotStatus] = field(default_factory=dict)
+    snapshots: Mapping[str, SnapshotStatus] = msgspec.field(default_factory=dict)
     """Of this app."""
-    states: Mapping[str, MachineState] = field(default_factory=dict)
+    states: Mapping[str, MachineState] = msgspec.field(default_factory=dict)
     """Kept with those."""
     elsewhere: frozenset[str] = frozenset()
     """Keys of volumes that other apps use too."""
@@ -66,8 +65,7 @@ class Facts:
     """Keys of all volumes that the config names."""
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(msgspec.Struct, frozen=True):
     applied: AppInstanceApplied
     changes: Changes
     """Of the config, against what is applied."""

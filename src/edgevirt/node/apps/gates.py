@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from edgevirt.model.app import (
     AppInstance,
@@ -41,8 +42,7 @@ _NO_MACHINES = (
 _WITHOUT_A_MACHINE = "without virtualization a container needs none"
 
 
-@dataclass(frozen=True)
-class Wait:
+class Wait(msgspec.Struct, frozen=True):
     """The app goes no further for now."""
 
     state: SwState

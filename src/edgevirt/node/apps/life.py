@@ -9,9 +9,8 @@ update that a snapshot is taken for, and a rollback.
 
 from __future__ import annotations
 
-from dataclasses import replace as changed
-
 from msgspec.structs import replace
+from msgspec.structs import replace as changed
 
 from edgevirt.model.app import AppInstance, AppInstanceApplied
 from edgevirt.node.apps import gates, rollback, snapshots

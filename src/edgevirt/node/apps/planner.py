@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace as changed
 from typing import Any
 
 from msgspec.structs import replace
+from msgspec.structs import replace as changed
 
 from edgevirt.model.app import AppInstance, AppInstanceApplied, VirtualizationMode, VolumeUse
 from edgevirt.model.hardware import AdapterUse

@@ -6,10 +6,10 @@ the rollback back. A restart restarts what is in force.
 
 from __future__ import annotations
 
-from dataclasses import replace as changed
 from typing import Final
 
 from msgspec.structs import replace
+from msgspec.structs import replace as changed
 
 from edgevirt.model.app import AppInstance, AppInstanceApplied, Override, Saved
 from edgevirt.model.base import SwState, Trouble

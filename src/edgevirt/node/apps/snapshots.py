@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import count
 from typing import Final
 
+import msgspec
 from msgspec.structs import replace
 
 from edgevirt.model.app import AppInstance, AppInstanceApplied, Saved, VirtualizationMode
@@ -36,8 +36,7 @@ _UNNAMED: Final = "the controller names it no more; after a while it is deleted"
 _HINT: Final = "remove snapshots or other volumes, or keep no snapshots of this app"
 
 
-@dataclass(frozen=True)
-class Secured:
+class Secured(msgspec.Struct, frozen=True):
     """`wait`: not yet. `refused`: the update is not made, `wait` says why."""
 
     applied: AppInstanceApplied

@@ -6,8 +6,7 @@ The slots' states are the memory of an update: what was tried and failed is the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
+import msgspec
 from msgspec.structs import replace
 
 from edgevirt.model.base import SwState
@@ -27,8 +26,7 @@ from edgevirt.model.machine import Boot, BootReason
 ARCHITECTURES = frozenset({"amd64", "arm64", "riscv64"})
 
 
-@dataclass(frozen=True)
-class Facts:
+class Facts(msgspec.Struct, frozen=True):
     """What is known. `boot`: how this run of the node began, and why the one before ended."""
 
     wanted: BaseOs | None
@@ -48,15 +46,14 @@ class Facts:
         return self.found.slots[1] if len(self.found.slots) > 1 else None
 
 
-@dataclass(frozen=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """`why`: «cannot X: why», of a step that failed or waits. `reboot`: what for."""
 
     step: UpdateStep
     memory: UpdateMemory
     why: str = ""
     progress: int = 0
-    plan: SlotPlan = field(default_factory=SlotPlan)
+    plan: SlotPlan = msgspec.field(default_factory=SlotPlan)
     reboot: str = ""
     reason: BootReason = BootReason.UPDATE
 

@@ -8,7 +8,7 @@ nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from edgevirt.model.baseos import UpdateTest, UpdateTimes
 from edgevirt.model.machine import BootReason
@@ -18,8 +18,7 @@ from edgevirt.model.trust import VaultState, VaultStatus
 _VAULT_OPEN = frozenset({VaultState.OPEN, VaultState.DISABLED})
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """`good`: the version is. `reason`: why the node is to restart. `wait`: seconds until this
     may change by itself; `left`: of the test, while its clock runs.
     """

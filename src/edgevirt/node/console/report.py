@@ -6,8 +6,9 @@ Nothing in it changes by itself as time goes by, so that a line is printed when 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 from edgevirt.model.app import AppInstanceStatus
 from edgevirt.model.base import SwState
@@ -39,8 +40,7 @@ _STATES: Final = {
 _LABEL: Final = 13
 
 
-@dataclass(frozen=True)
-class Facts:
+class Facts(msgspec.Struct, frozen=True):
     """What is known; None and empty: nobody has said it yet."""
 
     version: str
@@ -51,9 +51,9 @@ class Facts:
     identity: Identity | None = None
     agent: AgentStatus | None = None
     network: DeviceNetworkStatus | None = None
-    configs: PortConfigList = field(default_factory=PortConfigList)
-    slots: Mapping[str, Slot] = field(default_factory=dict)
-    apps: Mapping[str, AppInstanceStatus] = field(default_factory=dict)
+    configs: PortConfigList = msgspec.field(default_factory=PortConfigList)
+    slots: Mapping[str, Slot] = msgspec.field(default_factory=dict)
+    apps: Mapping[str, AppInstanceStatus] = msgspec.field(default_factory=dict)
 
 
 def report(facts: Facts) -> list[str]:

@@ -10,8 +10,9 @@ import logging
 import re
 import tarfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 from edgevirt.host.sticks import StickError, Sticks
 from edgevirt.model.node import AgentStatus, Identity
@@ -25,15 +26,14 @@ _BRINGS: Final = ("usb.json", "override.json")
 _FORBIDDEN: Final = re.compile(r"[^A-Za-z0-9._-]")
 
 
-@dataclass
-class Visits:
+class Visits(msgspec.Struct):
     """`seen`: what each stick that is plugged in was told the last time."""
 
     sticks: Sticks
     identity: Callable[[], Mapping[str, bytes]]
     diagnosis: Callable[[], Mapping[str, bytes]]
     serial: Callable[[], str]
-    seen: dict[str, Mapping[str, bytes]] = field(default_factory=dict)
+    seen: dict[str, Mapping[str, bytes]] = msgspec.field(default_factory=dict)
 
     async def look(self, now: float) -> list[PortConfig]:
         """Port configs that sticks brought since the last look."""

@@ -6,9 +6,9 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
 from msgspec.structs import replace
 
 from edgevirt.model.can import CanBus, read_can
@@ -93,8 +93,7 @@ def plan_groups(
     return tuple(around.group(name, by_group[name]) for name in sorted(by_group))
 
 
-@dataclass(frozen=True)
-class _Machine:
+class _Machine(msgspec.Struct, frozen=True):
     """`ports`: the node's, by interface. `labels`: how often the model has each. `buses`: settings
     of CAN buses, by interface.
     """

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import msgspec
+from msgspec.structs import replace
 
 from edgevirt.model.app import DomainStatus
 from edgevirt.model.base import SwState, Trouble, severity_of
@@ -13,8 +14,7 @@ _ALL = 32
 """Doublings that exceed any cap."""
 
 
-@dataclass(frozen=True)
-class Restarts:
+class Restarts(msgspec.Struct, frozen=True):
     """The failures of one domain since its app was last changed."""
 
     generation: int

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Coroutine, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from edgevirt.host.disk import room
 from edgevirt.host.fetch import BeyondEnd, CannotFetch, Source, Transfer, Wanted
@@ -39,8 +40,7 @@ class TooBig(CannotFetch):
     """There is more than was allowed: no retry."""
 
 
-@dataclass(frozen=True)
-class Directories:
+class Directories(msgspec.Struct, frozen=True):
     """`apps`: in the vault; it is not there while that is closed, and what apps need waits."""
 
     apps: Path

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from edgevirt.model.disk import MIB, P3_LEAST, SECTOR, Label, Place, layout, partition
 from edgevirt.model.gpt import Entry, usable
@@ -179,8 +180,7 @@ def _device(disk: DiskFacts) -> str:
 # -- what goes where -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Laid:
+class Laid(msgspec.Struct, frozen=True):
     """A disk as it will be: where each partition lies, and what its table says."""
 
     places: Mapping[Label, Place]

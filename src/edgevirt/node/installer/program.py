@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -52,13 +51,12 @@ _FOR_INSTALLER: Final = ("installer.cfg",)
 _FAILURES: Final = (Refusal, WriteError, FatFilesError, DiskError, TableError, OSError)
 
 
-@dataclass(frozen=True)
-class Medium:
+class Medium(msgspec.Struct, frozen=True):
     """What the installer was started from. `config`: the files of its CONFIG."""
 
     disk: BootDisk
     carried: Carried
-    config: Mapping[str, bytes] = field(default_factory=dict)
+    config: Mapping[str, bytes] = msgspec.field(default_factory=dict)
 
     def find(self, label: Label) -> Found:
         """Raises DiskError."""

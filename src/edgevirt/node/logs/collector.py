@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -32,8 +31,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
     marks: dict[str, tuple[int, int]] = {}
 
 
-@dataclass(frozen=True)
-class AppNames:
+class AppNames(msgspec.Struct, frozen=True):
     """What the collector knows of an app: the name to show, its task, whether its logs leave."""
 
     display: str
@@ -41,13 +39,12 @@ class AppNames:
     stays: bool = False
 
 
-@dataclass
-class _Open:
+class _Open(msgspec.Struct):
     """A bundle that is being filled."""
 
     writer: BundleWriter
     began: float
-    marks: dict[str, Mark] = field(default_factory=dict)
+    marks: dict[str, Mark] = msgspec.field(default_factory=dict)
 
 
 class Collector:

@@ -7,8 +7,9 @@ Names and order as in EVE's docs/LOGGING.md: `dev.log.<ms>.gz`,
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 WAITING_DEVICE = "devUpload"
 WAITING_APP = "appUpload"
@@ -19,8 +20,7 @@ MAX_FAILED = 1000
 STAYS = "skipTx."
 
 
-@dataclass(frozen=True)
-class Shelved:
+class Shelved(msgspec.Struct, frozen=True):
     """A bundle on disk. `app`: the app's id, empty for the node's own. `created`: seconds."""
 
     path: Path

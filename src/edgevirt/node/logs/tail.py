@@ -10,8 +10,9 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 MAX_READ = 256 * 1024
 """Bytes taken from one file in one turn, so that a noisy app can't starve the others."""
@@ -26,16 +27,14 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 
 
-@dataclass(frozen=True)
-class Mark:
+class Mark(msgspec.Struct, frozen=True):
     """How far a file was read: which file, and how many of its bytes."""
 
     inode: int = 0
     offset: int = 0
 
 
-@dataclass(frozen=True)
-class _Line:
+class _Line(msgspec.Struct, frozen=True):
     """`end`: where it ends in what was read."""
 
     text: bytes

@@ -6,8 +6,9 @@ A plain loop: nothing is decided here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from logging import Logger
+
+import msgspec
 
 from edgevirt.host.net.network import Network, NetworkError
 from edgevirt.host.net.spec import LinkCounters
@@ -21,8 +22,7 @@ INTERVAL = 10.0
 """Seconds; the controller is told every minute."""
 
 
-@dataclass(frozen=True)
-class MetricReporter:
+class MetricReporter(msgspec.Struct, frozen=True):
     store: Store
     clock: Clock
     network: Network

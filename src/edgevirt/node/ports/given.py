@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from edgevirt.model.port_config import port_config
 from edgevirt.model.ports import PortConfig, PortSource
@@ -18,8 +19,7 @@ from edgevirt.wire.override import OVERRIDE_MAX, OverrideError, parse_override
 _LOG: Final = logging.getLogger("edgevirt.ports")
 
 
-@dataclass(frozen=True)
-class Given:
+class Given(msgspec.Struct, frozen=True):
     """`error`: why the bootstrap config is not used."""
 
     configs: tuple[PortConfig, ...] = ()

@@ -12,9 +12,9 @@ from __future__ import annotations
 import enum
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+import msgspec
 from msgspec.structs import replace
 
 from edgevirt.host.net.addressing import Interface
@@ -44,16 +44,14 @@ AFTER_CHANGE: Final = 2.0
 """Seconds from a change of an interface to a test."""
 
 
-@dataclass(frozen=True)
-class Moment:
+class Moment(msgspec.Struct, frozen=True):
     """`now`: wall clock, for stamps; `monotonic`: for deadlines."""
 
     now: float
     monotonic: float
 
 
-@dataclass(frozen=True)
-class Timers:
+class Timers(msgspec.Struct, frozen=True):
     """Seconds; `better` 0: never."""
 
     duration: float = 30.0
@@ -62,15 +60,13 @@ class Timers:
     timeout: float = 15.0
 
 
-@dataclass(frozen=True)
-class Apply:
+class Apply(msgspec.Struct, frozen=True):
     """Set the machine up by this config; then look at its interfaces again."""
 
     config: PortConfig
 
 
-@dataclass(frozen=True)
-class Test:
+class Test(msgspec.Struct, frozen=True):
     """Ask the controller by each of these ports. `turn`: of the question."""
 
     __test__ = False
@@ -79,8 +75,7 @@ class Test:
     turn: int
 
 
-@dataclass(frozen=True)
-class Wait:
+class Wait(msgspec.Struct, frozen=True):
     """Nothing to do for so long, if nothing happens. None: for ever."""
 
     seconds: float | None

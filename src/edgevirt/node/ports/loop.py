@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
 
+import msgspec
 from msgspec.structs import replace
 
 from edgevirt.host.net.addressing import Interface
@@ -25,8 +25,7 @@ _TRIES: Final = 3
 """A set-up that fails so often is a config that fails."""
 
 
-@dataclass
-class Loop:
+class Loop(msgspec.Struct):
     """`offers` and `wake` are for who brings port configs and new timers."""
 
     store: Store
@@ -34,11 +33,11 @@ class Loop:
     ports: Ports
     prober: Prober
     keeper: Keeper
-    offers: list[PortConfig] = field(default_factory=list)
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
-    interfaces: Mapping[str, Interface] = field(default_factory=dict)
+    offers: list[PortConfig] = msgspec.field(default_factory=list)
+    wake: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
+    interfaces: Mapping[str, Interface] = msgspec.field(default_factory=dict)
     bootstrap_error: str = ""
-    _times: dict[str, Times] = field(default_factory=dict)
+    _times: dict[str, Times] = msgspec.field(default_factory=dict)
     _failures: int = 0
 
     def offer(self, config: PortConfig) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from edgevirt.host.net.addressing import Interface
 from edgevirt.host.net.ports import Setup
@@ -63,8 +64,7 @@ def status(
     )
 
 
-@dataclass(frozen=True)
-class Times:
+class Times(msgspec.Struct, frozen=True):
     """When a port's tests failed and passed the last time."""
 
     failed: float = 0.0

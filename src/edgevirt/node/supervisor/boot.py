@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,8 +25,7 @@ class End(msgspec.Struct, frozen=True, omit_defaults=True):
     """Of the operating system that ended."""
 
 
-@dataclass(frozen=True)
-class Traces:
+class Traces(msgspec.Struct, frozen=True):
     """What the machine remembers of the run before, whatever that run wrote down.
 
     `panic`: the kernel's last words. `watchdog`: it was what started the machine anew.

@@ -11,10 +11,10 @@ import os
 import signal
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
+import msgspec
 import uvloop
 
 from edgevirt.host.cgroup import Cgroup
@@ -50,8 +50,7 @@ ENDED: Final = 2
 """Exit codes of a service that raised, and of one that returned, which none should."""
 
 
-@dataclass(frozen=True)
-class Work:
+class Work(msgspec.Struct, frozen=True):
     """What all services' processes are given.
 
     `owners`, `uid_names`: as SocketStore takes them. `beat`: seconds between two heartbeats.

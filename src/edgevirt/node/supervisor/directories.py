@@ -6,9 +6,10 @@ import os
 import stat
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from edgevirt.host.vault import mark_new
 from edgevirt.node.paths import Paths
@@ -18,8 +19,7 @@ from edgevirt.node.services import ROWS, row_of
 _ROOT: Final = ""
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """`path`: a name of Paths. `owner`, `group`: services; empty: root. `vault`: it is in there."""
 
     path: str

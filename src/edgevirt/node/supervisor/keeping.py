@@ -7,11 +7,12 @@ Time comes in as `now`, monotonic seconds. Whoever drives it tells what happened
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+
+import msgspec
+from msgspec.structs import replace
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True):
     """Seconds.
 
     hang    without a heartbeat, until a service counts as hung.
@@ -36,21 +37,18 @@ class Limits:
     hangs: int = 2
 
 
-@dataclass(frozen=True)
-class Start:
+class Start(msgspec.Struct, frozen=True):
     name: str
 
 
-@dataclass(frozen=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True):
     """Ask a service to end: SIGTERM."""
 
     name: str
     pid: int
 
 
-@dataclass(frozen=True)
-class Kill:
+class Kill(msgspec.Struct, frozen=True):
     """SIGKILL. `why` is what its status will say."""
 
     name: str
@@ -58,16 +56,14 @@ class Kill:
     why: str
 
 
-@dataclass(frozen=True)
-class Dump:
+class Dump(msgspec.Struct, frozen=True):
     """Ask a hung service to write down where it is: SIGUSR1."""
 
     name: str
     pid: int
 
 
-@dataclass(frozen=True)
-class GiveUp:
+class GiveUp(msgspec.Struct, frozen=True):
     """The node is to restart. `hung`: or else it kept ending."""
 
     name: str
@@ -78,8 +74,7 @@ class GiveUp:
 Action = Start | Ask | Kill | Dump | GiveUp
 
 
-@dataclass(frozen=True)
-class Kept:
+class Kept(msgspec.Struct, frozen=True):
     """How it is with one service."""
 
     name: str
@@ -104,10 +99,9 @@ class Kept:
     hangs: tuple[float, ...] = ()
 
 
-@dataclass
-class Keeping:
+class Keeping(msgspec.Struct):
     limits: Limits
-    services: dict[str, Kept] = field(default_factory=dict)
+    services: dict[str, Kept] = msgspec.field(default_factory=dict)
     stopping: bool = False
     given_up: bool = False
 

@@ -8,10 +8,10 @@ without one gets software keys. Whoever asks for a signature notices no differen
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -32,8 +32,7 @@ class KeysError(Exception):
     """«cannot X: why». Keys are never made anew in place of damaged ones: that loses the node."""
 
 
-@dataclass(frozen=True)
-class Keys:
+class Keys(msgspec.Struct, frozen=True):
     """Certificates are PEM. `quote_cert`: empty unless a TPM holds the keys."""
 
     device: ec.EllipticCurvePrivateKey

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
 from functools import partial
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from edgevirt.host.tpm.failures import TpmError
@@ -35,8 +35,7 @@ from edgevirt.runtime.store import release
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Held:
+class Held(msgspec.Struct, frozen=True):
     """What this machine keeps its keys in. `module`: None when they are in software."""
 
     keys: Keys

@@ -11,10 +11,11 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from typing import Final
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
+from msgspec.structs import replace
 
 from edgevirt.host.tpm.failures import TpmError, TpmMismatch
 from edgevirt.host.tpm.protocol import Sealed, SecurityModule
@@ -33,8 +34,7 @@ SEALING: Final = (*range(5), *range(6, 10), *range(11, 15))
 not 10, where the kernel puts a digest of 0 to 9, 5 among them."""
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """`again`: the module or the disk failed; a later try may go better."""
 
     state: VaultState

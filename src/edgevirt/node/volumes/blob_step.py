@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import msgspec
+from msgspec.structs import replace
 
 from edgevirt.model.base import SwState, Trouble
 from edgevirt.model.content import BlobStatus
@@ -14,8 +15,7 @@ from edgevirt.runtime import Inputs
 _IN_STORE = frozenset({SwState.VERIFIED, SwState.LOADING, SwState.LOADED})
 
 
-@dataclass(frozen=True)
-class Blob:
+class Blob(msgspec.Struct, frozen=True):
     """One wanted blob. `request`, `claim`: the attempt that the downloader, the verifier is to
     work at; None: there is nothing to do for it.
     """

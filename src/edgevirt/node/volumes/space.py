@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 from edgevirt.host.disk import Room
 from edgevirt.model.kinds import BLOB_STATUS
@@ -18,8 +19,7 @@ _WRITABLE_LEAST, _WRITABLE_MOST = 64 * _MEGABYTE, 1024 * _MEGABYTE
 _WRITABLE_SHARE = 4
 
 
-@dataclass(frozen=True)
-class Promise:
+class Promise(msgspec.Struct, frozen=True):
     """What a volume may take, and how much of it lies on the disk already. Bytes."""
 
     size: int

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from edgevirt.model.base import SwState
 from edgevirt.model.content import BlobRole, BlobStatus, ContentTree, ImageConfig
@@ -14,8 +15,7 @@ from edgevirt.runtime import Inputs
 from edgevirt.wire import oci
 
 
-@dataclass(frozen=True)
-class Want:
+class Want(msgspec.Struct, frozen=True):
     """A blob that a tree needs, and what for."""
 
     digest: Digest
@@ -34,21 +34,20 @@ class Want:
     """URL whose tag stands for this blob: remembered with it."""
 
 
-@dataclass
-class Walk:
+class Walk(msgspec.Struct):
     """What is known of a tree now."""
 
     tree: ContentTree
     digest: Digest | None = None
     """Of the root."""
-    wants: list[Want] = field(default_factory=list)
-    layers: list[Digest] = field(default_factory=list)
+    wants: list[Want] = msgspec.field(default_factory=list)
+    layers: list[Digest] = msgspec.field(default_factory=list)
     """Lowest first; a layer may come twice."""
     file: Digest | None = None
     """Of a tree that is one file."""
-    parts: list[TreePart] = field(default_factory=list)
+    parts: list[TreePart] = msgspec.field(default_factory=list)
     """Of a tree that is a machine; their paths aren't known here."""
-    declared: Declared = field(default_factory=Declared)
+    declared: Declared = msgspec.field(default_factory=Declared)
     image: ImageConfig | None = None
     whole: bool = False
     """Every blob is known."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 from edgevirt.model.app import AppInstanceStatus, DomainMetric
 from edgevirt.model.base import SwState
@@ -26,8 +27,7 @@ _SECOND: Final = 1_000_000_000
 _NODE: Final = "node"
 
 
-@dataclass(frozen=True)
-class Requests:
+class Requests(msgspec.Struct, frozen=True):
     """How the requests to one URL of the controller went."""
 
     tries: int = 0
@@ -39,8 +39,7 @@ class Requests:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(msgspec.Struct, frozen=True):
     """How the line to the controller fared, over one port."""
 
     ifname: str = ""
@@ -50,11 +49,10 @@ class Line:
     last_success: float = 0.0
     unverified: int = 0
     """Replies whose envelope was not the controller's."""
-    urls: Mapping[str, Requests] = field(default_factory=dict)
+    urls: Mapping[str, Requests] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class LogBacklog:
+class LogBacklog(msgspec.Struct, frozen=True):
     """What waits for upload and what was sent."""
 
     bundles: int = 0
@@ -66,20 +64,19 @@ class LogBacklog:
     """Answers of 400 to 499."""
 
 
-@dataclass(frozen=True)
-class MetricReport:
+class MetricReport(msgspec.Struct, frozen=True):
     """Everything that one message says, as the agent found it."""
 
     node: Measures
-    apps: Mapping[str, AppInstanceStatus] = field(default_factory=dict)
-    domains: Mapping[str, DomainMetric] = field(default_factory=dict)
-    instances: Mapping[str, NetworkInstanceStatus] = field(default_factory=dict)
-    networks: Mapping[str, NetworkMetric] = field(default_factory=dict)
-    volumes: Mapping[str, VolumeStatus] = field(default_factory=dict)
+    apps: Mapping[str, AppInstanceStatus] = msgspec.field(default_factory=dict)
+    domains: Mapping[str, DomainMetric] = msgspec.field(default_factory=dict)
+    instances: Mapping[str, NetworkInstanceStatus] = msgspec.field(default_factory=dict)
+    networks: Mapping[str, NetworkMetric] = msgspec.field(default_factory=dict)
+    volumes: Mapping[str, VolumeStatus] = msgspec.field(default_factory=dict)
     storage: StorageUse | None = None
-    services: Mapping[str, ServiceStatus] = field(default_factory=dict)
-    line: Line = field(default_factory=Line)
-    logs: LogBacklog = field(default_factory=LogBacklog)
+    services: Mapping[str, ServiceStatus] = msgspec.field(default_factory=dict)
+    line: Line = msgspec.field(default_factory=Line)
+    logs: LogBacklog = msgspec.field(default_factory=LogBacklog)
     received_config: float = 0.0
     """Timestamp of the newest config that came; a gap to the next says that it isn't applied."""
     processed_config: float = 0.0

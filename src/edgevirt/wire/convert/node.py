@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Final, cast
+
+import msgspec
 
 from edgevirt.model.baseos import BaseOsStatus, Slot
 from edgevirt.model.hardware import AdapterGroup, MachineDevices
@@ -27,8 +28,7 @@ CAPABILITY: Final = info.API_CAPABILITY_START_DELAY_IN_SECONDS
 """A level includes all below it, so this is the last one that holds without a gap."""
 
 
-@dataclass(frozen=True)
-class NodeReport:
+class NodeReport(msgspec.Struct, frozen=True):
     """Everything that device info says."""
 
     inventory: Inventory
@@ -39,10 +39,10 @@ class NodeReport:
     state: info.ZDeviceState = info.ZDEVICE_STATE_ONLINE
     slots: tuple[Slot, ...] = ()
     base_os: BaseOsStatus | None = None
-    port_configs: PortConfigList = field(default_factory=PortConfigList)
+    port_configs: PortConfigList = msgspec.field(default_factory=PortConfigList)
     network: DeviceNetworkStatus | None = None
-    properties: Mapping[str, Property] = field(default_factory=dict)
-    unknown_properties: Mapping[str, Property] = field(default_factory=dict)
+    properties: Mapping[str, Property] = msgspec.field(default_factory=dict)
+    unknown_properties: Mapping[str, Property] = msgspec.field(default_factory=dict)
     apps: tuple[tuple[str, str, str], ...] = ()
     """(id, name, domain name)."""
     reboot_counter: int = 0
@@ -62,7 +62,7 @@ class NodeReport:
     acceleration: str = ""
     """As HostCapacity has it."""
     adapters: tuple[AdapterGroup, ...] = ()
-    adapter_users: Mapping[str, AppId] = field(default_factory=dict)
+    adapter_users: Mapping[str, AppId] = msgspec.field(default_factory=dict)
     """By the group's name."""
     devices: MachineDevices | None = None
 

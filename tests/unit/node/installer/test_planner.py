@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import uuid
 from typing import Any
 
+import msgspec
 import pytest
 
 from edgevirt.model.disk import MIB, P3_LEAST, SECTOR, Label, partition
@@ -88,7 +88,7 @@ def test_a_flag_stands_for_itself_or_has_a_value(name: str, field: str) -> None:
     changed: dict[str, Any] = {field: True}
     assert parse_order({}) == Order()
     for value in ("", "1", "true"):
-        assert parse_order({name: value}) == dataclasses.replace(Order(), **changed)
+        assert parse_order({name: value}) == msgspec.structs.replace(Order(), **changed)
     for value in ("0", "false", "No", "off"):
         assert parse_order({name: value}) == Order()
 
