@@ -17,8 +17,8 @@ import pytest
 from edgevirt.host.cgroup import Cgroup
 from edgevirt.host.confine import CAPABILITIES, permitted
 from edgevirt.model.machine import BootReason
+from edgevirt.node.init import SHUTDOWN
 from edgevirt.node.services import ROWS, Row
-from edgevirt.node.supervisor.supervisor import SHUTDOWN
 from tests.host_node import (
     ENVIRONMENT,
     PATIENCE,

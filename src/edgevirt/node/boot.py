@@ -12,10 +12,12 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, NoReturn
+
+import msgspec
+from msgspec.structs import replace
 
 from edgevirt.host import console, early, power
 from edgevirt.host.config_partition import read_config
@@ -30,10 +32,11 @@ from edgevirt.host.watchdog import Watchdog, arm
 from edgevirt.host.xen import first_domain
 from edgevirt.model.disk import SLOT_ARGUMENT, Label
 from edgevirt.model.gpt import TableError
+from edgevirt.node.ahead import Ahead
 from edgevirt.node.identity import Identity
-from edgevirt.node.init import LOST_FOR_GOOD, be_init
+from edgevirt.node.init import LOST_FOR_GOOD, SHUTDOWN, be_init
 from edgevirt.node.paths import Paths
-from edgevirt.node.service import Settings
+from edgevirt.node.service import Service, Settings
 
 PERSIST: Final = Path("/persist")
 HOSTNAME: Final = "edge-node"
@@ -47,12 +50,12 @@ _MOST_STARTS: Final = 5
 _WATCHDOG: Final = 60.0
 """Seconds until the hardware resets a machine that does not get on, or whose supervisor hangs."""
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PATHS: Final = Paths(config=HOME / "config", persist=PERSIST, run=HOME / "run")
 _RUN_SIZE: Final = "256m"
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_REMOUNT = 1, 2, 4, 32
 
 
-@dataclass(frozen=True)
-class Machine:
+class Machine(msgspec.Struct, frozen=True):
     """What is known of it before the node starts. `lost`: why nothing is kept in this run."""
 
     arguments: dict[str, str]
@@ -62,7 +65,7 @@ class Machine:
     lost: str = ""
     notes: tuple[str, ...] = ()
     partitions: tuple[tuple[str, str], ...] = ()
-    config: dict[str, bytes] = field(default_factory=dict)
+    config: dict[str, bytes] = msgspec.field(default_factory=dict)
     watchdog: Watchdog | None = None
     loading: early.Loading | None = None
 
@@ -102,41 +105,39 @@ def _be_installer(arguments: dict[str, str]) -> bool:
     """True when the machine is to start again."""
     from edgevirt.node.installer.program import be_installer  # a node never needs it
 
-    _prepare_kernel().finish()
+    loading = early.load_modules()
+    _prepare_kernel()
+    loading.finish()
     _set_clock(_image_time(), "the image")
     return be_installer(arguments)
 
 
 def _be_machine(began: float, arguments: dict[str, str]) -> bool:
     """True when the machine is to be switched off."""
-    machine = _prepare(arguments)
-    paths = Paths(config=HOME / "config", persist=PERSIST, run=HOME / "run")
+    machine = Machine(arguments, slot=arguments.get(SLOT_ARGUMENT, ""), version=_version())
+    console.say(f"{machine.version or 'a node'} in slot {machine.slot or '?'}")
+    machine = _arm_watchdog(machine)
+    machine = replace(machine, loading=early.load_modules())
+    ahead = _start_ahead(machine)
+    _prepare_kernel()
+    machine = _prepare(machine)
     _say_since(began, "the machine is ready; starting the node")
-    code = _be_node(machine, paths)
-    from edgevirt.node.supervisor.supervisor import SHUTDOWN  # loaded by now
-
-    return code == SHUTDOWN
+    return _be_node(machine, ahead) == SHUTDOWN
 
 
-def _prepare_kernel() -> early.Loading:
-    """Its settings, its keys; its modules are on their way."""
-    loading = early.load_modules()
+def _prepare_kernel() -> None:
+    """Its settings, its keys. Its modules are on their way."""
     early.load_file_systems()
     early.apply_settings()
     early.raise_loopback()
     power.take_over_keys()
-    return loading
 
 
-def _prepare(arguments: dict[str, str]) -> Machine:
+def _prepare(machine: Machine) -> Machine:
     """Everything that needs no service."""
-    machine = Machine(arguments, slot=arguments.get(SLOT_ARGUMENT, ""), version=_version())
-    console.say(f"{machine.version or 'a node'} in slot {machine.slot or '?'}")
-    machine = _arm_watchdog(machine)
-    machine = replace(machine, loading=_prepare_kernel())
     machine.get_on()
     _set_clock(_image_time(), "the image")
-    _make_groups(arguments)
+    _make_groups(machine.arguments)
     machine = _open_disk(machine)
     machine.get_on()
     _set_clock(_last_run_time(), "the run before")
@@ -292,9 +293,8 @@ def _read_config(disk: BootDisk | None) -> dict[str, bytes]:
 
 def _measure(config: dict[str, bytes]) -> None:
     """What the node was given, into the TPM, before anything heeds it."""
-    paths = Paths(config=HOME / "config", persist=PERSIST, run=HOME / "run")
     try:
-        said = measure_config(config, paths.measured, paths.firmware_log, paths.tpm)
+        said = measure_config(config, _PATHS.measured, _PATHS.firmware_log, _PATHS.tpm)
     except (TpmError, OSError) as error:
         said = f"cannot measure CONFIG: {error}; what the node proves will not be believed"
     console.say(said)
@@ -328,7 +328,39 @@ def _hosts(text: bytes) -> dict[str, str]:
 # -- the node ------------------------------------------------------------------------------------
 
 
-def _be_node(machine: Machine, paths: Paths) -> int:
+def _be_node(machine: Machine, ahead: Ahead) -> int:
+    def start(fresh: bool) -> int:
+        return _supervise(machine, _get_ready(machine), fresh=fresh)
+
+    ahead.tell(msgspec.msgpack.encode(replace(machine, watchdog=None, loading=None)))
+    code = be_init(start, STOP_SECONDS, _MOST_STARTS, ahead.pid)
+    if code == LOST_FOR_GOOD:
+        _record_loss(machine)
+    return code
+
+
+def _start_ahead(machine: Machine) -> Ahead:
+    def go_on(services: Mapping[str, Service], told: bytes) -> int:
+        found = msgspec.msgpack.decode(told, type=Machine)
+        found = replace(found, watchdog=machine.watchdog, loading=machine.loading)
+        return _supervise(found, services, fresh=True)
+
+    return Ahead(lambda: _get_ready(machine), go_on)
+
+
+def _get_ready(machine: Machine) -> Mapping[str, Service]:
+    from edgevirt.node.supervisor.supervisor import get_ready  # process 1 itself stays light
+
+    return get_ready(machine.get_on)
+
+
+def _supervise(machine: Machine, services: Mapping[str, Service], *, fresh: bool) -> int:
+    from edgevirt.node.supervisor.supervisor import Options, supervise  # loaded by now
+
+    _give_config(machine.config, _PATHS.config)
+    machine.have_devices()  # they came while our own code was read
+    watchdog = _arm_watchdog(machine).watchdog
+    identity = Identity(dict(machine.partitions).get(Label.CONFIG), machine.config, _PATHS)
     settings = Settings(
         serial=early.serial_number(),
         cgroup="eve",
@@ -340,23 +372,8 @@ def _be_node(machine: Machine, paths: Paths) -> int:
         lost=machine.lost,
         notes=machine.notes,
     )
-
-    identity = Identity(dict(machine.partitions).get(Label.CONFIG), machine.config, paths)
-
-    def start(fresh: bool) -> int:
-        from edgevirt.node.supervisor.supervisor import Options, load_all, supervise
-
-        load_all(machine.get_on)
-        _give_config(machine.config, paths.config)
-        machine.have_devices()  # they came while our own code was read
-        watchdog = _arm_watchdog(machine).watchdog
-        options = Options(fresh=fresh, watchdog=watchdog, keep_identity=identity.keep)
-        return supervise(paths, settings, options)
-
-    code = be_init(start, STOP_SECONDS, _MOST_STARTS)
-    if code == LOST_FOR_GOOD:
-        _record_loss(paths, machine)
-    return code
+    options = Options(fresh=fresh, watchdog=watchdog, keep_identity=identity.keep)
+    return supervise(_PATHS, settings, options, services=services)
 
 
 def _watchdog_seconds(machine: Machine) -> float:
@@ -365,14 +382,14 @@ def _watchdog_seconds(machine: Machine) -> float:
     return float(text) if text.isdecimal() else _WATCHDOG
 
 
-def _record_loss(paths: Paths, machine: Machine) -> None:
+def _record_loss(machine: Machine) -> None:
     from edgevirt.model.machine import BootReason
     from edgevirt.node.supervisor.boot import End, record_end
 
     text = f"the supervisor died {_MOST_STARTS} times"
     try:
         end = End(at=time.time(), reason=BootReason.FATAL, text=text, slot=machine.slot)
-        record_end(paths, end)
+        record_end(_PATHS, end)
     except OSError as error:
         console.say(f"cannot write down why the node ends: {error}")
 

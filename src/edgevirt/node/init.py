@@ -1,4 +1,4 @@
-"""The first process of a host-mode node: reaps, and starts the supervisor again if it dies.
+"""The first process of a node: reaps, and starts the supervisor again if it dies.
 
 Containers' monitors are its children, so they outlive the services and the supervisor. When it
 ends, the kernel ends every process of the node.
@@ -11,28 +11,46 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from edgevirt.host.death import die_with
 
 _SIGNALS: Final = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)
-_STOPPED: Final = 0
-"""Exit code of a node that was asked to stop before its supervisor could even listen."""
+STOPPED: Final = 0
+REBOOT: Final = 64
+SHUTDOWN: Final = 65
+"""Exit codes of a node: it was asked to stop, is to start again, or to end."""
 _LOST: Final = 1
 """Exit code of a supervisor that could not run."""
 LOST_FOR_GOOD: Final = 66
 _YOUNG: Final = 3.0
-"""Seconds: a first supervisor that fails before had no chance to run at all."""
+"""Seconds: a first supervisor that fails before, and was started here, cannot run at all."""
 _LONGEST_PAUSE: Final = 30.0
 
 Supervise = Callable[[bool], int]
 """Runs the supervisor: told whether the node starts. Returns the exit code."""
 
 
-@dataclass
-class _Init:
+def fork_supervisor(supervise: Callable[[], int]) -> int:
+    """Returns the process; it ends with its parent, and with what `supervise` returns."""
+    pid = os.fork()
+    if pid == 0:
+        status = _LOST
+        try:
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
+            die_with(1)
+            status = supervise()
+        except BaseException as error:  # noqa: BLE001 - this process must end here
+            _say(f"cannot supervise: {error!r}")
+        finally:
+            os._exit(status)
+    return pid
+
+
+class _Init(msgspec.Struct):
     supervise: Supervise
     stop_seconds: float
     most_starts: int = 0
@@ -42,19 +60,23 @@ class _Init:
 
     def run(self) -> int:
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        self._start()
-        began = time.monotonic()
+        young_until = 0.0
+        if self.pid:
+            self.starts = 1
+        else:
+            self._start()
+            young_until = time.monotonic() + _YOUNG
         start_at: float | None = None
+        patience = 0.0  # one that was started before may have died before
         while True:
-            patience = 3600.0 if start_at is None else max(0.0, start_at - time.monotonic())
             self._heed(signal.sigtimedwait(_SIGNALS, patience))
             code = self._reap()
             if code is not None:
                 if code >= 0 and (code != _LOST or self.asked):
                     return code
                 if self.asked and code == -signal.SIGTERM:
-                    return _STOPPED
-                if self.asked or (self.starts == 1 and time.monotonic() - began < _YOUNG):
+                    return STOPPED
+                if self.asked or (self.starts == 1 and time.monotonic() < young_until):
                     return _LOST
                 if self.most_starts and self.starts >= self.most_starts:
                     _say(f"the supervisor died {self.starts} times")
@@ -65,21 +87,12 @@ class _Init:
             if start_at is not None and time.monotonic() >= start_at:
                 start_at = None
                 self._start()
+            patience = 3600.0 if start_at is None else max(0.0, start_at - time.monotonic())
 
     def _start(self) -> None:
         fresh = self.starts == 0
         self.starts += 1
-        self.pid = os.fork()
-        if self.pid == 0:
-            status = _LOST
-            try:
-                signal.pthread_sigmask(signal.SIG_SETMASK, ())
-                die_with(1)
-                status = self.supervise(fresh)
-            except BaseException as error:  # noqa: BLE001 - this process must end here
-                _say(f"cannot supervise: {error!r}")
-            finally:
-                os._exit(status)
+        self.pid = fork_supervisor(lambda: self.supervise(fresh))
 
     def _heed(self, told: signal.struct_siginfo | None) -> None:
         if told is not None and told.si_signo != signal.SIGCHLD:
@@ -104,13 +117,14 @@ class _Init:
                 code = os.waitstatus_to_exitcode(status)
 
 
-def be_init(supervise: Supervise, stop_seconds: float, most_starts: int = 0) -> int:
+def be_init(supervise: Supervise, stop_seconds: float, most_starts: int = 0, first: int = 0) -> int:
     """For process 1 of a PID namespace. Returns the exit code of the node: LOST_FOR_GOOD when the
-    supervisor was started `most_starts` times (0: any number) and died each time.
+    supervisor was started `most_starts` times (0: any number) and died each time. `first`: the
+    first one, when it was started already.
 
     Before it returns, apps that hear SIGTERM had `stop_seconds` to end.
     """
-    code = _Init(supervise, stop_seconds, most_starts).run()
+    code = _Init(supervise, stop_seconds, most_starts, pid=first).run()
     end_containers(stop_seconds)
     return code
 

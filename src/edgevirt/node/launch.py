@@ -17,10 +17,12 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Final, NoReturn
+
+import msgspec
+from msgspec.structs import replace
 
 from edgevirt.host.cgroup import Cgroup
 from edgevirt.host.config_partition import read_files
@@ -39,12 +41,12 @@ from edgevirt.host.namespace import (
 from edgevirt.host.stage import HOME, TPM, name_hosts, running_programs, set_stage
 from edgevirt.host.tpm.measure import measure_config
 from edgevirt.node.given import write_config
-from edgevirt.node.init import be_init
+from edgevirt.node.init import REBOOT, be_init
 from edgevirt.node.paths import Paths
 from edgevirt.node.service import Settings
 from edgevirt.node.services import ROWS, Row
 from edgevirt.node.supervisor.keeping import Limits
-from edgevirt.node.supervisor.supervisor import REBOOT, Options, supervise
+from edgevirt.node.supervisor.supervisor import Options, supervise
 
 CONTROLLER: Final = ""
 """As an address in `HostNode.hosts`: this machine, as the node reaches it."""
@@ -59,8 +61,7 @@ class LaunchError(Exception):
     """«cannot start the node: why»."""
 
 
-@dataclass(frozen=True)
-class HostNode:
+class HostNode(msgspec.Struct, frozen=True):
     """What a node on this machine is made of.
 
     state         its directory: `persist` and what identifies it.
@@ -78,12 +79,12 @@ class HostNode:
     config: Path
     serial: str = ""
     hostname: str = "edge-node"
-    hosts: Mapping[str, str] = field(default_factory=dict)
+    hosts: Mapping[str, str] = msgspec.field(default_factory=dict)
     nameservers: tuple[str, ...] = ()
-    forwards: Mapping[int, int] = field(default_factory=dict)
+    forwards: Mapping[int, int] = msgspec.field(default_factory=dict)
     masquerade: bool = False
     subnet: IPv4Network | None = None
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = msgspec.field(default_factory=Limits)
     beat: float = 5.0
     stop_seconds: float = 30.0
     rows: tuple[Row, ...] = ROWS

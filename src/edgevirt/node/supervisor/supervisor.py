@@ -15,7 +15,6 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +28,7 @@ from edgevirt.host.stage import running_programs
 from edgevirt.host.watchdog import Watchdog, was_reset
 from edgevirt.model.machine import BootReason
 from edgevirt.model.node import ServiceStatus
+from edgevirt.node.init import REBOOT, SHUTDOWN, STOPPED
 from edgevirt.node.paths import Paths
 from edgevirt.node.service import Service, Settings
 from edgevirt.node.services import ROWS, Row, WithVault, load, owners, uid_names
@@ -58,11 +58,6 @@ from edgevirt.node.supervisor.warm import warm_up
 _LOG: Final = logging.getLogger("edgevirt.supervisor")
 
 OUT_OF_MEMORY: Final = "out of memory"
-STOPPED: Final = 0
-REBOOT: Final = 64
-SHUTDOWN: Final = 65
-"""How the supervisor ends: as it was asked to, or because the node is to start again or to end."""
-
 _CRASHES: Final = frozenset(
     {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT}
 )
@@ -73,11 +68,10 @@ _MEASURE: Final = 60.0
 """Seconds between two looks at the services' memory."""
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(msgspec.Struct, frozen=True):
     """`beat`: seconds between two heartbeats. `fresh`: the node starts; else only we do."""
 
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = msgspec.field(default_factory=Limits)
     beat: float = 5.0
     fresh: bool = True
     watchdog: Watchdog | None = None
@@ -86,8 +80,7 @@ class Options:
     """Called now and then until it returns True: see `node.identity`."""
 
 
-@dataclass
-class _Child:
+class _Child(msgspec.Struct):
     name: str
     pid: int
     pidfd: int
@@ -373,16 +366,32 @@ def load_all(
     return found
 
 
+def get_ready(
+    get_on: Callable[[], None] = lambda: None, rows: Iterable[Row] = ROWS
+) -> dict[str, Service]:
+    """All that takes long before a service can be forked, and nothing of it needs the machine to be
+    ready. `get_on` is called after each step.
+    """
+    services = load_all(get_on, rows)
+    gc.collect()
+    gc.freeze()  # what is there stays; no collection from here on looks at it again
+    warm_up(os.geteuid(), get_on)
+    return services
+
+
 def supervise(
     paths: Paths,
     settings: Settings,
     options: Options | None = None,
     rows: Iterable[Row] = ROWS,
+    services: Mapping[str, Service] | None = None,
 ) -> int:
-    """Runs the node's services in the present namespaces; needs root. Returns an exit code."""
+    """Runs the node's services in the present namespaces; needs root. Returns an exit code (see
+    `node.init`). `services`: those of `rows`, when they are ready.
+    """
     options = options or Options()
     by_name = {row.name: row for row in rows}
-    services = load_all(lambda: _feed(options), by_name.values())
+    services = services or get_ready(lambda: _feed(options), by_name.values())
     prepare(paths, services.values(), settings)
     log_to_file("supervisor", paths.service_logs / "supervisor.log")
     if options.fresh:
@@ -404,7 +413,7 @@ def supervise(
     supervisor = Supervisor(work, by_name, services, options)
     permitted()
     _feed(options)
-    warm_up(os.geteuid(), lambda: _feed(options))
+    gc.collect()
     gc.freeze()
     return supervisor.run()
 
