@@ -33,10 +33,12 @@ def run() -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as directory, hello.running(Path(directory)) as job:
         registry, nodes, operators = (hello.free_port(p) for p in (5000, 8443, 6443))
         hello.start_registry(job, registry)
-        hello.push_image(registry)
+        hello.push_image(job, registry)
         client: Client = hello.start_fleet(job, nodes, operators)
+        config = hello.configure_node(job, nodes)
+        hello.let_in(job, client, config)
         node = HostNode(job)
-        node.start(hello.configure_node(job, client, nodes), nodes, registry)
+        node.start(config, nodes, registry)
         hello.apply_examples(client, node)
         hello.wait_for_answer(job, client, node)
         took = [_one_more(client, Path(directory), number) for number in range(ROUNDS)]

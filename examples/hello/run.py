@@ -71,6 +71,7 @@ def answers(url: str) -> bool:
 
 
 def start_registry(job: Job, port: int) -> None:
+    """Returns before it is ready."""
     config = {
         "version": 0.1,
         "log": {"level": "warn"},
@@ -81,11 +82,11 @@ def start_registry(job: Job, port: int) -> None:
     path.touch(mode=0o600)
     path.write_text(yaml.safe_dump(config))
     job.start("registry", "docker-registry", "serve", str(path))
-    wait_for(job, "the registry", lambda: answers(f"http://127.0.0.1:{port}/v2/"))
 
 
-def push_image(port: int) -> str:
+def push_image(job: Job, port: int) -> str:
     """A web server from Debian's busybox; returns the image's digest."""
+    wait_for(job, "the registry", lambda: answers(f"http://127.0.0.1:{port}/v2/"))
     busybox = shutil.which("busybox")
     if busybox is None:
         raise Failed("cannot make the image: Debian's busybox-static is not installed")
@@ -117,6 +118,7 @@ async def _push(image: Any, port: int) -> str:
 
 
 def start_fleet(job: Job, nodes: int, operators: int) -> Client:
+    """Returns when it has its keys, and before it answers."""
     data = str(job.state / "fleet")
     kubeconfig = job.state / "kubeconfig"
     where = ("--nodes", f"127.0.0.1:{nodes}", "--operators", f"127.0.0.1:{operators}")
@@ -125,18 +127,10 @@ def start_fleet(job: Job, nodes: int, operators: int) -> Client:
     if done.returncode:
         raise Failed(f"cannot set up the fleet: {done.stderr.strip()}")
     job.start("fleet", *edgevirt("fleet", "run", "--data", data, *where, "--san", "fleet.local"))
-    client = Client(load_connection(kubeconfig))
-
-    def ready() -> bool:
-        with contextlib.suppress(ClientError):
-            return bool(client.types())
-        return False
-
-    wait_for(job, "the fleet", ready)
-    return client
+    return Client(load_connection(kubeconfig))
 
 
-def configure_node(job: Job, client: Client, nodes: int) -> Path:
+def configure_node(job: Job, nodes: int) -> Path:
     """What a node is given, once: whom to call, whom to trust, how to ask to be let in."""
     config = job.state / "node-config"
     if not (config / "onboard.key.pem").exists():
@@ -148,6 +142,18 @@ def configure_node(job: Job, client: Client, nodes: int) -> Path:
         if done.returncode:
             raise Failed(f"cannot configure the node: {done.stderr.strip()}")
     (config / "server").write_text(f"fleet.local:{nodes}\n")
+    return config
+
+
+def let_in(job: Job, client: Client, config: Path) -> None:
+    """The node, whose config this is: when it asks it is approved."""
+
+    def ready() -> bool:
+        with contextlib.suppress(ClientError):
+            return bool(client.types())
+        return False
+
+    wait_for(job, "the fleet", ready)
     key: Object = {
         "apiVersion": "edgevirt.io/v1alpha1",
         "kind": "OnboardingKey",
@@ -159,7 +165,6 @@ def configure_node(job: Job, client: Client, nodes: int) -> Path:
         },
     }
     client.apply(client.type_of("OnboardingKey"), "default", key, force=True)
-    return config
 
 
 def apply_examples(client: Client, node: Node) -> None:
@@ -225,16 +230,19 @@ def run(state: Path, once: bool, host: bool) -> None:
     began = time.monotonic()
     with running(state) as job:
         registry, nodes, operators = free_port(5000), free_port(8443), free_port(6443)
-        out.print("[bold]registry[/]: starting, and pushing an image made from Debian's busybox")
+        out.print("[bold]registry[/]: starting")
         start_registry(job, registry)
-        out.print(f"  127.0.0.1:{registry}/hello:1.0 {push_image(registry)[:19]}…")
         out.print("[bold]fleet[/]: starting")
         client = start_fleet(job, nodes, operators)
-        config = configure_node(job, client, nodes)
+        config = configure_node(job, nodes)
         node = HostNode(job) if host else MachineNode(job.state, free_port(APP_PORT), registry)
         job.stop_first = node.stop
         out.print("[bold]node[/]: starting; it onboards by itself")
         node.start(config, nodes, registry)
+        # a node takes longest to start, and needs none of this before
+        out.print("[bold]image[/]: pushing one made from Debian's busybox")
+        out.print(f"  127.0.0.1:{registry}/hello:1.0 {push_image(job, registry)[:19]}…")
+        let_in(job, client, config)
         out.print("[bold]manifests[/]: applying examples/hello")
         apply_examples(client, node)
         out.print("[bold]app[/]: waiting for it")

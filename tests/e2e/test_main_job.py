@@ -195,7 +195,7 @@ def test_after_ctrl_c_nothing_is_left(hello: Example) -> None:
     eventually("all is gone", lambda: not left(hello.state))
 
 
-@pytest.mark.parametrize("during", ["registry", "fleet", "node", "app"])
+@pytest.mark.parametrize("during", ["registry", "fleet", "node", "image", "app"])
 def test_ended_while_it_starts_the_example_leaves_nothing(hello: Example, during: str) -> None:
     with example(hello.state) as second:
         eventually("it has come so far", lambda: f"{during}:" in second.output)
