@@ -71,6 +71,7 @@ _MODULES: Final = (
     *("nft_chain_nat", "nft_log", "nft_fib", "nft_fib_inet", "nf_conntrack_netlink"),
     *("usb_storage", "uas", "sd_mod", "vhost_net", "vhost_vsock", "efi_pstore"),
     *("vfio_pci", "can_raw"),  # devices of apps
+    "evdev",  # the power button
 )
 """What the node's services use, and what no device's name would load."""
 _PROCESSOR: Final = Path("/sys/devices/system/cpu/modalias")

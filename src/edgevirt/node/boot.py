@@ -20,6 +20,7 @@ import msgspec
 from msgspec.structs import replace
 
 from edgevirt.host import console, early, power
+from edgevirt.host.button import open_buttons
 from edgevirt.host.config_partition import read_config
 from edgevirt.host.limits import limits_of, make_groups
 from edgevirt.host.partitions import BootDisk, DiskError, boot_disk, data_disks
@@ -372,7 +373,9 @@ def _supervise(machine: Machine, services: Mapping[str, Service], *, fresh: bool
         lost=machine.lost,
         notes=machine.notes,
     )
-    options = Options(fresh=fresh, watchdog=watchdog, keep_identity=identity.keep)
+    options = Options(
+        fresh=fresh, watchdog=watchdog, keep_identity=identity.keep, buttons=open_buttons()
+    )
     return supervise(_PATHS, settings, options, services=services)
 
 

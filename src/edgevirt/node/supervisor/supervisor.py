@@ -21,6 +21,7 @@ from typing import Final
 import msgspec
 
 from edgevirt.host import memory
+from edgevirt.host.button import is_pressed
 from edgevirt.host.confine import limit_memory, permitted
 from edgevirt.host.panics import take_panic
 from edgevirt.host.seccomp import Filter, build_filter
@@ -78,6 +79,8 @@ class Options(msgspec.Struct, frozen=True):
     """Armed: from now on fed here alone. None: there is none, or it is left alone."""
     keep_identity: Callable[[], bool] | None = None
     """Called now and then until it returns True: see `node.identity`."""
+    buttons: tuple[int, ...] = ()
+    """Descriptors of power buttons: who presses one wants the node to end."""
 
 
 class _Child(msgspec.Struct):
@@ -107,6 +110,7 @@ class Supervisor:
         self._stacks: dict[str, str] = {}
         self._kills: dict[str, int] = {}
         self._keep_identity = options.keep_identity
+        self._buttons = options.buttons
         self._watchdog = options.watchdog
         if self._watchdog is not None:
             known = ", ".join(self._watchdog.names)
@@ -115,6 +119,8 @@ class Supervisor:
     def run(self) -> int:
         """Until SIGTERM or an operation: an exit code of the node."""
         wake = self._listen_to_signals()
+        for button in self._buttons:
+            self._selector.register(button, selectors.EVENT_READ)
         held = [name for name in self._rows if self._waits(name)]
         self._keeping.keep(self._rows, time.monotonic(), held)
         while not self._keeping.ended:
@@ -125,6 +131,8 @@ class Supervisor:
             for key, _ in self._selector.select(self._patience()):
                 if key.fileobj is wake:
                     self._take_signals(wake)
+                elif key.data is None:
+                    self._look_at_button(key.fd)
                 else:
                     self._take(key.data, pidfd=isinstance(key.fileobj, int))
         return self._outcome
@@ -146,6 +154,16 @@ class Supervisor:
         if not self._keeping.stopping:
             _LOG.info("asked to stop")
             self._end(BootReason.POWEROFF_COMMAND, "the node was asked to stop", STOPPED)
+
+    def _look_at_button(self, button: int) -> None:
+        try:
+            pressed = is_pressed(button)
+        except OSError:  # unplugged
+            self._selector.unregister(button)
+            return
+        if pressed:
+            _LOG.info("the power button was pressed")
+            self._end(BootReason.POWEROFF_COMMAND, "the power button was pressed", SHUTDOWN)
 
     def _patience(self) -> float:
         now = time.monotonic()
