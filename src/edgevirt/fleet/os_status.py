@@ -29,8 +29,7 @@ FELL_BACK: Final = "FellBack"
 MAX_SLOTS: Final = 8
 _INPROGRESS: Final = "inprogress"
 _UPDATING: Final = "updating"
-_QUIET: Final = frozenset({"", WAITING, STAGED})
-"""Steps in which nothing of the node changes."""
+_OVER: Final = frozenset({UPDATED, FAILED, FELL_BACK})
 _AT_WORK: Final = frozenset({DOWNLOADING, VERIFYING, DEFERRED, WRITING, REBOOTING, TESTING})
 _MOST_WORDS: Final = 500
 _RETRY: Final = "refused until spec.os.retryCounter is raised"
@@ -105,8 +104,8 @@ def events(before: NodeOSStatus | None, after: NodeOSStatus | None) -> Iterator[
     old = before if before is not None and before.version == after.version else NodeOSStatus()
     if old.step == after.step and (after.step != FAILED or old.phase == after.phase):
         return
-    begun = old.step not in _QUIET and old.step not in {UPDATED, FAILED, FELL_BACK}
-    if after.step in _AT_WORK and not begun:
+    begun = old.begun is not None
+    if after.begun is not None and not begun:
         running = before.slots[0].version if before is not None and before.slots else ""
         came = f" (it runs {running})" if running else ""
         yield Told("UpdateStarted", f"the node begins to update to {after.version}{came}")
@@ -133,6 +132,11 @@ def _at(
 ) -> NodeOSStatus:
     same = status is not None and (status.version, status.step) == (wanted.version, step.name)
     since = status.since if status is not None and same else timestamp(now)
+    begun = status.begun if status is not None and status.version == wanted.version else None
+    if step.name in _OVER:
+        begun = None
+    elif step.name in _AT_WORK:
+        begun = begun or timestamp(now)
     words = step.words
     if step.name == TESTING:
         words = f"testing since {since}{words}"
@@ -141,6 +145,7 @@ def _at(
         step=step.name,
         phase=words[:_MOST_WORDS],
         since=since,
+        begun=begun,
         waiting=wanted.waiting,
         slots=slots,
     )

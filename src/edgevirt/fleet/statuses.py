@@ -1,7 +1,7 @@
 """The road home: reports of nodes are read, and given to who makes statuses of them.
 
 They come from telemetry, behind a mark, so that a slow status never delays a node, and a restart
-goes on where it was. A report that is older than one on the same thing changes nothing.
+goes on where it was.
 """
 
 from __future__ import annotations

@@ -169,6 +169,36 @@ def test_a_retry_is_a_new_story() -> None:
     assert told == ["UpdateStarted", "FellBack", "UpdateStarted", "Testing", "Committed"]
 
 
+@pytest.mark.parametrize(
+    "between",
+    [
+        pytest.param(running(), id="a report without the version"),
+        pytest.param(beside(), id="a report without a state"),
+    ],
+)
+def test_an_update_begins_once_whatever_is_told_between(between: info.ZInfoDevice) -> None:
+    told = story(beside(userStatus=info.DOWNLOADING), between, beside(userStatus=info.UPDATING))
+    assert told == ["UpdateStarted"]
+    downloading, tested = beside(userStatus=info.DOWNLOADING), running(NEW, "inprogress")
+    told = story(downloading, between, tested, running(NEW))
+    assert told == ["UpdateStarted", "Testing", "Committed"]
+
+
+def test_what_was_staged_and_is_activated_later_is_one_update() -> None:
+    told = []
+    status: NodeOSStatus | None = None
+    for wanted, message in (
+        (Wanted(NEW, activate=False), beside(userStatus=info.DOWNLOADING)),
+        (Wanted(NEW, activate=False), beside(userStatus=info.DOWNLOAD_DONE)),
+        (Wanted(NEW), beside(userStatus=info.UPDATING)),
+        (Wanted(NEW), running(NEW)),
+    ):
+        after = os_status.fill(status, wanted, message, NOW)
+        told += [event.reason for event in os_status.events(status, after)]
+        status = after
+    assert told == ["UpdateStarted", "Committed"]
+
+
 def test_steps_that_were_not_seen_leave_no_gap() -> None:
     assert story(running(NEW)) == ["Committed"]
 

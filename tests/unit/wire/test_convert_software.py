@@ -72,3 +72,7 @@ def test_where_nothing_is_known_of_slots_the_program_tells_its_version() -> None
 
 def test_a_trial_that_knows_nothing_of_its_slots_yet_does_not_pass_for_an_active_one() -> None:
     assert software([], None, "") == []
+
+
+def test_the_other_slot_alone_is_not_told_as_what_runs() -> None:
+    assert software([B], None, "") == []

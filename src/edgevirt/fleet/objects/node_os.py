@@ -54,6 +54,8 @@ class NodeOSStatus(ApiStruct, frozen=True, kw_only=True):
     """The same for people."""
     since: Time | None = None
     """When it came to this step."""
+    begun: Time | None = None
+    """When the node began with this update; absent: it has not, or it is over."""
     waiting: str = ""
     """Why the node does not get the version that is wanted; empty: it does."""
     slots: tuple[OSSlot, ...] = ()

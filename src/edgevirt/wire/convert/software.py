@@ -18,9 +18,11 @@ def software(
     slots: Iterable[Slot], status: BaseOsStatus | None, version: str
 ) -> list[info.ZInfoDevSW]:
     """The running one first. `version`: of a program that runs in no slot; empty: it runs in one,
-    and while nothing is known of slots nothing is told.
+    and while that is not known nothing is told: whoever reads it takes the first for it.
     """
     known = sorted(slots, key=lambda slot: not slot.current)
+    if known and not known[0].current:
+        return []
     told = [_slot(slot, status) for slot in known]
     if status is not None and _is_on_its_way(known, status):
         coming = info.ZInfoDevSW()
