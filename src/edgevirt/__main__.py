@@ -206,6 +206,21 @@ def rotate(role: str, data: Path) -> None:
     click.echo(f"{role} certificate rotated")
 
 
+@fleet.command(short_help="Note that the directory was restored.")
+@DATA
+def restored(data: Path) -> None:
+    """Note that the directory was restored from a backup, before the fleet is started on it.
+
+    Nodes may have newer configs than it knows of. Each gets none until it has shown that it has
+    not, or until `edgevirt overwrite` says that it may.
+    """
+    from edgevirt.fleet import process
+
+    with _told("stop it first"):
+        nodes = process.note_restored(process.Settings(_existing(data)))
+    click.echo(f"{nodes} nodes get no config before they have shown which one they have")
+
+
 @fleet.command("node-config", cls=Verb, short_help="Write what a new node is given.")
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
 @DATA

@@ -41,6 +41,7 @@ VERBS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "purge": ("operate", "Start app instances over with empty volumes."),
         "rollback": ("rollback", "Bring app instances back to how they were before an update."),
         "reboot": ("operate", "Reboot edge nodes."),
+        "overwrite": ("overwrite", "Give nodes the config that is held back."),
         "os": ("systems", "Bring nodes to a version of their software."),
         "attestation": ("attestation", "Say what nodes must prove, and see what they do."),
         "wait": ("wait", "Wait until objects are as they should be."),

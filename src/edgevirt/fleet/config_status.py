@@ -9,9 +9,9 @@ import msgspec
 
 from edgevirt.fleet import app_status, node_status, render, volume_status
 from edgevirt.fleet.amend import insist
-from edgevirt.fleet.configs import CONFIG_VERSION, ConfigVersion
 from edgevirt.fleet.device.registry import Registry
 from edgevirt.fleet.devices import device_key
+from edgevirt.fleet.lineage import CONFIG_VERSION, ConfigVersion
 from edgevirt.fleet.node_objects import NodeObjects
 from edgevirt.fleet.objects.base import Condition, set_condition
 from edgevirt.fleet.objects.edgenode import EdgeNodeStatus
@@ -71,6 +71,7 @@ class ConfigStatus:
             return msgspec.structs.replace(
                 status,
                 config_version=str(version.number),
+                held_config=None,
                 conditions=set_condition(status.conditions, applied, now),
                 apps=msgspec.structs.replace(status.apps, total=len(objects.instances)),
             )
@@ -95,6 +96,7 @@ class ConfigStatus:
             return msgspec.structs.replace(
                 status,
                 config_version=number,
+                held_config=None,
                 config_hash=config_hash,
                 conditions=set_condition(status.conditions, applied, now),
             )

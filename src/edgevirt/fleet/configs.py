@@ -9,7 +9,6 @@ fleet renders nothing.
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
 import logging
 from collections import OrderedDict
@@ -20,12 +19,13 @@ from typing import Any, Final, NamedTuple, Protocol
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from edgevirt.fleet import render
+from edgevirt.fleet import lineage, render
 from edgevirt.fleet.dependencies import Dependencies
 from edgevirt.fleet.device.registry import NO_HASH, Registry
-from edgevirt.fleet.device.replies import Response
+from edgevirt.fleet.device.replies import NOT_MODIFIED, UNAVAILABLE, Response
 from edgevirt.fleet.devices import DEVICE_TRUST, device_key
 from edgevirt.fleet.keys import KeyRing
+from edgevirt.fleet.lineage import CONFIG_VERSION, NONE_YET, ConfigVersion
 from edgevirt.fleet.objects import kinds
 from edgevirt.fleet.objects.base import ApiObject, LocalRef
 from edgevirt.fleet.objects.sealing import Sealer
@@ -33,7 +33,7 @@ from edgevirt.fleet.objects.secret import Secret, value_of
 from edgevirt.fleet.render import Cipher, Credentials, Objects, Rendered
 from edgevirt.model.access import AccessConfig
 from edgevirt.model.ids import NodeId
-from edgevirt.runtime import Clock, Event, Gone, InStep, Kind, Store
+from edgevirt.runtime import ABSENT, Clock, Event, Gone, InStep, Kind, Resource, Store
 from edgevirt.wire import certificates, cipher
 from edgevirt.wire.convert import device as convert
 from edgevirt.wire.messages import certs, config
@@ -61,22 +61,6 @@ _KINDS: Final[dict[str, Kind[Any]]] = {
 }
 
 
-class ConfigVersion(msgspec.Struct, frozen=True, array_like=True):
-    """The last config that a node could have got. Key: the node's UUID.
-
-    `inputs`: digest of what it was made of; `content`: of the config less version and time.
-    """
-
-    number: int
-    timestamp: float
-    config_hash: bytes
-    content: bytes
-    inputs: bytes
-
-
-CONFIG_VERSION: Final = Kind("ConfigVersion", ConfigVersion, persistent=True)
-
-
 class Grants(Protocol):
     """What people are let in for, beside what objects say."""
 
@@ -89,6 +73,7 @@ class Grants(Protocol):
         ...
 
 
+_Kept = Resource[ConfigVersion]
 OnRendered = Callable[[Objects, Rendered, ConfigVersion], Awaitable[None]]
 
 
@@ -112,17 +97,22 @@ class Configs:
         self._sealer = sealer
         self._clock = clock
         self._behind = set(_KINDS)
-        self._finding: dict[int, asyncio.Task[_Found]] = {}
+        self._finding: dict[tuple[int, bytes], asyncio.Task[_Found]] = {}
         self._room = asyncio.Semaphore(_RENDERING)
         self._cache: OrderedDict[int, _Sealed] = OrderedDict()
         self._cached_bytes = 0
         self._listeners: list[OnRendered] = []
+        self._held_listeners: list[OnRendered] = []
         self.grants: Grants | None = None
         ring.on_change(lambda _keys: registry.forget_config_hashes())
 
     def on_rendered(self, listener: OnRendered) -> None:
         """Called when a node's config became another one, before the node gets it."""
         self._listeners.append(listener)
+
+    def on_held(self, listener: OnRendered) -> None:
+        """Called whenever a node asks whose config is held back, with what it does not get."""
+        self._held_listeners.append(listener)
 
     async def follow(self) -> None:
         """Never returns. EdgeNodes come through `take`, as others want to hear of them too."""
@@ -158,7 +148,10 @@ class Configs:
 
     async def answer(self, row: int, known: bytes) -> Response | None:
         """The sealed config of a machine; None when `known` is the hash of it."""
-        found = await self._find(row)
+        found = await self._find(row, known)
+        if found.version.held is not None:
+            # one that has just started has the config of its disk, and takes no «unchanged» for it
+            return NOT_MODIFIED if known else UNAVAILABLE
         if found.version.config_hash == known:
             return None
         cached = self._cache.get(row)
@@ -192,23 +185,52 @@ class Configs:
 
     # -- finding the hash --
 
-    async def _find(self, row: int) -> _Found:
-        """One search per machine at a time, however often it asks."""
-        task = self._finding.get(row)
+    async def _find(self, row: int, known: bytes) -> _Found:
+        """One search per machine and hash at a time, however often it asks."""
+        asked = row, known
+        task = self._finding.get(asked)
         if task is None:
-            task = self._finding[row] = asyncio.create_task(self._search(row))
-            task.add_done_callback(lambda _task: self._finding.pop(row, None))
+            task = self._finding[asked] = asyncio.create_task(self._search(row, known))
+            task.add_done_callback(lambda _task: self._finding.pop(asked, None))
         return await asyncio.shield(task)
 
-    async def _search(self, row: int) -> _Found:
+    async def _search(self, row: int, known: bytes) -> _Found:
         async with self._room:
+            kept = await self._judge(row, known)
+            if kept is not None and kept.value.held is not None:
+                self._registry.set_config_hash(row, NO_HASH)
+                return await self._hold(row, kept)
             for _ in range(_ATTEMPTS):
                 before = self._inputs(row)
-                found = await self._look_up(row, before)
+                found = await self._look_up(row, before, kept)
                 if self._inputs(row) == before:
                     self._registry.set_config_hash(row, found.version.config_hash)
                     return found
+                kept = found.kept
             return found  # things change faster than we render: the next poll goes on
+
+    async def _judge(self, row: int, known: bytes) -> _Kept | None:
+        """Whether the node goes on from what this store knows. Before anything makes a number."""
+        key = device_key(self._registry.node(row))
+        kept = await self._store.get(CONFIG_VERSION, key)
+        last = kept.value if kept is not None else NONE_YET
+        judged = lineage.judge(last, known, self._clock.now())
+        if judged.held is not None:
+            node = await self._store.get(kinds.EDGE_NODE, self._registry.name(row))
+            if node is not None and node.value.spec.overwrite_config == judged.held.mark:
+                judged = lineage.let_go(judged)
+        return kept if judged == last else await self._keep_version(row, judged, kept)
+
+    async def _hold(self, row: int, kept: _Kept) -> _Found:
+        objects, rendered = await self._gather_and_render(row)
+        for listener in self._held_listeners:
+            await listener(objects, rendered, kept.value)
+        return _Found(kept, None)
+
+    async def _keep_version(self, row: int, version: ConfigVersion, before: _Kept | None) -> _Kept:
+        key = device_key(self._registry.node(row))
+        expect = before.version if before is not None else ABSENT
+        return await self._store.put(CONFIG_VERSION, key, version, expect=expect)
 
     def _inputs(self, row: int) -> bytes:
         return self.dependencies.digest_of(
@@ -219,23 +241,19 @@ class Configs:
             self.grants.mark_of(self._registry.name(row)) if self.grants else b"",
         )
 
-    async def _look_up(self, row: int, inputs: bytes) -> _Found:
-        key = device_key(self._registry.node(row))
-        kept = await self._store.get(CONFIG_VERSION, key)
+    async def _look_up(self, row: int, inputs: bytes, kept: _Kept | None) -> _Found:
+        last = kept.value if kept is not None else None
         if kept is not None and kept.value.inputs == inputs:
-            return _Found(kept.value, None)
+            return _Found(kept, None)
         objects, rendered = await self._gather_and_render(row)
         content = _content(rendered)
-        last = kept.value if kept is not None else None
         if last is not None and last.content == content:
             version = msgspec.structs.replace(last, inputs=inputs)
         else:
             version = self._next_version(rendered, last, content, inputs)
             for listener in self._listeners:
                 await listener(objects, rendered, version)
-        expect = kept.version if kept is not None else 0
-        await self._store.put(CONFIG_VERSION, key, version, expect=expect)
-        return _Found(version, rendered)
+        return _Found(await self._keep_version(row, version, kept), rendered)
 
     def _next_version(
         self, rendered: Rendered, last: ConfigVersion | None, content: bytes, inputs: bytes
@@ -246,8 +264,7 @@ class Configs:
         if last is not None:
             number, timestamp = last.number + 1, max(now, last.timestamp + _TICK)
         timestamp = round(timestamp, 3)
-        digest = hashlib.sha256(content + f"{number} {timestamp}".encode()).digest()
-        config_hash = base64.urlsafe_b64encode(digest).rstrip(b"=")
+        config_hash = lineage.make_hash(number, timestamp, content)
         return ConfigVersion(number, timestamp, config_hash, content, inputs)
 
     # -- rendering --
@@ -366,8 +383,12 @@ class Configs:
 class _Found(NamedTuple):
     """`rendered`: None where the digest alone told that nothing changed."""
 
-    version: ConfigVersion
+    kept: _Kept
     rendered: Rendered | None
+
+    @property
+    def version(self) -> ConfigVersion:
+        return self.kept.value
 
 
 def _content(rendered: Rendered) -> bytes:

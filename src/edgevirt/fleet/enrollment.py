@@ -15,7 +15,6 @@ from typing import Any
 import msgspec
 
 from edgevirt.fleet.amend import amend, insist
-from edgevirt.fleet.configs import CONFIG_VERSION
 from edgevirt.fleet.dependencies import Dependencies
 from edgevirt.fleet.device.registry import Registry
 from edgevirt.fleet.devices import (
@@ -414,9 +413,11 @@ class Enrollment:
         await amend(self._store, kinds.ONBOARDING_KEY, key, edit)
 
     async def _release(self, device: Device) -> None:
-        """The machine is no node any more: what it sends is refused from now on."""
+        """The machine is no node any more: what it sends is refused from now on. How far its
+        configs were counted stays known: it may come in again with the last of them.
+        """
         self._registry.remove(device)
-        kept: tuple[Kind[Any], ...] = (DEVICE, DEVICE_TRUST, EVIDENCE, CONFIG_VERSION)
+        kept: tuple[Kind[Any], ...] = (DEVICE, DEVICE_TRUST, EVIDENCE)
         for kind in kept:
             await self._store.delete(kind, device_key(device.node))
         serials = device.serial, device.soft_serial

@@ -31,7 +31,7 @@ from edgevirt.fleet.api.app import create_app
 from edgevirt.fleet.app_reports import AppReports
 from edgevirt.fleet.bootstrap import Bootstrap
 from edgevirt.fleet.config_status import ConfigStatus
-from edgevirt.fleet.configs import Configs, ConfigVersion
+from edgevirt.fleet.configs import Configs
 from edgevirt.fleet.consoles import Dispatcher
 from edgevirt.fleet.device.attest import Attestation
 from edgevirt.fleet.device.audit import Audit
@@ -46,7 +46,9 @@ from edgevirt.fleet.device.trust import Trust
 from edgevirt.fleet.device.upgrade import Upgrades
 from edgevirt.fleet.enrollment import Enrollment
 from edgevirt.fleet.events import Recorder
+from edgevirt.fleet.held_configs import HeldConfigs
 from edgevirt.fleet.keys import KeyRing, Role
+from edgevirt.fleet.lineage import ConfigVersion, hold_all
 from edgevirt.fleet.liveness import Liveness
 from edgevirt.fleet.node_files import write_node_files
 from edgevirt.fleet.node_objects import NodeObjects
@@ -137,6 +139,21 @@ def rotate(data: Path, role: str) -> None:
     KeyRing(data / "keys", (), RealClock()).rotate(Role(role))
 
 
+def note_restored(settings: Settings) -> int:
+    """Of how many nodes the configs are held back until each shows which one it has."""
+
+    async def hold() -> int:
+        store = SqlStore(settings.url)
+        await store.open()
+        try:
+            return await hold_all(store, time.time())
+        finally:
+            await store.close()
+
+    with _locked(settings.data / "lock"):
+        return asyncio.run(hold())
+
+
 def write_node_config(data: Path, directory: Path, server: str, serial: str) -> None:
     """What a new node is given."""
     ring = KeyRing(data / "keys", (), RealClock())
@@ -214,6 +231,7 @@ class Fleet:
         )
         self.config_status = ConfigStatus(self.store, self.registry, objects, clock)
         self.configs.on_rendered(self.config_status.on_rendered)
+        self.configs.on_held(HeldConfigs(self.telemetry, objects, self.events, clock).tell)
         self.consoles = Dispatcher(
             self.store, self.events, lambda: self.ring.keys.signing.key, self.configs.forget, clock
         )

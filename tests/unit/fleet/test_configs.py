@@ -6,20 +6,22 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from edgevirt.fleet.configs import CONFIG_VERSION, Configs, ConfigVersion
+from edgevirt.fleet.configs import Configs
 from edgevirt.fleet.device.registry import Registry
 from edgevirt.fleet.devices import Device, device_key
 from edgevirt.fleet.keys import KeyRing, Role
+from edgevirt.fleet.lineage import CONFIG_VERSION, ConfigVersion, hold_all
 from edgevirt.fleet.objects import kinds
 from edgevirt.fleet.objects.edgenode import EdgeNode, EdgeNodeStatus
 from edgevirt.fleet.objects.sealing import Sealer
 from edgevirt.fleet.render import Objects, Rendered
-from edgevirt.runtime import Gone, InStep, Put, Resource, Store, VirtualClock
+from edgevirt.runtime import Gone, InStep, Kind, Put, Resource, Store, VirtualClock
 from edgevirt.runtime.memory import MemoryStore
 from edgevirt.wire import envelope, signatures
 from edgevirt.wire.messages import config
@@ -45,10 +47,15 @@ class World:
         self.row = self.registry.add(DEVICE)
         self.configs = Configs(store, self.registry, ring, Sealer(bytes(32)), clock)
         self.versions: list[ConfigVersion] = []
+        self.held: list[ConfigVersion] = []
         self.configs.on_rendered(self._note)
+        self.configs.on_held(self._note_held)
 
     async def _note(self, _objects: Objects, _rendered: Rendered, version: ConfigVersion) -> None:
         self.versions.append(version)
+
+    async def _note_held(self, _: Objects, _rendered: Rendered, version: ConfigVersion) -> None:
+        self.held.append(version)
 
     async def feed(self) -> None:
         async for event in self.store.watch(kinds.EDGE_NODE):
@@ -241,3 +248,81 @@ def test_events_of_edge_nodes_are_taken_in_any_order(ring: KeyRing, clock: Virtu
     for event in (Gone(resource), Put(resource), InStep(1), Gone(resource), Put(resource)):
         world.configs.take("EdgeNode", event)
     assert world.configs.dependencies.exists("EdgeNode", NODE.key)
+
+
+# -- a store that is older than the node ---------------------------------------------------------
+
+
+async def lost(world: World, store: MemoryStore) -> bytes:
+    """What the node has from the fleet that went on after the copy `store` was made."""
+    known = (await world.expect()).configHash.encode()
+    for kind in (CONFIG_VERSION, *kinds_of_objects()):
+        for key, resource in (await world.store.list(kind)).items():
+            await store.put(kind, key, resource.value)
+    await world.store.put(kinds.APP, APP.key, changed(APP, command=("/other",)))
+    await settle()
+    return (await world.expect(known)).configHash.encode()
+
+
+def kinds_of_objects() -> tuple[Kind[Any], ...]:
+    return (
+        *(kinds.EDGE_NODE, kinds.APP, kinds.IMAGE, kinds.NETWORK_INSTANCE),
+        *(kinds.DATASTORE, kinds.APP_INSTANCE),
+    )
+
+
+async def status_of(world: World, known: bytes) -> int:
+    reply = await world.configs.answer(world.row, known)
+    return reply.status if reply is not None else 0
+
+
+async def test_a_node_that_is_ahead_of_the_store_keeps_what_it_has(
+    world: World, ring: KeyRing, clock: VirtualClock
+) -> None:
+    older = MemoryStore()
+    known = await lost(world, older)
+    async with running(older, ring, clock) as restored:
+        assert await status_of(restored, known) == 304
+        assert await status_of(restored, b"") == 503, "not the old config after a restart either"
+        await older.delete(kinds.APP_INSTANCE, INSTANCE.key)
+        await settle()
+        assert await status_of(restored, known) == 304
+        assert restored.versions == []
+        assert [version.number for version in restored.held] == [1, 1, 1]
+    async with running(older, ring, clock) as again:
+        assert await status_of(again, b"") == 503, "a restart of the fleet changes nothing"
+
+
+async def test_its_config_goes_on_once_people_named_what_they_overwrite(
+    world: World, ring: KeyRing, clock: VirtualClock
+) -> None:
+    older = MemoryStore()
+    known = await lost(world, older)
+    async with running(older, ring, clock) as restored:
+        for mark, status in (("2.another", 304), (known.decode(), 200)):
+            spec = msgspec.structs.replace(NODE.spec, overwrite_config=mark)
+            meta = msgspec.structs.replace(NODE.metadata, generation=len(mark))
+            node = msgspec.structs.replace(NODE, spec=spec, metadata=meta)
+            await older.put(kinds.EDGE_NODE, NODE.key, node)
+            await settle()
+            assert await status_of(restored, known) == status
+        answer = await restored.expect(known)
+        assert answer.config.id.version == "3", "beyond the lost version 2"
+        assert await restored.ask(answer.configHash.encode()) is None
+
+
+async def test_a_node_that_the_store_is_ahead_of_is_served_after_a_restore(
+    world: World, store: MemoryStore, clock: VirtualClock
+) -> None:
+    first = (await world.expect()).configHash.encode()
+    await world.store.put(kinds.APP, APP.key, changed(APP, command=("/other",)))
+    await settle()
+    second = (await world.expect(first)).configHash.encode()
+    await hold_all(store, clock.now())
+    world.configs.forget(NODE.key)
+    assert await status_of(world, b"") == 503
+    assert await status_of(world, first) == 200
+    await hold_all(store, clock.now())
+    world.configs.forget(NODE.key)
+    assert await world.ask(second) is None
+    assert await world.ask(second) is None

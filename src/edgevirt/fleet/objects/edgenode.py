@@ -14,6 +14,7 @@ from edgevirt.fleet.objects.base import (
     Time,
 )
 from edgevirt.fleet.objects.columns import AGE, NAME, Column, condition_status, since
+from edgevirt.fleet.objects.held_config import HeldConfig
 from edgevirt.fleet.objects.node_adapter import NodeAdapter
 from edgevirt.fleet.objects.node_os import MAX_COUNTER, NodeOS, NodeOSStatus, check_os
 from edgevirt.fleet.objects.node_port import NodePort, check_ports
@@ -25,6 +26,8 @@ from edgevirt.fleet.objects.problems import (
 )
 from edgevirt.fleet.objects.registers import check_registers
 from edgevirt.model.quantity import human
+
+_LONGEST_MARK = 64
 
 
 class EdgeNodeSpec(ApiStruct, frozen=True, kw_only=True):
@@ -53,6 +56,9 @@ class EdgeNodeSpec(ApiStruct, frozen=True, kw_only=True):
     """Raise it to reboot the node once."""
     shutdown_counter: int = 0
     """Raise it to shut the node's apps down once."""
+    overwrite_config: str = ""
+    """The `mark` of `status.heldConfig`: lets the config go that is held back because the node has
+    a newer one than this fleet knows of. The node deletes what isn't in it."""
 
 
 class NodeAddress(ApiStruct, frozen=True, kw_only=True):
@@ -157,6 +163,8 @@ class EdgeNodeStatus(ApiStruct, frozen=True, kw_only=True):
     """Version of the config that the fleet wants."""
     config_hash: str = ""
     """Hash of the config that the node last took."""
+    held_config: HeldConfig | None = None
+    """Why it gets no config for now; absent: it does."""
     errors: tuple[str, ...] = ()
     """What it complains of."""
 
@@ -185,6 +193,8 @@ def validate(node: EdgeNode) -> Iterator[Problem]:
     ):
         if not 0 <= counter <= MAX_COUNTER:
             yield invalid(f"spec.{field}", counter, f"must be between 0 and {MAX_COUNTER}")
+    if len(spec.overwrite_config) > _LONGEST_MARK:
+        yield invalid("spec.overwriteConfig", spec.overwrite_config, "is no mark of a held config")
     if spec.os is not None:
         yield from check_os("spec.os", spec.os, spec.properties)
     yield from check_registers("spec.trustedRegisters", spec.trusted_registers)

@@ -49,19 +49,23 @@ async def load_checkpoint(line: Line) -> None:
     boot = line.boot()
     for name, saved in line.checkpoint.configs(after_crash=boot is not None and boot.reason.crash):
         try:
-            wanted = _verified_again(line, saved)
+            wanted, config_hash = _verified_again(line, saved)
         except (Failure, Rejected, WireError, DecodeError) as error:
             _log.error("cannot use the saved %s: %s", name, error)
             continue
         line.node = line.node or wanted.id
+        line.config_hash = config_hash
         await _publish(line, wanted)
         await line.tell(config_from="checkpoint")
         _log.info("started from the saved %s of version %s", name, wanted.version)
         return
 
 
-def _verified_again(line: Line, saved: SavedConfig) -> DeviceConfig:
-    """The disk is not believed: the envelope must verify, by certificates that lead to our root."""
+def _verified_again(line: Line, saved: SavedConfig) -> tuple[DeviceConfig, str]:
+    """The disk is not believed: the envelope must verify, by certificates that lead to our root.
+
+    With the controller's hash of it: asked with that from the start, it can tell whether it knows.
+    """
     link = line.link
     before = link.trusted
     try:
@@ -69,7 +73,7 @@ def _verified_again(line: Line, saved: SavedConfig) -> DeviceConfig:
     finally:
         link.trusted = before
     response = config.ConfigResponse.FromString(open_verified(saved.envelope, trusted))
-    return _parsed(response, line.node)
+    return _parsed(response, line.node), response.configHash
 
 
 async def poll(line: Line) -> None:
@@ -135,7 +139,7 @@ async def _poll_once(line: Line) -> int:
         await repair.heed(line, reply.body)
         return reply.status
     if reply.status == 304:
-        await repair.forget(line)
+        await _confirmed(line)
         return reply.status
     if reply.status != 200:
         raise Failure(f"cannot get the config: {in_words(reply.status)}", reply.status)
@@ -145,7 +149,7 @@ async def _poll_once(line: Line) -> int:
     except DecodeError as error:
         raise Failure(f"cannot read the config: {error}") from error
     if response.configHash == line.config_hash:
-        await repair.forget(line)
+        await _confirmed(line)
         return 304
     line.config_hash = response.configHash
     stamp = response.config.config_timestamp
@@ -159,6 +163,14 @@ async def _poll_once(line: Line) -> int:
     else:
         await repair.forget(line)  # after it, so that what both want is not begun anew
     return 200
+
+
+async def _confirmed(line: Line) -> None:
+    """The config in force is the controller's, also one that came from the disk."""
+    if line.config_from == "checkpoint" and not _bad_config(line):
+        line.accepted_at = line.context.clock.monotonic()
+        await line.tell(config_from="controller")
+    await repair.forget(line)
 
 
 async def _ask(line: Line) -> Reply:

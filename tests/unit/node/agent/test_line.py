@@ -192,6 +192,22 @@ async def test_a_node_remembers_its_name_and_does_not_register_again(world: Agen
         assert world.controller.times("/register") == []
 
 
+async def test_a_node_that_starts_shows_the_config_of_its_disk_and_has_it_confirmed(
+    world: AgentWorld,
+) -> None:
+    async with world.run():
+        await online(world)
+    world.controller.asked.clear()
+    async with world.run():
+        await world.until("it polls", lambda: world.controller.times("/config"))
+        (first, *_) = world.controller.told("/config", config.ConfigRequest)
+        assert first.configHash == world.controller.config_hash
+        await world.until(
+            "the trial of a system hears that the controller was reached",
+            lambda: world.status is not None and world.status.config_from == "controller",
+        )
+
+
 # -- the config ----------------------------------------------------------------------------------
 
 
