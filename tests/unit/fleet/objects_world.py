@@ -8,8 +8,10 @@ from typing import Any
 
 import msgspec
 
-from edgevirt.fleet.objects.app import App, AppInterface, AppSpec, AppVolume, EnvVar, PortMap
+from edgevirt.fleet.objects.app import App, AppSpec, EnvVar
 from edgevirt.fleet.objects.app_instance import AppInstance, AppInstanceSpec
+from edgevirt.fleet.objects.app_interface import AppInterface, PortMap
+from edgevirt.fleet.objects.app_volume import AppVolume
 from edgevirt.fleet.objects.base import LocalRef, ObjectMeta
 from edgevirt.fleet.objects.datastore import Datastore, DatastoreSpec
 from edgevirt.fleet.objects.edgenode import EdgeNode, EdgeNodeSpec

@@ -6,8 +6,9 @@ import msgspec
 import pytest
 
 from edgevirt.fleet.dependencies import Dependencies
-from edgevirt.fleet.objects.app import App, AppInterface, AppSpec
+from edgevirt.fleet.objects.app import App, AppSpec
 from edgevirt.fleet.objects.app_instance import AppInstance, AppInstanceSpec, AppInstanceStatus
+from edgevirt.fleet.objects.app_interface import AppInterface
 from edgevirt.fleet.objects.base import ApiObject, LocalRef, ObjectMeta
 from edgevirt.fleet.objects.datastore import Datastore, DatastoreSpec
 from edgevirt.fleet.objects.edgenode import EdgeNode, EdgeNodeSpec, EdgeNodeStatus

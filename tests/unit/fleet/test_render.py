@@ -11,7 +11,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from edgevirt.fleet import render
-from edgevirt.fleet.objects.app import AclLimit, AclMatch, AppAcl, AppInterface, AppVolume, EnvVar
+from edgevirt.fleet.objects.app import EnvVar
+from edgevirt.fleet.objects.app_interface import AclLimit, AclMatch, AppAcl, AppInterface
+from edgevirt.fleet.objects.app_volume import AppVolume
 from edgevirt.fleet.objects.base import LocalRef
 from edgevirt.fleet.objects.network_instance import DhcpRange
 from edgevirt.fleet.objects.node_os import NodeOS

@@ -9,7 +9,7 @@ import pytest
 
 from edgevirt.fleet import render, volume_status
 from edgevirt.fleet.dependencies import Dependencies
-from edgevirt.fleet.objects.app import AppVolume
+from edgevirt.fleet.objects.app_volume import AppVolume
 from edgevirt.fleet.objects.base import find_condition, timestamp
 from edgevirt.fleet.objects.volume import Volume, VolumeSpec, VolumeStatus
 from edgevirt.fleet.render import Objects, volumes

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterator
 from contextlib import suppress
 
 from edgevirt.fleet.objects.app_device import FOR_CONTAINED, AppDevice, check_devices
+from edgevirt.fleet.objects.app_interface import AppInterface, check_interfaces
 from edgevirt.fleet.objects.app_snapshots import AppSnapshots, validate_snapshots
 from edgevirt.fleet.objects.app_vnc import AppVnc, check_vnc
+from edgevirt.fleet.objects.app_volume import AppVolume, check_volumes
 from edgevirt.fleet.objects.base import ApiObject, ApiStruct, Condition
 from edgevirt.fleet.objects.columns import AGE, NAME, Column
 from edgevirt.fleet.objects.content import check_size
-from edgevirt.fleet.objects.names import check_label
-from edgevirt.fleet.objects.network_instance import check_address
 from edgevirt.fleet.objects.problems import Problem, duplicate, invalid, required, unsupported
 from edgevirt.model.app import LEAST_CONTAINED_KIB
 from edgevirt.model.quantity import Quantity, parse, whole
@@ -23,16 +22,11 @@ CONTAINER = "Container"
 VM = "VM"
 UNIKERNEL = "Unikernel"
 TYPES = (CONTAINER, VM, UNIKERNEL)
-DEVICES = ("Disk", "CDROM", "Floppy")
 FIRMWARES = ("", "BIOS", "UEFI")
-OWN_SIZE = "100Mi"
 MOST_USER_DATA = 64 * 1024
 """Characters: it travels in each config of the node."""
 BARE = "None"
 VIRTUALIZATIONS = (BARE, "PV", "HVM", "FML", "Legacy")
-PROTOCOLS = ("TCP", "UDP")
-ACL_PROTOCOLS = ("TCP", "UDP", "ICMP")
-ACTIONS = ("Allow", "Drop", "Limit")
 
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
@@ -62,98 +56,6 @@ class AppResources(ApiStruct, frozen=True, kw_only=True):
     real_time: bool = False
     """Its CPUs are processors of the node's that nothing else runs on, and its memory is there from
     the start. It starts only where that can be held."""
-
-
-class AppVolume(ApiStruct, frozen=True, kw_only=True):
-    """A place for data that outlives restarts; a purge makes it new."""
-
-    merge_keys = ("name",)
-
-    name: str = ""
-    """Its name within the app."""
-    size: Quantity = OWN_SIZE
-    """Room for data, such as `1Gi`; one made from an Image is at least as big as that."""
-    volume: str = ""
-    """The Volume that it is, on the same node, instead of one of the app's own: a purge leaves it
-    as it is, and it stays when the app goes."""
-    mount_path: str = ""
-    """Where a container sees it: an absolute path."""
-    image: str = ""
-    """The Image that it is made from; empty: it is blank."""
-    device: str = ""
-    """What it is to a virtual machine: `Disk` (also when empty), `CDROM` or `Floppy`."""
-
-
-class PortMap(ApiStruct, frozen=True, kw_only=True):
-    """A port of the node that leads to the app."""
-
-    merge_keys = (
-        "nodePort",
-        "protocol",
-    )
-
-    protocol: str = "TCP"
-    """`TCP` or `UDP`."""
-    node_port: int = 0
-    """Port on the node, 1 to 65535."""
-    app_port: int = 0
-    """Port of the app, 1 to 65535."""
-
-
-class AclMatch(ApiStruct, frozen=True, kw_only=True):
-    """Which traffic a rule is about; empty: all of it."""
-
-    ip: str = ""
-    """Addresses of the other side: `192.0.2.0/24`."""
-    host: str = ""
-    """Name of the other side, with all below it: `example.com`."""
-    protocol: str = ""
-    """`TCP`, `UDP` or `ICMP`."""
-    local_port: int = 0
-    """The app's port; 0: any."""
-    remote_port: int = 0
-    """Port of the other side; 0: any."""
-
-
-class AclLimit(ApiStruct, frozen=True, kw_only=True):
-    """How many packets may pass."""
-
-    rate: int = 0
-    """Packets per unit."""
-    unit: str = "s"
-    """`s`, `m`, `h` or `d`."""
-    burst: int = 0
-    """Packets that may come at once."""
-
-
-class AppAcl(ApiStruct, frozen=True, kw_only=True):
-    """One rule; the first that matches decides."""
-
-    match: AclMatch = AclMatch()
-    """Which traffic."""
-    action: str = "Allow"
-    """`Allow`, `Drop` or `Limit`."""
-    limit: AclLimit | None = None
-    """For `Limit`."""
-
-
-class AppInterface(ApiStruct, frozen=True, kw_only=True):
-    """One network interface of the app."""
-
-    merge_keys = ("name",)
-
-    name: str = ""
-    """Its name within the app."""
-    network_instance: str = ""
-    """The NetworkInstance that it is on."""
-    ip: str = ""
-    """A static address in that network; empty: DHCP."""
-    mac: str = ""
-    """A static hardware address; empty: made by the node."""
-    ports: tuple[PortMap, ...] = ()
-    """Ports of the node that lead to the app."""
-    acls: tuple[AppAcl, ...] | None = None
-    """Rules for the app's traffic; what no rule matches is dropped. Absent: all is allowed."""
 
 
 class AppSpec(ApiStruct, frozen=True, kw_only=True):
@@ -253,8 +155,8 @@ def validate(app: App) -> Iterator[Problem]:
             yield invalid(f"spec.command[{index}]", word, "must be one line")
     yield from _check_env(spec.env)
     yield from _check_resources(spec.resources)
-    yield from _check_volumes(spec.volumes, container=spec.type not in (VM, UNIKERNEL))
-    yield from _check_interfaces(spec.interfaces)
+    yield from check_volumes(spec.volumes, container=spec.type not in (VM, UNIKERNEL))
+    yield from check_interfaces(spec.interfaces)
     yield from check_devices(
         spec.devices,
         bare=app.virtualization == BARE,
@@ -350,114 +252,6 @@ def _check_resources(resources: AppResources) -> Iterator[Problem]:
             yield invalid("spec.resources.cpu", resources.cpu, why)
     yield from check_size("spec.resources.memory", resources.memory, least=4 * 2**20)
     yield from check_size("spec.resources.disk", resources.disk, least=0)
-
-
-def _check_volumes(volumes: tuple[AppVolume, ...], *, container: bool) -> Iterator[Problem]:
-    names: set[str] = set()
-    mounts: set[str] = set()
-    for index, volume in enumerate(volumes):
-        path = f"spec.volumes[{index}]"
-        yield from check_label(f"{path}.name", volume.name)
-        if volume.name in names:
-            yield duplicate(f"{path}.name", volume.name)
-        yield from check_size(f"{path}.size", volume.size, least=2**20)
-        names.add(volume.name)
-        if volume.volume:
-            yield from _check_named(path, volume)
-        if not container:
-            yield from _check_device(path, volume)
-            continue
-        if volume.image or volume.device:
-            field, given = ("image", volume.image) if volume.image else ("device", volume.device)
-            yield invalid(f"{path}.{field}", given, "of a virtual machine only")
-        mount = volume.mount_path
-        if not mount:
-            yield required(f"{path}.mountPath", "an absolute path in the app")
-        elif not mount.startswith("/") or mount == "/" or ".." in mount.split("/"):
-            yield invalid(f"{path}.mountPath", mount, "must be an absolute path below /, no '..'")
-        elif mount.rstrip("/") in mounts:
-            yield duplicate(f"{path}.mountPath", mount)
-        mounts.add(mount.rstrip("/"))
-
-
-def _check_named(path: str, volume: AppVolume) -> Iterator[Problem]:
-    why = f"Volume {volume.volume!r} says it"
-    if volume.image:
-        yield invalid(f"{path}.image", volume.image, why)
-    if volume.size != OWN_SIZE:
-        yield invalid(f"{path}.size", volume.size, why)
-
-
-def _check_device(path: str, volume: AppVolume) -> Iterator[Problem]:
-    if volume.mount_path:
-        why = "a virtual machine mounts its disks itself"
-        yield invalid(f"{path}.mountPath", volume.mount_path, why)
-    if volume.device not in ("", *DEVICES):
-        yield unsupported(f"{path}.device", volume.device, DEVICES)
-    elif volume.device in ("CDROM", "Floppy") and not (volume.image or volume.volume):
-        yield required(f"{path}.image", f"what is in the {volume.device}")
-
-
-def _check_interfaces(interfaces: tuple[AppInterface, ...]) -> Iterator[Problem]:
-    names: set[str] = set()
-    taken: set[tuple[str, int]] = set()
-    for index, interface in enumerate(interfaces):
-        path = f"spec.interfaces[{index}]"
-        yield from check_label(f"{path}.name", interface.name)
-        if interface.name in names:
-            yield duplicate(f"{path}.name", interface.name)
-        names.add(interface.name)
-        if not interface.network_instance:
-            yield required(f"{path}.networkInstance", "the name of a NetworkInstance")
-        if interface.ip:
-            yield from check_address(f"{path}.ip", interface.ip)
-        if interface.mac and not re.fullmatch(r"([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}", interface.mac):
-            yield invalid(f"{path}.mac", interface.mac, "must be like 02:16:3e:00:00:01")
-        yield from _check_ports(path, interface.ports, taken)
-        for i, acl in enumerate(interface.acls or ()):
-            yield from _check_acl(f"{path}.acls[{i}]", acl)
-
-
-def _check_ports(
-    path: str, ports: tuple[PortMap, ...], taken: set[tuple[str, int]]
-) -> Iterator[Problem]:
-    for index, port in enumerate(ports):
-        here = f"{path}.ports[{index}]"
-        if port.protocol not in PROTOCOLS:
-            yield unsupported(f"{here}.protocol", port.protocol, PROTOCOLS)
-        for field, number in (("nodePort", port.node_port), ("appPort", port.app_port)):
-            if not 1 <= number <= 65535:
-                yield invalid(f"{here}.{field}", number, "must be between 1 and 65535")
-        if (port.protocol, port.node_port) in taken:
-            yield duplicate(f"{here}.nodePort", port.node_port)
-        taken.add((port.protocol, port.node_port))
-
-
-def _check_acl(path: str, acl: AppAcl) -> Iterator[Problem]:
-    match = acl.match
-    if acl.action not in ACTIONS:
-        yield unsupported(f"{path}.action", acl.action, ACTIONS)
-    if match.protocol and match.protocol not in ACL_PROTOCOLS:
-        yield unsupported(f"{path}.match.protocol", match.protocol, ACL_PROTOCOLS)
-    for field, number in (("localPort", match.local_port), ("remotePort", match.remote_port)):
-        if not 0 <= number <= 65535:
-            yield invalid(f"{path}.match.{field}", number, "must be between 0 and 65535")
-        elif number and match.protocol not in PROTOCOLS:
-            yield required(f"{path}.match.protocol", "a port needs TCP or UDP")
-    if match.ip:
-        try:
-            ipaddress.ip_network(match.ip, strict=False)
-        except ValueError:
-            yield invalid(f"{path}.match.ip", match.ip, "must be like 192.0.2.0/24")
-    if match.ip and match.host:
-        yield invalid(f"{path}.match.host", match.host, "must not be given together with ip")
-    if acl.action == "Limit":
-        if acl.limit is None:
-            yield required(f"{path}.limit")
-        elif acl.limit.rate <= 0 or acl.limit.unit not in ("s", "m", "h", "d"):
-            yield invalid(
-                f"{path}.limit", acl.limit.unit, "must have a rate, and unit s, m, h or d"
-            )
 
 
 COLUMNS = (

@@ -10,15 +10,9 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from edgevirt.fleet.objects.app import (
-    BARE,
-    CONTAINER,
-    UNIKERNEL,
-    App,
-    AppAcl,
-    AppInterface,
-)
+from edgevirt.fleet.objects.app import BARE, CONTAINER, UNIKERNEL, App
 from edgevirt.fleet.objects.app_instance import AppInstance
+from edgevirt.fleet.objects.app_interface import AppAcl, AppInterface
 from edgevirt.fleet.render import devices, screens, volumes
 from edgevirt.fleet.render.nouns import (
     COUNTERS,

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from edgevirt.fleet.objects.app import App, AppVolume
+from edgevirt.fleet.objects.app import App
+from edgevirt.fleet.objects.app_volume import AppVolume
 from edgevirt.fleet.objects.image import Image
 from edgevirt.fleet.objects.volume import Volume, bytes_of
 from edgevirt.fleet.render import content

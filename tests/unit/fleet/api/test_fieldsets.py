@@ -79,7 +79,7 @@ def test_fields_are_named_for_people() -> None:
 
 
 def test_a_key_that_is_left_out_is_its_default() -> None:
-    from edgevirt.fleet.objects.app import AppInterface
+    from edgevirt.fleet.objects.app_interface import AppInterface
 
     shape = shape_of(AppInterface)
     given = fieldsets.leaves({"ports": [{"nodePort": 80, "appPort": 1}]}, shape)

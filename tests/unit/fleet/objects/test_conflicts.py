@@ -1,7 +1,8 @@
 from __future__ import annotations
 
-from edgevirt.fleet.objects.app import App, AppInterface, AppSpec, PortMap
+from edgevirt.fleet.objects.app import App, AppSpec
 from edgevirt.fleet.objects.app_instance import AppInstance, AppInstanceSpec
+from edgevirt.fleet.objects.app_interface import AppInterface, PortMap
 from edgevirt.fleet.objects.base import ObjectMeta
 from edgevirt.fleet.objects.conflicts import check_app, check_instance, check_network
 from edgevirt.fleet.objects.network_instance import NetworkInstance, NetworkInstanceSpec

@@ -5,9 +5,10 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from edgevirt.fleet.objects.app import App, AppSpec, AppVolume
+from edgevirt.fleet.objects.app import App, AppSpec
 from edgevirt.fleet.objects.app_device import AppDevice
 from edgevirt.fleet.objects.app_instance import AppInstance, AppInstanceSpec
+from edgevirt.fleet.objects.app_volume import AppVolume
 from edgevirt.fleet.objects.base import ObjectMeta
 from edgevirt.fleet.objects.conflicts import check_app, check_instance
 from edgevirt.fleet.objects.edgenode import EdgeNode, EdgeNodeSpec
