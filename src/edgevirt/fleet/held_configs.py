@@ -24,10 +24,11 @@ from edgevirt.fleet.telemetry import Stream, Telemetry
 from edgevirt.runtime import Clock
 from edgevirt.wire.messages import metrics
 
-_MOST: Final = 50
+_MOST: Final = 300
 _NAMED: Final = 5
 """In the condition; the rest is in `status.heldConfig`."""
-_LONGEST: Final = 100
+_LONGEST: Final = 253
+"""Characters of any object's name."""
 _WAITING: Final = "the node's config is held back: see the condition ConfigApplied of its EdgeNode"
 
 
@@ -131,6 +132,7 @@ def _next(held: HeldConfig, name: str) -> str:
         what = "what this fleet does not know (the node has yet to tell what it has)"
     else:
         what = ", ".join(lost) or "nothing: all that it tells of is in that config"
+        what += "; what is made again by its name before stays" if lost else ""
     return (
         f"It keeps what it has and gets no config since {held.since}. "
         f"`edgevirt overwrite {name}` lets the config go; the node then deletes {what}."

@@ -18,6 +18,7 @@ from edgevirt.fleet.api.errors import Json
 from edgevirt.fleet.api.selectors import Selector
 from edgevirt.fleet.api.shapes import encode, shape_of
 from edgevirt.fleet.api.snapshots import Snapshots
+from edgevirt.fleet.api.taking_up import take_up
 from edgevirt.fleet.objects.base import ApiObject, born, object_key, timestamp
 from edgevirt.fleet.objects.kinds import BY_NAME, NAMESPACE, ApiKind
 from edgevirt.fleet.objects.names import check_metadata
@@ -250,6 +251,9 @@ class Registry:
     ) -> Held:
         await self._check_namespace(kind, namespace, draft["metadata"].get("name", ""))
         value = drafts.newborn(kind, draft, options, self.clock.now(), entries)
+        value, words = await take_up(self.store, self._snapshots, kind, value)
+        if words:
+            options.warnings.append(words)
         await self._judge(kind, value, None, options)
         if options.dry_run:
             return Held(kind, value, 0)
