@@ -67,7 +67,7 @@ class FleetProcess:
         ports = [
             *("--nodes", f"127.0.0.1:{self.nodes}", "--operators", f"127.0.0.1:{self.operators}")
         ]
-        where = [] if verb == "rotate" else ports
+        where = [] if verb in {"rotate", "restored"} else ports
         program = [sys.executable, "-m", "edgevirt", "fleet", verb]
         return [*program, "--data", str(self.data), *where, *more]
 
@@ -80,6 +80,10 @@ class FleetProcess:
     def rotate(self, role: str) -> None:
         """As an operator does it, beside the running fleet."""
         self._edgevirt("rotate", role)
+
+    def note_restored(self) -> None:
+        """As an operator does it, before the fleet is started on a restored directory."""
+        self._edgevirt("restored")
 
     def start(self) -> None:
         """Returns when both APIs answer."""
