@@ -50,8 +50,10 @@ def _losses(held: Object) -> str:
         for what, field in (("app", "apps"), ("volume", "volumes"))
         for one in held.get(field, ())
     ]
+    version = held.get("version")
+    more = f"It changes to version {version} of its software. " if version else ""
     if kept:
-        return f"It deletes, with all data:{''.join(kept)}\nGo on?"
+        return f"{more}It deletes, with all data:{''.join(kept)}\nGo on?"
     if held.get("toldAt"):
-        return "It tells of nothing that isn't in it."
-    return "What it would delete it has yet to tell: that takes a minute or two."
+        return f"{more}It tells of nothing that isn't in it."
+    return f"{more}What it would delete it has yet to tell: that takes a minute or two."

@@ -69,7 +69,11 @@ class HeldConfigs:
         self, objects: Objects, rendered: Rendered, version: ConfigVersion
     ) -> HeldConfig:
         assert version.held is not None
-        held = HeldConfig(mark=version.held.mark, since=timestamp(version.held.since))
+        held = HeldConfig(
+            mark=version.held.mark,
+            since=timestamp(version.held.since),
+            version=_other_version(objects, rendered),
+        )
         record = await self._telemetry.latest(Stream.METRICS, uuid.UUID(objects.node_id).bytes)
         if record is None or record.received < version.held.since:
             return held
@@ -113,6 +117,12 @@ def _beyond(told: Iterable[tuple[str, str]], in_config: Iterable[str]) -> tuple[
     return tuple(sorted(kept, key=lambda one: (one.name, one.id))[:_MOST])
 
 
+def _other_version(objects: Objects, rendered: Rendered) -> str:
+    wanted, runs = rendered.config.base_os, objects.node.status.version
+    changes = wanted is not None and wanted.activate and runs and wanted.version != runs
+    return wanted.version if wanted is not None and changes else ""
+
+
 def _why(mark: str, known: int) -> str:
     number = lineage.number_of(mark.encode())
     if number is None:
@@ -133,9 +143,10 @@ def _next(held: HeldConfig, name: str) -> str:
     else:
         what = ", ".join(lost) or "nothing: all that it tells of is in that config"
         what += "; what is made again by its name before stays" if lost else ""
+    more = f", and changes to version {held.version} of its software" if held.version else ""
     return (
         f"It keeps what it has and gets no config since {held.since}. "
-        f"`edgevirt overwrite {name}` lets the config go; the node then deletes {what}."
+        f"`edgevirt overwrite {name}` lets the config go; the node then deletes {what}{more}."
     )
 
 

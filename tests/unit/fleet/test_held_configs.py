@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from edgevirt.fleet import render
@@ -15,14 +16,22 @@ from edgevirt.fleet.held_configs import HeldConfigs
 from edgevirt.fleet.lineage import ConfigVersion, Held, make_hash
 from edgevirt.fleet.node_objects import NodeObjects
 from edgevirt.fleet.objects import kinds
-from edgevirt.fleet.objects.base import find_condition
+from edgevirt.fleet.objects.base import LocalRef, find_condition
 from edgevirt.fleet.objects.edgenode import EdgeNode
+from edgevirt.fleet.objects.node_os import NodeOS
+from edgevirt.fleet.objects.os_image import OSImage, OSImageSpec
 from edgevirt.fleet.telemetry import Stream, Telemetry
 from edgevirt.runtime import VirtualClock
 from edgevirt.runtime.memory import MemoryStore
 from edgevirt.wire.messages import metrics
-from tests.unit.fleet.objects_world import INSTANCE, NODE, OBJECTS
+from tests.unit.fleet.objects_world import INSTANCE, NODE, OBJECTS, meta
 
+OS_IMAGE = OSImage(
+    metadata=meta("os-1"),
+    spec=OSImageSpec(
+        version="edgevirt-1", datastore_refs=(LocalRef(name="hub"),), reference="x", sha256="a" * 64
+    ),
+)
 UUID = bytes.fromhex(OBJECTS.node_id.replace("-", ""))
 MARK = make_hash(7, 1.0, b"lost").decode()
 
@@ -47,7 +56,7 @@ class World:
         """What the condition says after the node asked."""
         held = Held(mark, self.began)
         version = ConfigVersion(5, 1.0, make_hash(5, 1.0, b""), b"", b"", held)
-        objects = replace(OBJECTS, node=await self.node())
+        objects = replace(OBJECTS, node=await self.node(), os_images={"os-1": OS_IMAGE})
         await self._held.tell(objects, render.render(objects), version)
         condition = find_condition((await self.node()).status.conditions, "ConfigApplied")
         assert condition is not None
@@ -132,6 +141,15 @@ async def test_many_losses_are_counted_not_listed(world: World) -> None:
     held = (await world.node()).status.held_config
     assert held is not None
     assert len(held.apps) == 300
+
+
+async def test_a_node_that_would_go_back_to_other_software_says_so(world: World) -> None:
+    node = await world.node()
+    status = msgspec.structs.replace(node.status, version="edgevirt-2")
+    spec = msgspec.structs.replace(node.spec, os=NodeOS(image="os-1"))
+    changed = msgspec.structs.replace(node, spec=spec, status=status)
+    await world.store.put(kinds.EDGE_NODE, NODE.key, changed)
+    assert "changes to version edgevirt-1" in await world.ask()
 
 
 async def test_an_app_that_was_made_since_says_what_it_waits_for(world: World) -> None:

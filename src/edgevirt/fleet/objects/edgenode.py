@@ -209,6 +209,11 @@ def _apps(node: EdgeNode, _now: float) -> str:
     return f"{node.status.apps.running}/{node.status.apps.total}"
 
 
+def _state(node: EdgeNode, _now: float) -> str:
+    phase = node.status.phase or "Pending"
+    return f"{phase},Held" if node.status.held_config is not None else phase
+
+
 def _update(node: EdgeNode, _now: float) -> str:
     """In one word; the status has more."""
     os = node.status.os
@@ -218,7 +223,7 @@ def _update(node: EdgeNode, _now: float) -> str:
 COLUMNS = (
     NAME,
     Column("Serial", lambda n, _: n.spec.serial or n.spec.soft_serial or "<none>"),
-    Column("State", lambda n, _: n.status.phase or "Pending", description="The node in one word"),
+    Column("State", _state, description="The node in one word, and whether its config is held"),
     Column("Ready", lambda n, _: condition_status(n.status.conditions, "Ready")),
     Column("Apps", _apps, description="Running and all apps"),
     Column("Last Seen", lambda n, now: since(n.status.last_seen, now)),

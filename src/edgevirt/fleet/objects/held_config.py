@@ -30,3 +30,5 @@ class HeldConfig(ApiStruct, frozen=True, kw_only=True):
     """Apps that it would delete."""
     volumes: tuple[KeptOnNode, ...] = ()
     """Volumes that it would delete, with what is on them."""
+    version: str = ""
+    """Version of the node's software that it would change to; empty: none."""
