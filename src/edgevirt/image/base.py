@@ -54,6 +54,7 @@ _USELESS: Final = (
         "usr/lib/*/vdeplug",
         "usr/lib/qemu",
         "usr/bin/qemu-system-i386",
+        "usr/libexec/qemu-system-i386",
         "usr/bin/qemu-system-x86_64-microvm",
     ),
     *(
