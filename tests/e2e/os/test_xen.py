@@ -96,11 +96,22 @@ def test_an_app_is_a_domain_with_a_disk_and_a_console(node: OsSystem) -> None:
     for name, path in (("kernel", guest_kernel(build)), ("initrd", initrd), ("disk", disk)):
         add_file(node, name, path)
     add_guest(node, "guest")
-    for text in ("its disk says: written by whoever made it", "runs on xen", "as-the-app-says"):
+    wanted = ("its disk says: written by whoever made it", "is a PV domain", "as-the-app-says")
+    for text in wanted:
         within(node, "guest", f"it says {text}", functools.partial(says, node, "guest", text))
     assert node.app_state("guest") == "RUNNING"
     node.fleet.patch("AppInstance", "guest", {"activate": False})
     within(node, "guest", "it is HALTED", lambda: node.app_state("guest") == "HALTED")
+
+
+def test_a_domain_is_started_by_the_processor_where_its_app_says_so(node: OsSystem) -> None:
+    assert node.node_status()["virtualization"] == "Hardware"
+    add_guest(node, "by-hardware", virtualization="HVM")
+    text = "is a PVH domain"
+    within(
+        node, "by-hardware", f"it says {text}", functools.partial(says, node, "by-hardware", text)
+    )
+    node.fleet.patch("AppInstance", "by-hardware", {"activate": False})
 
 
 def test_a_domain_has_the_network_of_its_app(node: OsSystem) -> None:

@@ -23,6 +23,7 @@ while [ ! -b /dev/xvda ]; do $B sleep 0.1; done
 found=$($B head -c 26 /dev/xvda)
 echo "GUEST its disk says: $found"
 echo "kept by the guest" | $B dd of=/dev/xvda bs=512 count=1 conv=sync,fsync 2>/dev/null
+echo "GUEST is a $($B cat /sys/hypervisor/guest_type) domain"
 echo "GUEST runs on $($B cat /sys/hypervisor/type), told $($B cat /proc/cmdline)"
 if $B ls /sys/bus/xen/devices | $B grep -q "^vif"; then
   while [ ! -d /sys/class/net/eth0 ]; do $B sleep 0.1; done
