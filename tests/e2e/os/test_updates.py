@@ -13,7 +13,7 @@ import pytest
 from tests.e2e.os.node_in_the_field import Field, node_in_the_field
 from tests.e2e.os.variants import hangs, no_services, panics, unreachable
 
-IMPATIENT = 'set_global dom0_extra_args "edgevirt.watchdog=90"\n'
+IMPATIENT = 'set_global dom0_extra_args "edgevirt.watchdog=60"\n'
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e, pytest.mark.timeout(3600)]
 
@@ -33,7 +33,6 @@ def test_a_kernel_that_panics_is_left_and_its_last_words_are_told(node: Field) -
     assert "Attempted to kill init" in node.system.node_status()["rebootStack"]
 
 
-@pytest.mark.slow
 def test_a_version_that_hangs_is_left_when_the_watchdog_bites(node: Field) -> None:
     before = node.running()
     node.offer("hangs", hangs)
@@ -41,7 +40,6 @@ def test_a_version_that_hangs_is_left_when_the_watchdog_bites(node: Field) -> No
     node.fell_back("hangs", before, "WatchdogHung", "the hardware watchdog reset the machine")
 
 
-@pytest.mark.slow
 def test_a_version_whose_supervisor_dies_again_and_again_is_left(node: Field) -> None:
     before = node.running()
     node.offer("mute", no_services)
@@ -49,7 +47,6 @@ def test_a_version_whose_supervisor_dies_again_and_again_is_left(node: Field) ->
     node.fell_back("mute", before, "Fatal", "the supervisor died 5 times")
 
 
-@pytest.mark.slow
 def test_a_version_that_does_not_reach_the_controller_is_left(node: Field) -> None:
     before = node.running()
     node.offer("unreachable", unreachable)
