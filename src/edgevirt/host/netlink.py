@@ -17,6 +17,7 @@ from edgevirt.runtime.imports import without
 _PACKAGE: Final = "pyroute2"
 _UNUSED: Final = (
     *("pyroute2.netlink.rtnl.tcmsg", "pyroute2.requests.tc", "pyroute2.iproute.ipmock"),
+    "pyroute2.netlink.rt_files",  # names in /etc/iproute2: we give numbers
     *("unittest", "multiprocessing"),
 )
 
