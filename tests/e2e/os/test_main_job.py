@@ -53,6 +53,12 @@ def test_the_system_boots_onboards_and_runs_the_app(first: int, state: Path) -> 
     assert "measured CONFIG into register 14" in console
 
 
+def test_the_power_button_ends_it_in_order(first: int, state: Path) -> None:
+    """It was pressed when the app had answered; `first` is what the app said."""
+    console = (state / "machine/console.log").read_text(errors="replace")
+    assert "edgevirt: switching off" in console
+
+
 @pytest.mark.slow
 def test_started_once_more_it_finds_all_again(first: int, state: Path) -> None:
     assert visits(state) > first, "the volume was lost with the power"
