@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -21,8 +22,9 @@ IMAGES: Final = Path("build/image/kvm-amd64")
 _OUTSIDE: Final = "10.0.2.2"
 """This machine's loopback, as the emulated network shows it to a guest."""
 _DISK_SIZE: Final = 4 << 30
-_FAREWELL: Final = 30.0
+_FAREWELL: Final = 60.0
 """Seconds that the node gets to end in order."""
+_ASIDE: Final = ThreadPoolExecutor(1)
 
 
 class Node(Protocol):
@@ -76,7 +78,7 @@ class HostNode:
 
 
 class MachineNode:
-    """The live image in a machine of its own, with firmware and a TPM.
+    """The live image in a machine of its own, with firmware and a TPM. Its disk is laid meanwhile.
 
     `here`: the port of our loopback that leads to the app's on the node.
     """
@@ -94,12 +96,17 @@ class MachineNode:
             ports=(Port({here: APP_PORT}),),
         )
         self._machine = Machine(self._spec)
+        self._accelerator = _ASIDE.submit(self._get_ready)
 
-    def start(self, config: Path, fleet: int, registry: int) -> None:
-        if not accelerator().startswith("kvm"):
-            out.print("  emulated: this processor's own virtualization cannot start a guest here")
+    def _get_ready(self) -> str:
+        """What takes some seconds, and needs no fleet. Returns what accelerates it."""
         self._spec.state.mkdir(parents=True, exist_ok=True)
         self._lay_disk()
+        return accelerator()
+
+    def start(self, config: Path, fleet: int, registry: int) -> None:
+        if not self._accelerator.result().startswith("kvm"):
+            out.print("  emulated: this processor's own virtualization cannot start a guest here")
         self._configure(config)
         with interrupts.held():
             try:

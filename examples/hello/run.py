@@ -230,13 +230,13 @@ def run(state: Path, once: bool, host: bool) -> None:
     began = time.monotonic()
     with running(state) as job:
         registry, nodes, operators = free_port(5000), free_port(8443), free_port(6443)
+        node = HostNode(job) if host else MachineNode(job.state, free_port(APP_PORT), registry)
+        job.stop_first = node.stop
         out.print("[bold]registry[/]: starting")
         start_registry(job, registry)
         out.print("[bold]fleet[/]: starting")
         client = start_fleet(job, nodes, operators)
         config = configure_node(job, nodes)
-        node = HostNode(job) if host else MachineNode(job.state, free_port(APP_PORT), registry)
-        job.stop_first = node.stop
         out.print("[bold]node[/]: starting; it onboards by itself")
         node.start(config, nodes, registry)
         # a node takes longest to start, and needs none of this before
