@@ -16,6 +16,7 @@ from edgevirt.image.guest import publish
 from tests.contained_world import guest_files
 from tests.e2e.machine_apps import UNTIL_THE_BUTTON, add_disk, add_machine, console, convert
 from tests.e2e.system import System, eventually, read, whole_system
+from tests.uefi_disk import make_counting_uefi_disk
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -27,8 +28,8 @@ COUNTING = ("raw", "qcow2", "measured")
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """Apps that count on their own disk how often they were started, one with all that a machine
-    can have; and a container in a machine."""
+    """Apps that count how often they were started: two on their own disk, one in a variable of its
+    firmware, with a TPM; and a container in a machine."""
     publish(guest_files(), Path(sys.prefix) / "share/edgevirt/guest")
     with whole_system(tmp_path_factory.mktemp("machine-snapshots")) as made:
         disk = made.directory / "counting.raw"
@@ -38,8 +39,10 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         kept: dict[str, Any] = {"type": "VM", "snapshots": {"max": 2}}
         add_machine(made, "raw", "raw", **kept)
         add_machine(made, "qcow2", "qcow2", **kept)
-        tpm = {"devices": [{"name": "tpm", "type": "TPM"}]}
-        add_machine(made, "measured", "raw", **kept, **tpm)
+        add_disk(made, "uefi", make_counting_uefi_disk(made.directory))
+        more = {"firmware": "UEFI", "devices": [{"name": "tpm", "type": "TPM"}]}
+        measured = {"cpu": 1, "memory": "128Mi"}
+        add_machine(made, "measured", "uefi", **kept, **more, resources=measured)
         for version in ("one", "two"):
             made.push(f"boxed:{version}", marker=version)
             made.add_image(version, f"boxed:{version}")
@@ -95,7 +98,7 @@ def test_a_machine_is_kept_with_its_disk_and_what_it_has_besides(system: System)
     for name in COUNTING:
         printed(system, name, "1")
     for name in COUNTING:
-        system.fleet.patch("App", name, {"resources": {"memory": "80Mi"}})
+        system.fleet.patch("App", name, {"resources": {"memory": "144Mi"}})
     for name in COUNTING:
         printed(system, name, "1", "2")
         eventually("its snapshot is told", partial(snapshots, system, name))
@@ -103,8 +106,9 @@ def test_a_machine_is_kept_with_its_disk_and_what_it_has_besides(system: System)
     assert list((states(system) / one["id"] / "tpm").glob("tpm2-*"))
 
 
-@pytest.mark.slow
-def test_a_rollback_brings_the_disk_of_then_back(system: System) -> None:
+def test_a_rollback_brings_the_disk_and_the_firmware_s_variables_of_then_back(
+    system: System,
+) -> None:
     for name in COUNTING:
         system.edgevirt("rollback", name, "--yes")
     for name in COUNTING:
@@ -121,7 +125,6 @@ def test_a_container_in_a_machine_goes_back_with_its_data(system: System) -> Non
     ask(system, "cat /etc/marker /data/visits /note", "onefirst\nmine")
 
 
-@pytest.mark.slow
 def test_what_is_kept_of_a_machine_goes_with_its_app(system: System) -> None:
     (one,) = snapshots(system, "measured")
     system.remove_app("measured")
