@@ -61,7 +61,10 @@ class Node:
         return pid if pid and status(pid, "Seccomp") == ["2"] else 0
 
     def up(self) -> bool:
-        return all(self.pid(row.name) for row in ROWS)
+        found = services_of(self.supervisor)
+        return all(
+            row.name in found and status(found[row.name], "Seccomp") == ["2"] for row in ROWS
+        )
 
     def file(self, name: str) -> Path:
         return Path(f"/proc/{self.init}/root/{HOME}/{name}")

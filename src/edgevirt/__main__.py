@@ -353,6 +353,14 @@ def node() -> None:
 )
 @click.option("--nameserver", "nameservers", multiple=True, metavar="ADDRESS", help="Its DNS.")
 @click.option("--masquerade", is_flag=True, help="Let it reach out through this machine.")
+@click.option(
+    "--pace",
+    type=click.FloatRange(0.01, 1.0),
+    default=1.0,
+    show_default=True,
+    help="Of its pauses between questions to the controller: 0.2 is five times as often. To try"
+    " things out.",
+)
 def run_node(
     state: Path,
     config: Path,
@@ -362,6 +370,7 @@ def run_node(
     forwards: tuple[tuple[int, int], ...],
     nameservers: tuple[str, ...],
     masquerade: bool,
+    pace: float,
 ) -> None:
     """Run a node in host mode: in namespaces and a directory of its own. Needs root."""
     from edgevirt.node.launch import CONTROLLER, HostNode, LaunchError, run_host_node
@@ -378,6 +387,7 @@ def run_node(
                 nameservers=nameservers,
                 forwards=dict(forwards),
                 masquerade=masquerade,
+                pace=pace,
             )
         )
     except LaunchError as error:

@@ -35,6 +35,10 @@ SERIAL = "whole-0001"
 NODE = "edge-1"
 SUBNET = "10.9.0.0/24"
 PATIENCE = 90.0
+PACE = 0.2
+"""A test changes something, and waits until its node asks again."""
+FRESH = 2.0
+"""Seconds that a node's address is believed without another look."""
 START = """#!/bin/sh
 trap 'echo stopped >>/data/ends; exit 0' TERM
 echo started >>/data/starts
@@ -127,8 +131,8 @@ class System:
     private_port: int
     """Where a second registry may be started; the node reaches it as `registry.local`."""
     node: Node = field(init=False)
-    _seen: tuple[int, str] = (0, "")
-    """The node's first process, and its address."""
+    _seen: tuple[float, int, str] = (0.0, 0, "")
+    """When a node was looked at: its first process, and its address."""
     _ports: Iterator[int] = field(init=False, default_factory=lambda: iter(range(9000, 9999)))
 
     # -- parts --
@@ -170,7 +174,7 @@ class System:
         command = [
             *(sys.executable, "-m", "edgevirt", "node", "run", "--state", str(self.state)),
             *("--config", str(self.directory / "config"), "--serial", SERIAL, "--name", NODE),
-            *("--host", "fleet.local", "--host", "registry.local"),
+            *("--host", "fleet.local", "--host", "registry.local", "--pace", str(PACE)),
         ]
         for port in forwards:
             command += ["--forward", f"{port}:{port}"]
@@ -287,8 +291,9 @@ class System:
     @property
     def address(self) -> str:
         """The node's, as this machine reaches it; empty: it has none (yet)."""
-        init = self.node.init
-        if self._seen[0] != init or not self._seen[1]:
+        now, init = time.monotonic(), self.node.init
+        seen_at, seen, address = self._seen
+        if now - seen_at > FRESH or seen != init or not address:
             show = [
                 "nsenter",
                 "-t",
@@ -303,8 +308,8 @@ class System:
                 "eth0",
             ]
             said = subprocess.run(show, capture_output=True, text=True, check=False).stdout.split()
-            self._seen = (init, said[3].partition("/")[0] if said else "")
-        return self._seen[1]
+            self._seen = (now, init, said[3].partition("/")[0] if said else "")
+        return self._seen[2]
 
     def run(self, port: int, script: str) -> str:
         """What a script says that an app runs; empty while the app does not answer."""

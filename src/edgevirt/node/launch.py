@@ -71,6 +71,7 @@ class HostNode(msgspec.Struct, frozen=True):
     forwards      port of the uplink's host address → TCP port of this machine's loopback.
     masquerade    whether it may go out through this machine.
     stop_seconds  that apps get to end by themselves.
+    pace          what pauses between questions to the controller are multiplied by.
     rows          the services to run.
     tpm           a TPM 2.0 of its own, as a socket (swtpm's); this machine's is never used.
     """
@@ -87,6 +88,7 @@ class HostNode(msgspec.Struct, frozen=True):
     limits: Limits = msgspec.field(default_factory=Limits)
     beat: float = 5.0
     stop_seconds: float = 30.0
+    pace: float = 1.0
     rows: tuple[Row, ...] = ROWS
     tpm: Path | None = None
 
@@ -236,7 +238,7 @@ def _be_node(node: HostNode, host: str) -> int:
     name_hosts({node.hostname: "127.0.1.1", **names}, node.nameservers)
     socket.sethostname(node.hostname)
     settings = Settings(
-        serial=node.serial, uplink=NODE_INTERFACE, cgroup=node.group, host_mode=True
+        pace=node.pace, serial=node.serial, uplink=NODE_INTERFACE, cgroup=node.group, host_mode=True
     )
 
     def start(fresh: bool) -> int:

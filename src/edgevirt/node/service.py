@@ -35,6 +35,8 @@ class Settings(msgspec.Struct, frozen=True):
     cgroup: str = "eve"
     """Root of the node's cgroup tree, relative to each hierarchy's mount."""
     host_mode: bool = True
+    pace: float = 1.0
+    """What pauses between questions to the controller are multiplied by."""
     version: str = ""
     """Of the operating system that runs; in host mode empty."""
     slot: str = ""

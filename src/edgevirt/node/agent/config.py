@@ -102,7 +102,8 @@ async def poll(line: Line) -> None:
 
 
 def _pause(line: Line) -> float:
-    return max(LEAST_PAUSE * line.jitter(), line.interval(TIMER, 0.3, 1.0))
+    least = LEAST_PAUSE * line.context.settings.pace * line.jitter()
+    return max(least, line.interval(TIMER, 0.3, 1.0))
 
 
 def _keep_steady(line: Line) -> None:

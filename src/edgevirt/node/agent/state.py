@@ -110,7 +110,8 @@ class Line(msgspec.Struct):
 
     def interval(self, name: str, least: float, most: float) -> float:
         """Seconds: a timer property, times something between `least` and `most`."""
-        return number(self.properties, name) * (least + (most - least) * self.jitter())
+        seconds = number(self.properties, name) * self.context.settings.pace
+        return seconds * (least + (most - least) * self.jitter())
 
     # -- certificates --
 
