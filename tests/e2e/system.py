@@ -374,6 +374,11 @@ class System:
         names = os.listdir(self.state / "persist/vault/data" / what)
         return {name.partition(".")[0] for name in names} - {""}
 
+    def holds(self, text: bytes) -> list[Path]:
+        """Files on the node's disk that have it."""
+        files = (path for path in (self.state / "persist").rglob("*") if path.is_file())
+        return [path for path in files if text in path.read_bytes()]
+
     # -- when it fails, and when it ends --
 
     def tails(self, lines: int = 25) -> str:

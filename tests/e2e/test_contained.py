@@ -43,13 +43,15 @@ def ask(system: System, port: int, script: str = "") -> str:
 
 
 def test_a_container_in_a_machine_is_an_app_like_any_other(system: System) -> None:
-    port = add(system, "walled", env=[{"name": "GREETING", "value": "hello there"}])
+    greeting = [{"name": "GREETING", "value": "hello, whoever reads a disk"}]
+    port = add(system, "walled", env=greeting)
     assert ask(system, port) == "here\n"
     assert running(system, "walled")
 
     said = ask(system, port, "cat /proc/version; echo $GREETING; echo kept >>/data/notes; sync")
     assert "cloud" in said  # a kernel of its own
-    assert "hello there" in said
+    assert "hello, whoever reads a disk" in said
+    assert system.holds(b"whoever reads a disk") == [], "it came encrypted, and stays in memory"
     assert Path("/proc/version").read_text() not in said
     eventually("its words are kept", lambda: console(system, "walled"), 60, 0.5)
     assert console(system, "walled").split() == ["probe", "started"]  # and nothing of its kernel's
