@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Mapping
 
 import msgspec
 
@@ -19,7 +19,6 @@ from edgevirt.model.content import ContentFormat
 from edgevirt.model.ids import NetworkInstanceId
 from edgevirt.model.network import AppNetworkStatus, NetworkInstanceState, NetworkInstanceStatus
 from edgevirt.model.volume import VolumeStatus, volume_key
-from edgevirt.node.apps.domain_spec import MODES, mode_of
 from edgevirt.node.apps.room import Room
 
 _VOLUME_WORDS = {
@@ -133,38 +132,6 @@ def check_guest(
     what = "cannot run" if is_there else "cannot run if its image is a container"
     trouble = Trouble(why=f"{what}: {no_guest}", since=now, hint=_WITHOUT_A_MACHINE)
     return Wait(SwState.INSTALLED, "cannot run here", trouble)
-
-
-def check_wants(app: AppInstance, volumes: Mapping[str, VolumeStatus], now: float) -> Wait | None:
-    """What its image declares it needs, an app has, or more. All its volumes are there."""
-    for why in _lacks(app, volumes):
-        return Wait(
-            SwState.INSTALLED, "cannot run here", Trouble(why=f"cannot run: {why}", since=now)
-        )
-    return None
-
-
-def _lacks(app: AppInstance, volumes: Mapping[str, VolumeStatus]) -> Iterator[str]:
-    if not app.volumes:
-        return
-    root = volumes[volume_key(app.volumes[0].volume, app.volumes[0].generation)]
-    wants, resources = root.wants, app.resources
-    bare = resources.mode is VirtualizationMode.NOHYPER
-    if bare and root.format != ContentFormat.CONTAINER:
-        yield "its image is a machine, and the app asks for no virtualization"
-    if wants.virtualization in MODES and mode_of(app, root) is not MODES[wants.virtualization]:
-        yield (
-            f"its image wants virtualization {wants.virtualization}, "
-            f"the app asks for {resources.mode.name}"
-        )
-    if resources.vcpus < wants.cpus:
-        yield f"its image wants {wants.cpus} CPUs, the app has {resources.vcpus}"
-    if resources.memory_kib * 1024 < wants.memory:
-        has = resources.memory_kib * 1024
-        yield f"its image wants {wants.memory} bytes of memory, the app has {has}"
-    if len(app.adapters) < len(wants.devices):
-        assigned = len(app.adapters)
-        yield f"its image wants {', '.join(wants.devices)}, the app is assigned {assigned} devices"
 
 
 def check_sharing(

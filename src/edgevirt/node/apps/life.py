@@ -27,6 +27,7 @@ from edgevirt.node.apps.domain_spec import make_domain
 from edgevirt.node.apps.facts import Facts, Step, World, is_down, is_live
 from edgevirt.node.apps.gates import Wait
 from edgevirt.node.apps.room import Room
+from edgevirt.node.apps.wants import check_wants
 
 
 def advance(facts: Facts, world: World, room: Room) -> Step:
@@ -179,7 +180,7 @@ def _ready(app: AppInstance, facts: Facts, world: World, room: Room) -> Wait | N
         gates.await_volumes(app.volumes, world.volumes)
         or wait
         or gates.await_packed(app, world.volumes)
-        or gates.check_wants(app, world.volumes, world.now)
+        or check_wants(app, world.volumes, world.now)
         or gates.check_sharing(app, world.volumes, room, facts.leaving, world.now)
         or gates.check_memory(app, room.memory_left(app.id), world.now)
         or gates.check_processors(app, room, world.capacity, world.now)

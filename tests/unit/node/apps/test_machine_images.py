@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from edgevirt.model.app import (
     AppInstance,
@@ -17,6 +18,7 @@ from edgevirt.model.app import (
 from edgevirt.model.base import SwState
 from edgevirt.model.content import ContentFormat
 from edgevirt.model.eci import Attached, Boot, Wants
+from edgevirt.model.hardware import Adapter, IoType
 from edgevirt.model.ids import AppId, VolumeId
 from edgevirt.model.kinds import HOST_CAPACITY
 from tests.apps_world import APP, GIB_KIB, VOLUME, Node, why
@@ -34,6 +36,12 @@ def machine(mode: VirtualizationMode = VirtualizationMode.PV, **fields: Any) -> 
         resources=Resources(**given),
         volumes=(VolumeRef(volume=VOLUME),),
     )
+
+
+def given(*types: IoType) -> AppInstance:
+    """With a device of each of these types."""
+    adapters = tuple(Adapter(name=f"g{i}", type=one) for i, one in enumerate(types))
+    return replace(machine(tpm=False), adapters=adapters)
 
 
 def node_with(app: AppInstance, **root: Any) -> Node:
@@ -95,7 +103,14 @@ def test_an_app_that_has_what_its_image_wants_runs() -> None:
             Wants(memory=1 << 30),
             "wants 1073741824 bytes of memory, the app has 67108864",
         ),
-        (machine(), Wants(devices=("usb:camera",)), "wants usb:camera, the app is assigned 0"),
+        (machine(), Wants(devices=("usb:camera",)), "wants usb:camera; the app has no usb:camera"),
+        (
+            given(IoType.COM, IoType.COM),
+            Wants(devices=("serial", "usb:camera")),
+            "wants serial, usb:camera; the app has no usb:camera",
+        ),
+        (given(IoType.COM), Wants(devices=("serial", "laser")), "the app has no laser"),
+        (machine(), Wants(devices=("tpm",)), "the app has no tpm"),
         (
             machine(VirtualizationMode.LEGACY),
             Wants(virtualization="FML"),
@@ -111,3 +126,9 @@ def test_an_app_that_lacks_what_its_image_wants_is_refused_in_words(
     status = node_with(app, wants=wants).plan()
     assert status.state == SwState.INSTALLED
     assert lack in why(status)
+
+
+def test_devices_of_its_kinds_are_what_an_image_wants_in_any_order() -> None:
+    wanted = Wants(devices=("laser", "usb:camera", "serial"))
+    app = given(IoType.USB_DEVICE, IoType.OTHER, IoType.COM)
+    assert "wants" not in why(node_with(app, wants=wanted).plan())
