@@ -85,7 +85,7 @@ class Person:
 
     async def greets(self) -> None:
         await self.hears_until("open")
-        self.line = Line(Role.OPERATOR, self.key, os.urandom(access.SALT_SIZE))
+        self.line = Line(Role.OPERATOR, self.key, os.urandom(access.SECRET_SIZE))
         await self.socket.send(self.line.hello)
         self.line.hear(await self.next())
 

@@ -164,7 +164,8 @@ def _open(session: Session, name: str, kind: str, take_over: bool, timeout: floa
         raise
     try:
         key, node = _await_node(connection, name, timeout)
-        line = access.Line(access.Role.OPERATOR, access.read_key(key), os.urandom(16))
+        secret = os.urandom(access.SECRET_SIZE)
+        line = access.Line(access.Role.OPERATOR, access.read_key(key), secret)
         connection.send(line.hello)
         hello = connection.recv(timeout=_HELLO_SECONDS)
         line.hear(hello if isinstance(hello, bytes) else hello.encode())

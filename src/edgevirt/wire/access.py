@@ -5,8 +5,10 @@ it may be used for stands in a claim of our own, `consoles`: EVE's nodes skip it
 controllers, who do not write it, grant our nodes nothing.
 
 What both ends say goes through the controller's front door and is none of its business: each
-message is encrypted and authenticated under keys of this session and this connection. A message
-that was changed, repeated, left out or moved cannot be opened, and ends the session.
+message is encrypted and authenticated under keys of this session and this connection. These are
+made of the session's key, which proves to each end who the other is, and of an agreement between
+the two (X25519): who only knows the session's key, because it read a config, can't read along. A
+message that was changed, repeated, left out or moved cannot be opened, and ends the session.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
@@ -32,7 +35,7 @@ from edgevirt.wire.errors import Reason, WireError
 
 PATH: Final = "/access"
 """Of the dispatcher, at the nodes' front door."""
-VERSION: Final = "edgevirt-console-1"
+VERSION: Final = "edgevirt-console-2"
 """In `X-EdgeView-Version`: what the frames of a connection are."""
 SESSION_HEADER: Final = "X-Session-Token"
 VERSION_HEADER: Final = "X-EdgeView-Version"
@@ -40,7 +43,8 @@ MAX_SESSIONS: Final = 5
 """Of one node at a time (EVE's)."""
 MAX_TOKEN: Final = 16_384
 KEY_SIZE: Final = 32
-SALT_SIZE: Final = 16
+SECRET_SIZE: Final = 32
+"""Of what an end makes up for a connection, and of the public key that is its hello."""
 MAX_PAYLOAD: Final = 32_768
 MAX_FRAME: Final = MAX_PAYLOAD + 17
 """One byte tells what it is, 16 authenticate it."""
@@ -189,11 +193,12 @@ class Line:
     """One end of a session, without its transport: messages of bytes that arrive in order.
 
     `hello` goes out first. The other's first message is its own; after that `say` and `hear`.
-    `salt`: SALT_SIZE random bytes, never used before.
+    `secret`: SECRET_SIZE random bytes, never used before.
     """
 
-    def __init__(self, role: Role, key: bytes, salt: bytes) -> None:
-        self.hello = salt
+    def __init__(self, role: Role, key: bytes, secret: bytes) -> None:
+        self._secret = X25519PrivateKey.from_private_bytes(secret)
+        self.hello = self._secret.public_key().public_bytes_raw()
         self._role = role
         self._key = key
         self._sealing: AESGCM | None = None
@@ -230,18 +235,22 @@ class Line:
             return Data(plain[1:])
         return End(plain[1:].decode(errors="replace"))
 
-    def _agree(self, salt: bytes) -> None:
-        if len(salt) != SALT_SIZE or salt == self.hello:
+    def _agree(self, hello: bytes) -> None:
+        if len(hello) != SECRET_SIZE or hello == self.hello:
             raise AccessError(Reason.MALFORMED, "cannot begin: the other end does not say hello")
-        salts = {self._role: self.hello, self._role.other: salt}
-        both = salts[Role.OPERATOR] + salts[Role.NODE]
-        self._sealing = AESGCM(_derive(self._key, both, self._role))
-        self._opening = AESGCM(_derive(self._key, both, self._role.other))
+        try:
+            agreed = self._secret.exchange(X25519PublicKey.from_public_bytes(hello))
+        except ValueError as error:  # a point that would make any secret the same
+            raise AccessError(Reason.BAD_KEY, f"cannot begin: {error}") from error
+        hellos = {self._role: self.hello, self._role.other: hello}
+        both = hellos[Role.OPERATOR] + hellos[Role.NODE]
+        self._sealing = AESGCM(_derive(self._key + agreed, both, self._role))
+        self._opening = AESGCM(_derive(self._key + agreed, both, self._role.other))
 
 
-def _derive(key: bytes, salt: bytes, sender: Role) -> bytes:
+def _derive(secret: bytes, salt: bytes, sender: Role) -> bytes:
     info = b"edgevirt console, from the " + sender.value
-    return HKDF(hashes.SHA256(), KEY_SIZE, salt, info).derive(key)
+    return HKDF(hashes.SHA256(), KEY_SIZE, salt, info).derive(secret)
 
 
 def _nonce(count: int) -> bytes:

@@ -97,8 +97,8 @@ def test_more_than_a_node_serves_at_once_is_refused() -> None:
 
 
 def lines() -> tuple[Line, Line]:
-    operator = Line(Role.OPERATOR, GRANT.key, b"o" * 16)
-    node = Line(Role.NODE, GRANT.key, b"n" * 16)
+    operator = Line(Role.OPERATOR, GRANT.key, b"o" * 32)
+    node = Line(Role.NODE, GRANT.key, b"n" * 32)
     assert node.hear(operator.hello) is None
     assert operator.hear(node.hello) is None
     return operator, node
@@ -135,22 +135,42 @@ def test_a_message_that_somebody_meddled_with_ends_the_session(how: str) -> None
 
 
 def test_without_the_key_nobody_takes_part() -> None:
-    operator = Line(Role.OPERATOR, bytes(32), b"o" * 16)
-    node = Line(Role.NODE, GRANT.key, b"n" * 16)
+    operator = Line(Role.OPERATOR, bytes(32), b"o" * 32)
+    node = Line(Role.NODE, GRANT.key, b"n" * 32)
     node.hear(operator.hello)
     operator.hear(node.hello)
     with pytest.raises(AccessError):
         node.hear(operator.say(Data(b"x")))
 
 
-@pytest.mark.parametrize("salt", [b"", b"short", b"n" * 16, b"x" * 17])
-def test_a_line_begins_with_the_others_own_hello(salt: bytes) -> None:
+def test_who_knows_the_key_alone_cannot_read_along() -> None:
+    """It stands in a config, which TLS alone encrypts; the hellos are heard by all."""
+    operator, node = lines()
+    said = operator.say(Data(b"secret"))
+    for secret in (b"o" * 31 + b"x", b"x" * 32):
+        listener = Line(Role.NODE, GRANT.key, secret)
+        listener.hear(operator.hello)
+        with pytest.raises(AccessError):
+            listener.hear(said)
+    assert node.hear(said) == Data(b"secret")
+
+
+OWN = Line(Role.NODE, GRANT.key, b"n" * 32).hello
+
+
+@pytest.mark.parametrize("hello", [b"", b"short", OWN, b"x" * 33])
+def test_a_line_begins_with_the_others_own_hello(hello: bytes) -> None:
     with pytest.raises(AccessError, match="hello"):
-        Line(Role.NODE, GRANT.key, b"n" * 16).hear(salt)
+        Line(Role.NODE, GRANT.key, b"n" * 32).hear(hello)
+
+
+def test_a_hello_that_would_make_the_agreement_known_to_all_is_refused() -> None:
+    with pytest.raises(AccessError, match="cannot begin"):
+        Line(Role.NODE, GRANT.key, b"n" * 32).hear(bytes(32))
 
 
 def test_two_connections_of_one_session_share_no_key() -> None:
     first, _ = lines()
-    second = Line(Role.OPERATOR, GRANT.key, b"p" * 16)
-    second.hear(b"n" * 16)
+    second = Line(Role.OPERATOR, GRANT.key, b"p" * 32)
+    second.hear(OWN)
     assert first.say(Data(b"same")) != second.say(Data(b"same"))

@@ -18,7 +18,7 @@ from edgevirt.runtime import Clock
 from edgevirt.wire.access import (
     MAX_FRAME,
     MAX_PAYLOAD,
-    SALT_SIZE,
+    SECRET_SIZE,
     SESSION_HEADER,
     VERSION,
     VERSION_HEADER,
@@ -103,7 +103,7 @@ class Session:
         )
 
     async def _hold(self, connection: ClientConnection) -> None:
-        line = Line(Role.NODE, self._grant.key, os.urandom(SALT_SIZE))
+        line = Line(Role.NODE, self._grant.key, os.urandom(SECRET_SIZE))
         async with connection:
             try:
                 await connection.send(line.hello)
