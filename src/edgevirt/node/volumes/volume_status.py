@@ -142,7 +142,7 @@ class VolumeReconciler:
             return telling.status(SwState.INITIAL)
         if tree.state != SwState.LOADED:
             told = telling.status(tree.state, progress=tree.progress, trouble=tree.trouble)
-            return msgspec.structs.replace(told, format=wanted.content.format)
+            return msgspec.structs.replace(told, format=wanted.format)
         size, format = telling.spec.max_size, tree.format
         await self._check_disks(telling, tree)
         if tree.path:

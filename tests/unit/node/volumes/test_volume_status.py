@@ -89,6 +89,7 @@ async def test_a_volume_tells_how_far_its_content_is(world: World) -> None:
         await world.load(state=SwState.DOWNLOADING, progress=40, trouble=trouble)
         waiting = await world.reached(SwState.DOWNLOADING)
     assert (waiting.progress, waiting.trouble) == (40, trouble)
+    assert waiting.format == ContentFormat.CONTAINER, "as the config has it"
 
 
 async def test_a_volume_is_not_made_from_what_its_tree_was_before(world: World) -> None:
