@@ -35,6 +35,7 @@ class MemoryStore:
         present = table.present.get(key)
         if present is not None and present.value == value:
             return present
+        kind.encode(value)  # what no other store could take is no value here either
         self._version += 1
         resource = Resource(kind, key, value, self._version)
         self._history.append(Put(resource))
