@@ -121,6 +121,7 @@ class Collector:
         bundle = self._open.get(target)
         if bundle is None or key not in bundle.marks:
             self._tails.pop(key).close()
+            self._safe.pop(key, None)  # the next file of that name may have its inode
 
     def _entry(
         self, target: str, path: Path, line: bytes, now: float, apps: Mapping[str, AppNames]

@@ -66,6 +66,7 @@ class Tail:
         data = self._take()
         if not data and self._replaced():
             self.close()
+            self.mark = Mark(0, 0)  # once it is closed, the next file may have its inode
             if self._open():
                 data = self._take()
         lines = _split(data)

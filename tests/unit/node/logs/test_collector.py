@@ -167,6 +167,24 @@ def test_the_last_words_of_an_app_that_is_removed_are_not_lost(bench: Bench) -> 
     assert bench.lines() == ["first", "last", "of its successor"]
 
 
+def test_a_file_that_has_the_inode_of_the_one_before_is_read_from_its_begin(bench: Bench) -> None:
+    """A file system gives a number to the next one when the last who had it open is gone."""
+    path, aside = bench.consoles / f"{APP}.log", bench.consoles / "aside"
+    bench.write(path, "first")
+    os.link(path, aside)
+    bench.turn()
+    path.unlink()
+    bench.turn()
+    bench.turn(MAX_AGE)
+    bench.turn()
+    aside.write_text("")
+    aside.rename(path)
+    bench.write(path, "of its successor")
+    bench.turn()
+    bench.turn(MAX_AGE)
+    assert bench.lines() == ["first", "of its successor"]
+
+
 def test_what_is_bundled_takes_no_disk_blocks_any_more(bench: Bench) -> None:
     path = bench.services / "agent.log"
     bench.write(path, *[f"{n:060d}" for n in range(2000)])
