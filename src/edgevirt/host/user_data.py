@@ -13,8 +13,9 @@ import posixpath
 import re
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from edgevirt.host.hypervisor import UnfitError
 
@@ -28,8 +29,7 @@ _THE_SYSTEM_S: Final = ("/proc", "/sys", "/dev")
 _GZIP_WINDOW: Final = 31
 
 
-@dataclass(frozen=True)
-class GivenFile:
+class GivenFile(msgspec.Struct, frozen=True):
     """`path`: from the container's root. It is root's, and no special bits are in its mode."""
 
     path: str
@@ -37,8 +37,7 @@ class GivenFile:
     mode: int
 
 
-@dataclass(frozen=True)
-class UserData:
+class UserData(msgspec.Struct, frozen=True):
     environment: dict[str, str]
     files: tuple[GivenFile, ...] = ()
 
