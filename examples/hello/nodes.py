@@ -62,7 +62,7 @@ class HostNode:
             "node",
             *(sys.executable, "-m", "edgevirt", "node", "run"),
             *("--state", str(self._job.state / "node"), "--config", str(config)),
-            *("--serial", SERIAL, "--name", NAME),
+            *("--serial", SERIAL, "--name", NAME, "--pace", "0.2"),  # someone is watching
             *("--host", "fleet.local", "--host", "registry.local"),
             *("--forward", f"{fleet}:{fleet}", "--forward", f"{self.registry_port}:{registry}"),
         )
