@@ -94,6 +94,13 @@ def test_after_all_that_a_change_still_arrives(system: System) -> None:
     assert system.run(MAIN, "tail -n 1 /data/ends") == "stopped"
 
 
+def test_no_volume_of_a_deleted_app_stays_on_the_node(system: System) -> None:
+    """Apps came and went while something died. `timer.gc.vdisk`: how long volumes are kept that
+    nobody has wanted since their service began."""
+    system.fleet.patch("EdgeNode", NODE, {"properties": {"timer.gc.vdisk": "0"}})
+    eventually("their volumes are gone", lambda: len(system.kept("volumes")) == 2)
+
+
 @pytest.mark.parametrize("role", ["signing", "encryption", "tls"])
 def test_changes_arrive_under_certificates_that_were_rotated_meanwhile(
     system: System, role: str
@@ -118,10 +125,8 @@ def test_no_service_ended_but_those_that_were_killed(system: System) -> None:
     assert [line for line in log.splitlines() if "ended: exit" in line or " failed: " in line] == []
 
 
-def test_nothing_of_deleted_apps_and_images_stays_on_the_node(system: System) -> None:
-    """Apps came and went while something died. `timer.gc.vdisk`: how long volumes are kept that
-    nobody has wanted since their service began. The probe has three blobs."""
-    system.fleet.patch("EdgeNode", NODE, {"properties": {"timer.gc.vdisk": "0"}})
-    eventually("their volumes are gone", lambda: len(system.kept("volumes")) == 2)
+def test_in_the_end_nothing_of_their_images_stays_either(system: System) -> None:
+    """The probe has three blobs. What was fetched is kept for a while, in which the tests between
+    were made."""
     eventually("their layers are gone", lambda: len(system.kept("layers")) == 1)
     eventually("their blobs are gone", lambda: len(system.kept("blobs")) == 3)
