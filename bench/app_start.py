@@ -23,11 +23,11 @@ import uvloop
 from msgspec.structs import replace
 
 from bench.domains_service import domains_service
-from edgevirt.host.bundle import Bundle
 from edgevirt.host.cgroup import Cgroup, swap_limited
-from edgevirt.host.container import ContainerHypervisor
+from edgevirt.host.container.bundle import Bundle
+from edgevirt.host.container.hypervisor import ContainerHypervisor
+from edgevirt.host.domain.processors import Partition
 from edgevirt.host.fakes.devices import FakeDevices
-from edgevirt.host.processors import Partition
 from edgevirt.model.app import Domain, DomainVolume
 from edgevirt.model.base import SwState
 from edgevirt.model.content import ContentFormat, ImageConfig

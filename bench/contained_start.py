@@ -15,8 +15,8 @@ import subprocess
 import time
 from typing import Any
 
-from edgevirt.host.acceleration import PROGRAM, accelerator, processor
-from edgevirt.host.guest import ARGUMENTS, GuestFiles
+from edgevirt.host.kvm.acceleration import PROGRAM, accelerator, processor
+from edgevirt.host.kvm.guest import ARGUMENTS, GuestFiles
 from edgevirt.model.app import Resources, overhead_kib
 from tests.contained_world import ContainedWorld, contained_world, guest_files
 

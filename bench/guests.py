@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.domains_service import domains_service
-from edgevirt.host.acceleration import PROGRAM, accelerator, processor
-from edgevirt.host.seed import make_seed
+from edgevirt.host.kvm.acceleration import PROGRAM, accelerator, processor
+from edgevirt.host.kvm.seed import make_seed
 from edgevirt.model.app import Domain, DomainVif, DomainVolume, VirtualizationMode
 from edgevirt.model.content import ContentFormat
 from edgevirt.model.kinds import DOMAIN

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from edgevirt.host.table import read_table
+from edgevirt.host.disk.table import read_table
 from edgevirt.image.machine import Machine, MachineSpec, machine
 from edgevirt.model.disk import Label
 from tests.e2e.os.os_system import OsSystem, os_system

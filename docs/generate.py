@@ -326,7 +326,8 @@ def services() -> str:
             ),
             map(_rights, ROWS),
         ),
-        "System calls: a class of [host/seccomp.py](../../src/edgevirt/host/seccomp.py); «closed» "
+        "System calls: a class of "
+        "[host/rights/seccomp.py](../../src/edgevirt/host/rights/seccomp.py); «closed» "
         "starts no programs, «spawning» does, «mounting» makes mounts and namespaces too, "
         "«runtime» is what containers run under. Network: in the node's network namespace, or in "
         "an empty one. Memory: the bound of its control group, in MiB. Vault: a service that waits "

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from edgevirt.host.cgroup import Cgroup
-from edgevirt.host.container import ContainerHypervisor
+from edgevirt.host.container.hypervisor import ContainerHypervisor
+from edgevirt.host.domain.monitor import Runtime
+from edgevirt.host.domain.processors import Partition
 from edgevirt.host.hypervisor import Exit
-from edgevirt.host.monitor import Runtime
-from edgevirt.host.processors import Partition
 from edgevirt.model.app import Domain, DomainVolume
 from edgevirt.model.base import SwState
 from edgevirt.model.content import ContentFormat, ImageConfig

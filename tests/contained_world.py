@@ -14,10 +14,10 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from edgevirt.host.guest import GuestFiles
-from edgevirt.host.kvm import KvmHypervisor
-from edgevirt.host.packed import PackedLayers
-from edgevirt.host.processors import Partition
+from edgevirt.host.content.packed import PackedLayers
+from edgevirt.host.domain.processors import Partition
+from edgevirt.host.kvm.guest import GuestFiles
+from edgevirt.host.kvm.hypervisor import KvmHypervisor
 from edgevirt.image.build import open_build
 from edgevirt.image.commands import CACHE_VARIABLE
 from edgevirt.image.recipe import Arch, Variant

@@ -14,7 +14,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgevirt.host.acceleration import EMULATED
+from edgevirt.host.kvm.acceleration import EMULATED
 from edgevirt.image.build import open_build
 from edgevirt.image.initrd import pack
 from edgevirt.image.modules import parse_dependencies

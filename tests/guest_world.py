@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from edgevirt.host.guest import GuestFiles
+from edgevirt.host.domain.processors import Partition
 from edgevirt.host.hypervisor import Exit
-from edgevirt.host.kvm import KvmHypervisor
-from edgevirt.host.processors import Partition
+from edgevirt.host.kvm.guest import GuestFiles
+from edgevirt.host.kvm.hypervisor import KvmHypervisor
 from edgevirt.model.app import Domain, DomainVolume, VirtualizationMode
 from edgevirt.model.base import SwState
 from edgevirt.model.content import ContentFormat

@@ -18,7 +18,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec
 
 import edgevirt
-from edgevirt.host.namespace import Uplink
+from edgevirt.host.rights.namespace import Uplink
 from edgevirt.node.launch import HostNode
 from edgevirt.node.services import ROWS
 from edgevirt.wire import certificates

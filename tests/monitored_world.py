@@ -11,11 +11,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from edgevirt.host import mounts
-from edgevirt.host.bundle import Bundle
 from edgevirt.host.cgroup import Cgroup
+from edgevirt.host.container.bundle import Bundle
+from edgevirt.host.domain.monitored import MonitoredHypervisor
 from edgevirt.host.fakes.devices import FakeDevices
 from edgevirt.host.hypervisor import DomainInfo
-from edgevirt.host.monitored import MonitoredHypervisor
 from edgevirt.model.ids import AppId
 from edgevirt.runtime import RealClock
 

@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from edgevirt.host import namespace
 from edgevirt.host.netlink import IPRoute
+from edgevirt.host.rights import namespace
 
 T = TypeVar("T")
 

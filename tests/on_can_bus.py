@@ -13,7 +13,7 @@ from typing import Any
 
 from edgevirt.host.devices import can_bus, interfaces
 from edgevirt.host.hypervisor import HypervisorError
-from edgevirt.host.namespace import inside
+from edgevirt.host.rights.namespace import inside
 from edgevirt.model.can import CanBus, CanTiming
 
 APP = Path("/run/netns/app")

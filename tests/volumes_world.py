@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from edgevirt.host.packed import PackedLayers
-from edgevirt.host.snapshot import SnapshotFiles
-from edgevirt.host.volume import VolumeFiles
+from edgevirt.host.content.packed import PackedLayers
+from edgevirt.host.volumes.files import VolumeFiles
+from edgevirt.host.volumes.snapshot import SnapshotFiles
 from edgevirt.model.base import SwState, Trouble
 from edgevirt.model.content import (
     BlobStatus,

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, Protocol
 
-from edgevirt.host.acceleration import accelerator
+from edgevirt.host.kvm.acceleration import accelerator
 from edgevirt.image.machine import Machine, MachineError, MachineSpec, Port
 from examples.hello.job import Failed, Job, interrupts, out
 

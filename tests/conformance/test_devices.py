@@ -15,7 +15,7 @@ from edgevirt.host.devices.machine import MachineDevicesAdapter
 from edgevirt.host.devices.protocol import DeviceError, Devices
 from edgevirt.host.fakes.devices import FakeDevices
 from edgevirt.model.hardware import MachineDevices, PciFunction
-from tests.unit.host.test_sysfs import NIC, XHCI, Tree
+from tests.unit.host.devices.test_sysfs import NIC, XHCI, Tree
 
 
 @pytest.fixture(params=["tree", "fake"])

@@ -17,7 +17,6 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from edgevirt.host import namespace
 from edgevirt.host.net.network import CAPABILITIES, LinuxNetwork, Network, NetworkError
 from edgevirt.host.net.spec import (
     BridgeSpec,
@@ -30,6 +29,7 @@ from edgevirt.host.net.spec import (
     Rule,
     Zone,
 )
+from edgevirt.host.rights import namespace
 from edgevirt.model.network import AclAction
 from tests.netlab import (
     NODE_ADDRESS,
@@ -773,7 +773,7 @@ _UID = 64107
 _CONFINED = """
 import asyncio, ctypes, os, struct, sys
 from pathlib import Path
-from edgevirt.host.confine import CAPABILITIES as NUMBERS
+from edgevirt.host.rights.confine import CAPABILITIES as NUMBERS
 from edgevirt.host.net.network import CAPABILITIES, LinuxNetwork
 from tests.conformance import test_networks_host as laws
 

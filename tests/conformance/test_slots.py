@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from edgevirt.host import grubenv
+from edgevirt.host.disk import grubenv
+from edgevirt.host.disk.fat import locate
+from edgevirt.host.disk.slots import DiskSlots, SlotError, Slots
 from edgevirt.host.fakes.slots import IMAGE, FakeSlots
-from edgevirt.host.fat import locate
-from edgevirt.host.slots import DiskSlots, SlotError, Slots
 from edgevirt.model.baseos import SlotState
 from edgevirt.model.disk import ENVIRONMENT, MIB, Label
 

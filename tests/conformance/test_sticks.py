@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from edgevirt.host.disk.sticks import MtoolsSticks, StickError, Sticks
 from edgevirt.host.fakes.sticks import FakeStick, FakeSticks
-from edgevirt.host.sticks import MtoolsSticks, StickError, Sticks
 
 
 def make_image(path: Path, label: str) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from edgevirt.host.disk import write_whole
+from edgevirt.host.files import write_whole
 from edgevirt.model import kinds
 from edgevirt.model.content import ContentFormat, ContentTree, Datastore, DatastoreType
 from edgevirt.model.ids import ContentTreeId, DatastoreId, VolumeId

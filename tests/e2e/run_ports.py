@@ -8,7 +8,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from edgevirt.host.namespace import Namespaces, isolate_mounts, unshare
+from edgevirt.host.rights.namespace import Namespaces, isolate_mounts, unshare
 from edgevirt.host.stage import HOME, running_programs, set_stage
 from edgevirt.node.given import write_config
 from edgevirt.node.paths import Paths

@@ -20,10 +20,10 @@ import pytest
 from msgspec.structs import replace
 
 from edgevirt.host.cgroup import Cgroup
-from edgevirt.host.container import ContainerHypervisor
+from edgevirt.host.container.hypervisor import ContainerHypervisor
+from edgevirt.host.domain.processors import Partition
 from edgevirt.host.fakes.devices import FakeDevices
 from edgevirt.host.processes import identify
-from edgevirt.host.processors import Partition
 from edgevirt.model import kinds
 from edgevirt.model.app import (
     AppInstance,

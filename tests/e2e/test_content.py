@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from edgevirt.host import mounts
-from edgevirt.host.disk import room
+from edgevirt.host.files import room
 from edgevirt.image.oci import Image, Layer, Pusher, make_image, pack_layer
 from edgevirt.model.app import VolumeUse
 from edgevirt.model.base import SwState

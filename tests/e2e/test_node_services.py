@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from edgevirt.host.cgroup import Cgroup
-from edgevirt.host.confine import CAPABILITIES, permitted
+from edgevirt.host.rights.confine import CAPABILITIES, permitted
 from edgevirt.model.machine import BootReason
 from edgevirt.node.init import SHUTDOWN
 from edgevirt.node.services import ROWS, Row

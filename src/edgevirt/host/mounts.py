@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from edgevirt.host.disk import sync_file_system
+from edgevirt.host.files import sync_file_system
 
 _MS_RDONLY, _MS_NODEV = 1, 4
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8

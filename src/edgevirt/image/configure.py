@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from edgevirt.host.table import read_table
+from edgevirt.host.disk.table import read_table
 from edgevirt.image.disk import add_files
 from edgevirt.image.errors import ImageError
 from edgevirt.image.iso9660 import BLOCK, HEAD

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from qemu.qmp import ConnectError, QMPClient, QMPError
 
-from edgevirt.host.acceleration import EMULATED, accelerator
+from edgevirt.host.kvm.acceleration import EMULATED, accelerator
 from edgevirt.image.machine_tpm import make_tpm
 from edgevirt.image.recipe import Arch
 

@@ -19,17 +19,17 @@ from typing import Final, NoReturn
 import msgspec
 from msgspec.structs import replace
 
-from edgevirt.host import console, early, power
-from edgevirt.host.button import open_buttons
-from edgevirt.host.config_partition import read_config
-from edgevirt.host.limits import limits_of, make_groups
-from edgevirt.host.partitions import BootDisk, DiskError, boot_disk, data_disks
-from edgevirt.host.persist import PersistError, open_nothing, open_persist
-from edgevirt.host.release import RELEASE, read_release
+from edgevirt.host.boot import console, early, power
+from edgevirt.host.boot.button import open_buttons
+from edgevirt.host.boot.limits import limits_of, make_groups
+from edgevirt.host.boot.persist import PersistError, open_nothing, open_persist
+from edgevirt.host.boot.release import RELEASE, read_release
+from edgevirt.host.boot.watchdog import Watchdog, arm
+from edgevirt.host.disk.config_partition import read_config
+from edgevirt.host.disk.partitions import BootDisk, DiskError, boot_disk, data_disks
 from edgevirt.host.stage import HOME, mount, name_hosts
 from edgevirt.host.tpm.failures import TpmError
 from edgevirt.host.tpm.measure import measure_config
-from edgevirt.host.watchdog import Watchdog, arm
 from edgevirt.host.xen import first_domain
 from edgevirt.model.disk import SLOT_ARGUMENT, Label
 from edgevirt.model.gpt import TableError

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from edgevirt.host.config_partition import write_file
+from edgevirt.host.disk.config_partition import write_file
 from edgevirt.node.paths import Paths
 
 _LOG: Final = logging.getLogger("edgevirt.supervisor")

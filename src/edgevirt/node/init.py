@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from edgevirt.host.death import die_with
+from edgevirt.host.rights.death import die_with
 
 _SIGNALS: Final = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)
 STOPPED: Final = 0

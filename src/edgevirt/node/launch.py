@@ -25,9 +25,9 @@ import msgspec
 from msgspec.structs import replace
 
 from edgevirt.host.cgroup import Cgroup
-from edgevirt.host.config_partition import read_files
-from edgevirt.host.death import die_with
-from edgevirt.host.namespace import (
+from edgevirt.host.disk.config_partition import read_files
+from edgevirt.host.rights.death import die_with
+from edgevirt.host.rights.namespace import (
     NODE_INTERFACE,
     Namespaces,
     Uplink,

@@ -1,7 +1,7 @@
 """The table of services: who each one is on this machine, and what it may do.
 
 What is not named in a row is not there: no capability, no network, no file, no program to start.
-The kernel holds every service to its row (`host.confine`).
+The kernel holds every service to its row (`host.rights.confine`).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Final
 
 import msgspec
 
-from edgevirt.host.confine import CAPABILITIES
-from edgevirt.host.seccomp import Profile
+from edgevirt.host.rights.confine import CAPABILITIES
+from edgevirt.host.rights.seccomp import Profile
 from edgevirt.model.disk import Label
 from edgevirt.node.service import Service
 from edgevirt.runtime.graph import Entry, Format, graph

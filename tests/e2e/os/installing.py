@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from edgevirt.host.table import read_table
+from edgevirt.host.disk.table import read_table
 from edgevirt.image.machine import Machine
 from edgevirt.model.disk import MIB, Label, partition
 from tests.e2e.os.os_system import IMAGES, artifact

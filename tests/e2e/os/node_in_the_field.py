@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgevirt.client import Object
-from edgevirt.host.table import read_table
+from edgevirt.host.disk.table import read_table
 from edgevirt.model.disk import Label
 from tests.e2e.os.os_system import BOOT, OsSystem, file_server, os_system
 from tests.e2e.os.variants import Variant, Workshop, same

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgevirt.host.table import read_table
+from edgevirt.host.disk.table import read_table
 from edgevirt.image.build import Build, esp_files, open_build
 from edgevirt.image.disk import Filling, add_files, make_disk
 from edgevirt.image.hypervisor import IMAGE

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edgevirt.host.table import read_table
+from edgevirt.host.disk.table import read_table
 from edgevirt.image.machine import Firmware, MachineSpec, machine
 from edgevirt.model.disk import MIB, Label
 from edgevirt.node.installer.planner import MARK

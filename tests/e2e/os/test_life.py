@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import pytest
 
-from edgevirt.host.table import read_table
+from edgevirt.host.disk.table import read_table
 from edgevirt.image.machine import Firmware, Machine
 from edgevirt.model.disk import DISK_GUID, INSTALLER_GUID, Label, partition
 from tests.e2e.os.installing import (

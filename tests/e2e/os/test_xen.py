@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pytest
 
-from edgevirt.host.acceleration import EMULATED
+from edgevirt.host.kvm.acceleration import EMULATED
 from edgevirt.image.build import open_build
 from edgevirt.image.machine import Firmware
 from edgevirt.image.oci import Layer, Pusher, make_image

@@ -8,7 +8,7 @@ import sys
 PROGRAM = """
 import hashlib, importlib, sys, tempfile, threading
 from pathlib import Path
-from edgevirt.host import content
+from edgevirt.host.content import store as content
 
 sys.setswitchinterval(1e-6)
 top = Path(tempfile.mkdtemp())

@@ -10,7 +10,7 @@ import pytest
 from pycdlib import PyCdlib
 from pycdlib.eltorito import EltoritoBootCatalog
 
-from edgevirt.host.table import read_table
+from edgevirt.host.disk.table import read_table
 from edgevirt.image import iso
 from edgevirt.image.configure import ConfigureError, configure, enlarge
 from edgevirt.image.disk import Filling

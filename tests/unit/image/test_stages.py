@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from edgevirt.host.limits import limits_of
+from edgevirt.host.boot.limits import limits_of
 from edgevirt.image.grub import FILES
 from edgevirt.image.recipe import Arch, Settings, Variant
 from edgevirt.image.root import stage2

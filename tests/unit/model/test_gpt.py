@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgevirt.host.table import read_table
+from edgevirt.host.disk.table import read_table
 from edgevirt.model.disk import MIB, SECTOR, Label, partition
 from edgevirt.model.gpt import Entry, TableError, format_table, has_old_table, plan_missing, usable
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from edgevirt.host.devices import can_bus
 from edgevirt.host.hypervisor import HypervisorError
-from edgevirt.host.namespace import inside
 from edgevirt.host.netlink import IPRoute, NetlinkError
+from edgevirt.host.rights.namespace import inside
 from edgevirt.model.can import CanBus
 
 

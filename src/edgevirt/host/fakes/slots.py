@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from edgevirt.host.slots import CHUNK, Progress, SlotError
+from edgevirt.host.disk.slots import CHUNK, Progress, SlotError
 from edgevirt.model.baseos import SlotState, choose_slot
 
 IMAGE = b"image of "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from edgevirt.host.sticks import StickError
+from edgevirt.host.disk.sticks import StickError
 
 
 @dataclass

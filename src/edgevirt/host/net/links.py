@@ -16,10 +16,10 @@ from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from edgevirt.host import namespace
 from edgevirt.host.net.filter import VIF_PREFIX
 from edgevirt.host.net.spec import BridgeFacts, BridgeSpec, GuestSpec, LinkCounters, LinkSpec
 from edgevirt.host.netlink import IPRoute, NetlinkError
+from edgevirt.host.rights import namespace
 
 _Message: TypeAlias = Any
 """pyroute2 has no types; `index`, `flags` and `get_attr` are what is used."""

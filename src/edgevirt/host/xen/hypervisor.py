@@ -11,14 +11,14 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from edgevirt.host.bundle import Bundle
-from edgevirt.host.capacity import Capacity, read_capacity
+from edgevirt.host.container.bundle import Bundle
 from edgevirt.host.devices.protocol import Devices
+from edgevirt.host.domain.monitor import ENVIRONMENT, SECONDS, Conmon
+from edgevirt.host.domain.monitored import MonitoredHypervisor
+from edgevirt.host.domain.processors import Partition
 from edgevirt.host.hypervisor import Exit, HypervisorError, UnfitError
-from edgevirt.host.monitor import ENVIRONMENT, SECONDS, Conmon
-from edgevirt.host.monitored import MonitoredHypervisor
+from edgevirt.host.machine.capacity import Capacity, read_capacity
 from edgevirt.host.processes import Process, output
-from edgevirt.host.processors import Partition
 from edgevirt.host.xen.domain_config import write_config
 from edgevirt.host.xen.first_domain import PROGRAMS, STORE, starts_with_hardware
 from edgevirt.host.xen.keeper import Kept, decode

@@ -24,7 +24,7 @@ import tty
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
-from edgevirt.host.cell import open_tap
+from edgevirt.host.rights.cell import open_tap
 from edgevirt.host.xen.listing import Listed, Reason, parse_list
 from edgevirt.host.xen.store import DOMAIN_ENDED, StoreError, XenStore
 

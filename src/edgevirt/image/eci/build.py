@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgevirt.host.disk_image import BadDiskImage, read_disk_image
+from edgevirt.host.volumes.image import BadDiskImage, read_disk_image
 from edgevirt.image.eci.layout import Layout
 from edgevirt.image.eci.spec import Disk, EciSpec, SpecError, format_of
 from edgevirt.image.oci import make_image, pack_layer

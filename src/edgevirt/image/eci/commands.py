@@ -259,7 +259,7 @@ def run(
     """
     import tempfile
 
-    from edgevirt.host.acceleration import accelerator
+    from edgevirt.host.kvm.acceleration import accelerator
     from edgevirt.image.eci import contained
     from edgevirt.image.eci import parts as reading
     from edgevirt.image.eci import run as running
@@ -343,8 +343,8 @@ def _platform(arch: str | None) -> Any:
 @contextlib.contextmanager
 def _told() -> Iterator[None]:
     """What goes wrong, as one sentence; a bug keeps its traceback."""
+    from edgevirt.host.content.partial import DiskFull
     from edgevirt.host.fetch import CannotFetch
-    from edgevirt.host.partial import DiskFull
     from edgevirt.image.eci.layout import LayoutError
     from edgevirt.image.eci.logins import LoginError
     from edgevirt.image.eci.run import CannotRun

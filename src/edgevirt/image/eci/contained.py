@@ -16,10 +16,12 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from edgevirt.host.acceleration import processor
-from edgevirt.host.death import die_with
-from edgevirt.host.disk import DiskError, make_ext4
-from edgevirt.host.guest import (
+from edgevirt.host.content.packed import PackedLayers
+from edgevirt.host.content.unpack import CannotUnpack, NoRoom
+from edgevirt.host.files import DiskError, make_ext4
+from edgevirt.host.hypervisor import HypervisorError
+from edgevirt.host.kvm.acceleration import processor
+from edgevirt.host.kvm.guest import (
     END_SIZE,
     WITHOUT_A_WORD,
     GuestFiles,
@@ -27,10 +29,8 @@ from edgevirt.host.guest import (
     make_insides,
     read_end,
 )
-from edgevirt.host.hypervisor import HypervisorError
-from edgevirt.host.packed import PackedLayers
-from edgevirt.host.qmp import ask
-from edgevirt.host.unpack import CannotUnpack, NoRoom
+from edgevirt.host.kvm.qmp import ask
+from edgevirt.host.rights.death import die_with
 from edgevirt.image.eci.parts import ContainerParts
 from edgevirt.image.eci.run import (
     LEGACY,

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from edgevirt.host.disk_image import BadDiskImage, read_disk_image
+from edgevirt.host.volumes.image import BadDiskImage, read_disk_image
 from edgevirt.image.eci.layout import Layout, LayoutError
 from edgevirt.model.content import BlobChild, BlobRole, ImageConfig
 from edgevirt.model.eci import ContentFormat, Declared, Part, PartKind

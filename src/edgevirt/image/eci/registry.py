@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from edgevirt.host.disk import remove_tree
+from edgevirt.host.content.partial import Partial
 from edgevirt.host.fetch import (
     Access,
     BeyondEnd,
@@ -22,7 +22,7 @@ from edgevirt.host.fetch import (
     open_source,
 )
 from edgevirt.host.fetch.registry import parse_reference
-from edgevirt.host.partial import Partial
+from edgevirt.host.files import remove_tree
 from edgevirt.image.eci.layout import Layout, LayoutError, Progress
 from edgevirt.image.eci.logins import login_of
 from edgevirt.image.oci import Pusher

@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from edgevirt.host.acceleration import processor
-from edgevirt.host.bundle import Bundle
+from edgevirt.host.container.bundle import Bundle
+from edgevirt.host.content.unpack import CannotUnpack, Limits, NoRoom, unpack_layer
 from edgevirt.host.hypervisor import HypervisorError
-from edgevirt.host.unpack import CannotUnpack, Limits, NoRoom, unpack_layer
+from edgevirt.host.kvm.acceleration import processor
 from edgevirt.image.eci.forward import Forwarder
 from edgevirt.image.eci.parts import ContainerParts, DiskFile, MachineParts
 from edgevirt.model.app import Domain, DomainVolume

@@ -15,7 +15,7 @@ import msgspec
 from google.protobuf.message import DecodeError
 
 from edgevirt import __version__
-from edgevirt.host import machine
+from edgevirt.host.machine import readings
 from edgevirt.model import kinds
 from edgevirt.model.trust import (
     ControllerVaultKey,
@@ -218,7 +218,7 @@ class Attestation:
     def _firmware(self) -> str:
         """Vendor, version and date, as EVE names it."""
         context = self._line.context
-        found = machine.inventory(context.paths.checkpoint, self._line.identity.serial)
+        found = readings.inventory(context.paths.checkpoint, self._line.identity.serial)
         parts = (found.bios_vendor, found.bios_version, found.bios_date)
         return "-".join(part for part in parts if part)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from edgevirt import __version__
-from edgevirt.host import machine
+from edgevirt.host.machine import readings
 from edgevirt.model import kinds
 from edgevirt.model.app import AppInstanceStatus
 from edgevirt.model.baseos import BaseOsStatus
@@ -221,7 +221,7 @@ class News:
         unknown = {name: value for name, value in properties.items() if name not in RULES}
         facts = line.checkpoint.facts
         return NodeReport(
-            inventory=machine.inventory(context.paths.checkpoint, line.identity.serial),
+            inventory=readings.inventory(context.paths.checkpoint, line.identity.serial),
             boot=self._boot(),
             version=context.settings.version or __version__,
             slot=context.settings.slot,
@@ -232,7 +232,7 @@ class News:
             base_os=self._tables[kinds.BASE_OS_STATUS.name].get("node"),
             restarting="node" in self._tables[kinds.NODE_REBOOT.name],
             maintenance=bool(context.settings.lost) or in_maintenance(properties),
-            hardware_watchdog=machine.has_watchdog(),
+            hardware_watchdog=readings.has_watchdog(),
             properties=known,
             unknown_properties=unknown,
             apps=tuple(

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
-from edgevirt.host import ecc, machine
-from edgevirt.host.ecc import MemoryController
+from edgevirt.host.machine import ecc, readings
+from edgevirt.host.machine.ecc import MemoryController
 from edgevirt.model import kinds
 from edgevirt.node.agent.config import METRICS_TIMER
 from edgevirt.node.agent.outcome import ACCEPTED, Failure, in_words
@@ -44,7 +44,7 @@ async def _gather(line: Line) -> MetricReport:
     counts = line.link.counts
     bundles = await _values(line, kinds.LOG_BUNDLE)
     return MetricReport(
-        node=machine.measures(context.paths.checkpoint, context.clock.now()),
+        node=readings.measures(context.paths.checkpoint, context.clock.now()),
         apps=await _values(line, kinds.APP_INSTANCE_STATUS),
         domains=await _values(line, kinds.DOMAIN_METRIC),
         instances=await _values(line, kinds.NETWORK_INSTANCE_STATUS),

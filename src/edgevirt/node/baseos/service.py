@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 
 from edgevirt import __version__
-from edgevirt.host.no_slots import NoSlots
-from edgevirt.host.slots import DiskSlots, Slots
+from edgevirt.host.disk.no_slots import NoSlots
+from edgevirt.host.disk.slots import DiskSlots, Slots
 from edgevirt.model.machine import Boot
 from edgevirt.node.baseos.planner import BaseOsPlanner
 from edgevirt.node.baseos.restarts import RestartPlanner

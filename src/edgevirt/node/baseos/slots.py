@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from edgevirt.host.slots import Progress, SlotError, Slots
+from edgevirt.host.disk.slots import Progress, SlotError, Slots
 from edgevirt.model.base import Trouble
 from edgevirt.model.baseos import Install, Slot, SlotPlan, SlotsFound, SlotState
 from edgevirt.model.kinds import SLOT_PLAN, SLOTS_FOUND

@@ -10,9 +10,9 @@ from typing import Any, Final
 import msgspec
 
 from edgevirt import __version__
+from edgevirt.host.disk.sticks import MtoolsSticks, Sticks
 from edgevirt.host.light import Light, NoLight, light_of_the_machine
 from edgevirt.host.screen import FileScreen, Screen, screens_of_the_machine
-from edgevirt.host.sticks import MtoolsSticks, Sticks
 from edgevirt.model import kinds
 from edgevirt.model.ports import Led, LedStatus, PortConfigList
 from edgevirt.node.console.led import MEANINGS, choose_led

@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from edgevirt.host.sticks import StickError, Sticks
+from edgevirt.host.disk.sticks import StickError, Sticks
 from edgevirt.model.node import AgentStatus, Identity
 from edgevirt.model.ports import PortConfig
 from edgevirt.wire.override import OverrideError, parse_override

@@ -8,11 +8,11 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from edgevirt.host.acceleration import TCG, XEN, acceleration
-from edgevirt.host.capacity import Capacity, read_capacity
-from edgevirt.host.guest import GuestFiles
+from edgevirt.host.domain.processors import Partition, read_cores
 from edgevirt.host.hypervisor import HypervisorError
-from edgevirt.host.processors import Partition, read_cores
+from edgevirt.host.kvm.acceleration import TCG, XEN, acceleration
+from edgevirt.host.kvm.guest import GuestFiles
+from edgevirt.host.machine.capacity import Capacity, read_capacity
 from edgevirt.host.xen.first_domain import starts_with_hardware
 from edgevirt.host.xen.hypervisor import can_start_domains, read_machine_capacity
 from edgevirt.model.app import HostCapacity, VirtualizationMode

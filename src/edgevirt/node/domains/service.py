@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
 
-from edgevirt.host.acceleration import can_emulate
-from edgevirt.host.container import ContainerHypervisor
+from edgevirt.host.container.hypervisor import ContainerHypervisor
 from edgevirt.host.devices.machine import MachineDevicesAdapter
 from edgevirt.host.devices.protocol import Devices
-from edgevirt.host.guest import GuestFiles
+from edgevirt.host.domain.processors import Partition
 from edgevirt.host.hypervisor import Hypervisor
-from edgevirt.host.kvm import KvmHypervisor
-from edgevirt.host.machine_state import MachineStates
-from edgevirt.host.processors import Partition
+from edgevirt.host.kvm.acceleration import can_emulate
+from edgevirt.host.kvm.guest import GuestFiles
+from edgevirt.host.kvm.hypervisor import KvmHypervisor
+from edgevirt.host.kvm.machine_state import MachineStates
 from edgevirt.host.xen.hypervisor import XenHypervisor, can_start_domains
 from edgevirt.model.kinds import (
     ADAPTER_GROUP,

@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any
 
-from edgevirt.host.disk import DiskError
-from edgevirt.host.machine_state import MachineStates, StateRecord
+from edgevirt.host.files import DiskError
+from edgevirt.host.kvm.machine_state import MachineStates, StateRecord
 from edgevirt.model.base import Trouble
 from edgevirt.model.ids import AppId, SnapshotId
 from edgevirt.model.kinds import AGENT_STATUS, MACHINE_STATE, SNAPSHOT

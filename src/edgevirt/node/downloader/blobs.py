@@ -14,9 +14,9 @@ from typing import Any
 
 import msgspec
 
-from edgevirt.host.disk import room
+from edgevirt.host.content.partial import DiskFull, Partial, names_in
 from edgevirt.host.fetch import BeyondEnd, CannotFetch, Source, Transfer, Wanted
-from edgevirt.host.partial import DiskFull, Partial, names_in
+from edgevirt.host.files import room
 from edgevirt.model.base import SwState, Trouble
 from edgevirt.model.content import BlobDownload, BlobRequest
 from edgevirt.model.ids import Digest

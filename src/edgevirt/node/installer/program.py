@@ -14,14 +14,15 @@ from typing import Final
 
 import msgspec
 
-from edgevirt.host import console, early, hardware, machine
-from edgevirt.host.config_partition import read_config
-from edgevirt.host.disk_writer import DiskWriter, Piece, WriteError, open_writer
-from edgevirt.host.fat_files import FatFilesError, put_files, remove_files
-from edgevirt.host.partitions import BootDisk, DiskError, Found, boot_disk
-from edgevirt.host.table import read_table
+from edgevirt.host.boot import console, early
+from edgevirt.host.disk.config_partition import read_config
+from edgevirt.host.disk.fat_files import FatFilesError, put_files, remove_files
+from edgevirt.host.disk.partitions import BootDisk, DiskError, Found, boot_disk
+from edgevirt.host.disk.table import read_table
+from edgevirt.host.disk.whole_disks import WholeDisk, await_disks, read_ends
+from edgevirt.host.disk.writer import DiskWriter, Piece, WriteError, open_writer
+from edgevirt.host.machine import hardware, readings
 from edgevirt.host.tpm.remembered import read_remembered
-from edgevirt.host.whole_disks import WholeDisk, await_disks, read_ends
 from edgevirt.model.disk import BOOT_CODE, MIB, SECTOR, TAIL_ALIGN, TAIL_SIZE, Label, Place
 from edgevirt.model.gpt import TableError, format_table, has_old_table
 from edgevirt.model.installation import Carried, DiskFacts, Holds, Order, Plan, Record
@@ -297,7 +298,7 @@ def _record_places(medium: Medium, disks: tuple[DiskFacts, ...]) -> list[BootDis
 def _describe_machine(
     medium: Medium, disks: tuple[DiskFacts, ...], serial: str, outcome: str
 ) -> Record:
-    found = machine.inventory(Path("/run"), early.serial_number())
+    found = readings.inventory(Path("/run"), early.serial_number())
     config = medium.config
     return Record(
         at=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -313,7 +314,7 @@ def _describe_machine(
         memory=found.memory,
         firmware=hardware.firmware(),
         tpm=hardware.tpm_version(),
-        watchdog=machine.has_watchdog(),
+        watchdog=readings.has_watchdog(),
         disks=disks,
         nics=hardware.nics(),
         server=config.get("server", b"").decode(errors="replace").strip(),

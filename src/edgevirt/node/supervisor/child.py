@@ -18,9 +18,9 @@ import msgspec
 import uvloop
 
 from edgevirt.host.cgroup import Cgroup
-from edgevirt.host.confine import Confinement, confine
-from edgevirt.host.landlock import FileRights
-from edgevirt.host.seccomp import Filter
+from edgevirt.host.rights.confine import Confinement, confine
+from edgevirt.host.rights.landlock import FileRights
+from edgevirt.host.rights.seccomp import Filter
 from edgevirt.node.paths import Paths
 from edgevirt.node.service import Context, Service, Settings
 from edgevirt.node.services import Row, row_of

@@ -21,12 +21,12 @@ from typing import Final
 import msgspec
 
 from edgevirt.host import memory
-from edgevirt.host.button import is_pressed
-from edgevirt.host.confine import limit_memory, permitted
-from edgevirt.host.panics import take_panic
-from edgevirt.host.seccomp import Filter, build_filter
+from edgevirt.host.boot.button import is_pressed
+from edgevirt.host.boot.panics import take_panic
+from edgevirt.host.boot.watchdog import Watchdog, was_reset
+from edgevirt.host.rights.confine import limit_memory, permitted
+from edgevirt.host.rights.seccomp import Filter, build_filter
 from edgevirt.host.stage import running_programs
-from edgevirt.host.watchdog import Watchdog, was_reset
 from edgevirt.model.machine import BootReason
 from edgevirt.model.node import ServiceStatus
 from edgevirt.node.init import REBOOT, SHUTDOWN, STOPPED

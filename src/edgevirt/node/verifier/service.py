@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from edgevirt.host.content import ContentStore
+from edgevirt.host.content.store import ContentStore
 from edgevirt.model.kinds import BLOB_CLAIM, BLOB_STATUS
 from edgevirt.node.service import Context, Service
 from edgevirt.node.verifier.claims import ClaimReconciler

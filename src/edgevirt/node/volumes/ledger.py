@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from edgevirt.host.disk import room
+from edgevirt.host.files import room
 from edgevirt.model.kinds import BLOB_STATUS
 from edgevirt.model.volume import StorageUse
 from edgevirt.node.volumes.space import Promise, remaining, reserved

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from edgevirt.host.disk import DiskError
-from edgevirt.host.packed import PackedLayers
+from edgevirt.host.content.packed import PackedLayers
+from edgevirt.host.files import DiskError
 from edgevirt.model.base import SwState
 from edgevirt.model.ids import Digest
 from edgevirt.model.kinds import BLOB_STATUS, VOLUME_STATUS, VOLUME_USE

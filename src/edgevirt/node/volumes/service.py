@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from edgevirt.host.packed import PackedLayers
-from edgevirt.host.snapshot import SnapshotFiles
-from edgevirt.host.volume import VolumeFiles
+from edgevirt.host.content.packed import PackedLayers
+from edgevirt.host.volumes.files import VolumeFiles
+from edgevirt.host.volumes.snapshot import SnapshotFiles
 from edgevirt.model.kinds import STORAGE_USE
 from edgevirt.node.service import Context, Service
 from edgevirt.node.volumes.content_plan import ContentPlanner

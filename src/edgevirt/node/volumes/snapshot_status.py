@@ -12,9 +12,9 @@ from typing import Any
 
 from msgspec import structs
 
-from edgevirt.host.disk import DiskError
-from edgevirt.host.snapshot import SnapshotFiles, SnapshotRecord
-from edgevirt.host.volume import VolumeFiles
+from edgevirt.host.files import DiskError
+from edgevirt.host.volumes.files import VolumeFiles
+from edgevirt.host.volumes.snapshot import SnapshotFiles, SnapshotRecord
 from edgevirt.model.base import SwState, Trouble
 from edgevirt.model.ids import AppId, Digest, SnapshotId
 from edgevirt.model.kinds import AGENT_STATUS, BLOB_STATUS, PROPERTY, SNAPSHOT, SNAPSHOT_STATUS

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from edgevirt.host.disk import Room
+from edgevirt.host.files import Room
 from edgevirt.model.kinds import BLOB_STATUS
 from edgevirt.node.properties import number
 from edgevirt.runtime import Inputs

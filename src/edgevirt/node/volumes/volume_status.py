@@ -15,11 +15,11 @@ from typing import Any
 
 import msgspec
 
-from edgevirt.host.disk import DiskError
-from edgevirt.host.disk_convert import virtual_size
-from edgevirt.host.disk_image import BadDiskImage, read_disk_image
-from edgevirt.host.packed import PackedLayers
-from edgevirt.host.volume import VolumeFiles, VolumeRecord
+from edgevirt.host.content.packed import PackedLayers
+from edgevirt.host.files import DiskError
+from edgevirt.host.volumes.convert import virtual_size
+from edgevirt.host.volumes.files import VolumeFiles, VolumeRecord
+from edgevirt.host.volumes.image import BadDiskImage, read_disk_image
 from edgevirt.model.base import SwState, Trouble
 from edgevirt.model.content import ContentFormat, ContentTreeStatus
 from edgevirt.model.eci import Attached, Boot, PartKind, TreePart

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edgevirt.host.guest import GuestFiles, make_insides
+from edgevirt.host.kvm.guest import GuestFiles, make_insides
 from edgevirt.image.eci.contained import contained_command, run_contained
 from edgevirt.image.eci.parts import ContainerParts
 from edgevirt.image.eci.run import CannotRun, Wish, domain_of

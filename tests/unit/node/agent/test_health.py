@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgevirt.host.ecc import Errors, MemoryController
+from edgevirt.host.machine.ecc import Errors, MemoryController
 from edgevirt.node.agent.metrics import health_message
 
 

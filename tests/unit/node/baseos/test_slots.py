@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from edgevirt.host.disk.no_slots import NoSlots
+from edgevirt.host.disk.slots import Slots
 from edgevirt.host.fakes.slots import IMAGE, FakeSlots
-from edgevirt.host.no_slots import NoSlots
-from edgevirt.host.slots import Slots
 from edgevirt.model.baseos import Install, SlotPlan, SlotsFound, SlotState
 from edgevirt.model.kinds import SLOT_PLAN, SLOTS_FOUND
 from edgevirt.node.baseos.slots import SlotsReconciler

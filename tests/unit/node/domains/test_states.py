@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from edgevirt.host.machine_state import MachineStates
+from edgevirt.host.kvm.machine_state import MachineStates
 from edgevirt.model.ids import AppId, SnapshotId
 from edgevirt.model.kinds import AGENT_STATUS, MACHINE_STATE, SNAPSHOT
 from edgevirt.model.node import AgentState, AgentStatus

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from edgevirt.host.disk import room
+from edgevirt.host.files import room
 from edgevirt.model.base import SwState
 from edgevirt.model.content import (
     BlobDownload,

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from edgevirt.host import disk
-from edgevirt.host.disk import room
-from edgevirt.host.snapshot import SnapshotFiles
-from edgevirt.host.volume import VolumeFiles
+from edgevirt.host import files as disk
+from edgevirt.host.files import room
+from edgevirt.host.volumes.files import VolumeFiles
+from edgevirt.host.volumes.snapshot import SnapshotFiles
 from edgevirt.model.app import VolumeUse
 from edgevirt.model.base import SwState
 from edgevirt.model.content import BlobStatus

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from edgevirt.host.disk import Room
+from edgevirt.host.files import Room
 from edgevirt.model.base import SwState
 from edgevirt.model.content import BlobStatus
 from edgevirt.model.ids import Digest

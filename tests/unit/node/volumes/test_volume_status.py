@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from edgevirt.host.disk import room
+from edgevirt.host.files import room
 from edgevirt.model.app import VolumeUse
 from edgevirt.model.base import SwState, Trouble
 from edgevirt.model.content import (

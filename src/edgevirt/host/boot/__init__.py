@@ -1,0 +1,1 @@
+"""What the kernel's hand-over begins with, and how a machine ends."""

@@ -1,0 +1,1 @@
+"""Apps as containers on the node's own kernel."""

@@ -1,0 +1,1 @@
+"""Content that is fetched, proven and unpacked."""

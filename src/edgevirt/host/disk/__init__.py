@@ -1,0 +1,1 @@
+"""The machine's disks: partitions, file systems, slots."""

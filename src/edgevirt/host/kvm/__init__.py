@@ -1,0 +1,1 @@
+"""Apps as virtual machines of QEMU."""

@@ -1,0 +1,236 @@
+"""A container as a virtual machine: what our kernel and its process 1 find in it. Pure.
+
+The guest gets disks, and the serial ports that the app was given: no file of the node is shared
+with it. Each disk is known by its serial. `given` is a tar that tells what to run and where to
+mount what; `end` takes the last words of the guest, and cannot grow; `imageN` holds the layers of
+volume N, `keptN` what is written over them, where that may be, `volumeN` the file system of
+another. `image/files/guest/init.sh` is the other half of this.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+import msgspec
+from msgspec.structs import replace
+
+from edgevirt.host.container import oci
+from edgevirt.host.container.user_data import UserData, parse_user_data
+from edgevirt.host.devices.of_container import DeviceNode
+from edgevirt.host.hypervisor import Exit, HypervisorError, UnfitError
+from edgevirt.model.app import (
+    LEAST_CONTAINED_KIB,
+    BootMode,
+    Domain,
+    DomainVolume,
+    VirtualizationMode,
+)
+from edgevirt.model.content import ContentFormat
+
+END_SIZE: Final = 4096
+_STAY: Final = "EVE_CONTAINER_NO_POWEROFF"
+"""User data of this name, if 1, keeps the machine on when its app has ended, as EVE does."""
+ARGUMENTS: Final = (
+    "console=hvc0 quiet loglevel=1 panic=-1"
+    # what takes time at each start and is of no use here
+    " lsm=landlock,yama,bpf cryptomgr.notests no_timer_check i8042.noaux"
+)
+_MOST_SAID: Final = 300
+_TTY: Final = 4
+_FIRST_PORT: Final = 64
+"""Device numbers of serial ports: the kernel's Documentation/admin-guide/devices.txt."""
+
+
+class GuestFiles(msgspec.Struct, frozen=True):
+    """What every such machine starts with: the same for all, and nobody's secret."""
+
+    kernel: Path
+    initrd: Path
+
+    @classmethod
+    def below(cls, directory: Path) -> GuestFiles:
+        return cls(directory / "vmlinux", directory / "initrd.img")
+
+    def lack(self) -> str:
+        """Why they cannot be used: a sentence's end. Empty: they can. Blocks."""
+        if self.kernel.exists() and self.initrd.exists():
+            return ""
+        return (
+            "this node has no kernel for containers in a virtual machine;"
+            " `edgevirt image guest` makes it, for the Python that runs the node"
+        )
+
+
+class Insides(msgspec.Struct, frozen=True):
+    """`domain`: the machine, with raw disks for volumes; `serials`: of these, in order.
+    `given`: content of the disk of that name, which, like `end`, is still to be made.
+    """
+
+    domain: Domain
+    serials: tuple[str, ...]
+    given: bytes
+
+
+def make_insides(domain: Domain, user_data: bytes, files: GuestFiles) -> Insides:
+    """Raises HypervisorError, UnfitError."""
+    _check(domain, files)
+    wanted, nodes = parse_user_data(user_data), _nodes(domain)
+    disks = [disk for index, one in enumerate(domain.volumes) for disk in _disks(index, one)]
+    serials, volumes = zip(*disks, strict=True)
+    machine = replace(
+        domain,
+        mode=VirtualizationMode.PV,
+        boot_mode=BootMode.UNSPECIFIED,
+        volumes=volumes,
+        kernel=str(files.kernel),
+        ramdisk=str(files.initrd),
+        kernel_arguments=f"{ARGUMENTS} 8250.nr_uarts={len(nodes)}",
+    )
+    return Insides(machine, serials, _give(domain, wanted, nodes))
+
+
+def _check(domain: Domain, files: GuestFiles) -> None:
+    if domain.kernel or domain.ramdisk or domain.kernel_arguments:
+        raise UnfitError("cannot run: a container's machine has a kernel of its own")
+    if domain.tpm:  # whose log QEMU 7.2 lays where it then loads the initial file system
+        raise UnfitError("cannot run: a container in a virtual machine has no TPM of its own yet")
+    for device in domain.devices:
+        if not device.addresses.serial:
+            raise UnfitError(
+                f"cannot run: a container in a virtual machine cannot have {device.label}; of the"
+                " node's devices it can have serial ports, the others without virtualization"
+            )
+    lack = files.lack()
+    if lack:
+        raise HypervisorError(f"cannot run: {lack}")  # they can be made while the node runs
+    if domain.memory_kib < LEAST_CONTAINED_KIB:
+        raise UnfitError(
+            f"cannot run: {domain.memory_kib} KiB are too little for a container in a virtual"
+            f" machine, which needs {LEAST_CONTAINED_KIB}"
+        )
+    for volume in domain.volumes:
+        if volume.format not in (ContentFormat.CONTAINER, ContentFormat.RAW):
+            kind = ContentFormat(volume.format).name
+            raise UnfitError(f"cannot mount a volume of format {kind}: a container takes RAW ones")
+        if volume.format == ContentFormat.CONTAINER and not volume.packed:
+            raise UnfitError("cannot run: its image is not there as a disk")
+        if Path(volume.path).is_dir():
+            raise UnfitError("cannot run: its volume is of an older form; purge the app")
+
+
+def _disks(index: int, volume: DomainVolume) -> Iterator[tuple[str, DomainVolume]]:
+    kept = DomainVolume(path=volume.path, format=ContentFormat.RAW, readonly=False)
+    if volume.format == ContentFormat.CONTAINER:
+        image = DomainVolume(path=volume.packed, format=ContentFormat.RAW, readonly=True)
+        yield f"image{index}", image
+        if index == 0 or not volume.readonly:
+            yield f"kept{index}", kept
+    else:
+        yield f"volume{index}", replace(kept, readonly=volume.readonly)
+
+
+def _mounts(domain: Domain) -> Iterator[tuple[str, ...]]:
+    """What is to be mounted, in this order."""
+    root, *others = domain.volumes
+    yield ("root", "image0", "kept0", _access(root), _layers(root))
+    found = []
+    for index, volume in enumerate(others, 1):
+        target = oci.mount_target(volume.mount_dir, index)
+        if not target.isprintable():
+            raise UnfitError(f"cannot mount a volume at {target!r}: not a name to print")
+        found.append((target, index, volume))
+    for target, index, volume in sorted(found, key=lambda one: one[0].count("/")):
+        if volume.format == ContentFormat.CONTAINER:
+            where = f"{_access(volume)} {target}"
+            kept = "-" if volume.readonly else f"kept{index}"
+            yield ("layers", f"image{index}", kept, where, _layers(volume))
+        else:
+            yield ("volume", f"volume{index}", _access(volume), target)
+
+
+def _access(volume: DomainVolume) -> str:
+    return "ro" if volume.readonly else "rw"
+
+
+def _layers(volume: DomainVolume) -> str:
+    """Their names on the disk, lowest first; one that is there twice counts where it is higher."""
+    names = [PurePosixPath(layer).name for layer in volume.layers]
+    return " ".join(reversed(dict.fromkeys(reversed(names))))
+
+
+def _nodes(domain: Domain) -> tuple[DeviceNode, ...]:
+    """Serial ports, under the names that they have on the node; in the guest they are its first."""
+    nodes = []
+    for number, device in enumerate(domain.devices):
+        path = device.addresses.serial
+        if not path.startswith("/dev/") or not path.isprintable():
+            raise UnfitError(f"cannot give {device.label} to the app: {path!r} is no device's name")
+        nodes.append(DeviceNode(device.label, path, _TTY, _FIRST_PORT + number))
+    return tuple(nodes)
+
+
+def _plan(
+    domain: Domain, wanted: UserData, nodes: tuple[DeviceNode, ...]
+) -> Iterator[tuple[str, ...]]:
+    """Lines of fields, in the order in which they are done: files lie below what is mounted."""
+    root, *others = _mounts(domain)
+    yield ("hostname", domain.hostname or domain.app)
+    if wanted.environment.get(_STAY) == "1":
+        yield ("stay", "1")
+    yield root
+    for number, file in enumerate(wanted.files):
+        yield ("file", f"file{number}", f"{file.mode:o}", file.path)
+    yield from others
+    for node in nodes:
+        yield ("device", node.path, str(node.major), str(node.minor))
+
+
+def _give(domain: Domain, wanted: UserData, nodes: tuple[DeviceNode, ...]) -> bytes:
+    lines = _plan(domain, wanted, nodes)
+    files = {
+        "app": _app(domain, wanted.environment, nodes),
+        "plan": "".join("\t".join(line) + "\n" for line in lines).encode(),
+        "resolv.conf": oci.resolv_conf(domain.dns).encode(),
+        "hosts": oci.hosts_file(domain.hostname or domain.app).encode(),
+        **{f"file{number}": file.content for number, file in enumerate(wanted.files)},
+    }
+    if not domain.dns:
+        files["ask-names"] = b""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(content), 0o644
+            tar.addfile(member, io.BytesIO(content))
+    return made.getvalue()
+
+
+def _app(domain: Domain, environment: Mapping[str, str], nodes: tuple[DeviceNode, ...]) -> bytes:
+    """As `image/files/guest/enter.c` reads it."""
+    variables = oci.merged(domain.image, environment, nodes)
+    words = oci.command(domain.image, environment)
+    workdir = oci.directory(domain.image)
+    strings = [domain.image.user, workdir, str(len(variables)), *variables, *words]
+    if any("\0" in one for one in strings):
+        raise UnfitError("cannot run the image: its config has a NUL in a word")
+    return "".join(f"{one}\0" for one in strings).encode()
+
+
+WITHOUT_A_WORD: Final = Exit(
+    1, why="cannot keep running: its machine went down without a word; its kernel may have crashed"
+)
+
+
+def read_end(record: bytes) -> Exit | None:
+    """What the guest left on its disk `end`: anything, or nothing (None)."""
+    first, _, rest = record[:END_SIZE].rstrip(b"\0").decode(errors="replace").partition("\n")
+    match first.split():
+        case ["exit", code, killed] if code.isdecimal() and killed.isdecimal() and len(code) < 4:
+            said = " ".join(rest.split())[:_MOST_SAID]
+            why = said if said.isprintable() else ""
+            return Exit(int(code) & 0xFF, int(killed[:9]) > 0, why)
+    return None

@@ -1,0 +1,343 @@
+"""From a domain to QEMU's command line. Pure.
+
+All that QEMU uses is open when it starts (`host.rights.cell`): disks, taps, sockets, a kernel. So
+no path of the node's stands here, and no name that somebody else chose is ever parsed.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from edgevirt.host.devices import of_machine
+from edgevirt.host.hypervisor import UnfitError
+from edgevirt.host.kvm import virtual_tpm
+from edgevirt.host.kvm.acceleration import KVM, processor
+from edgevirt.host.kvm.huge_pages import SIZE
+from edgevirt.model.app import BootMode, Domain, DomainVolume, VirtualizationMode
+from edgevirt.model.content import ContentFormat
+
+CONSOLE_LOG: Final = 10
+MONITOR: Final = 11
+CONSOLE: Final = 12
+_FIRMWARE: Final = 13
+_VARIABLES: Final = 14
+_SEED: Final = 15
+_KERNEL: Final = 16
+_RAMDISK: Final = 17
+_FIRST_DISK: Final = 20
+_FIRST_TAP: Final = 50
+_FIRST_VHOST: Final = 80
+_WRITABLE: Final = 100
+"""Added to the number of a file: its writable descriptor."""
+_MOST_DISKS: Final = 24
+_MOST_TAPS: Final = 16
+_MOST_IDE: Final = 4
+
+FLOPPY: Final = "/dev/fd0"
+CDROM: Final = "/dev/cdrom"
+
+_BOARD: Final = "usb=off,dump-guest-core=off"
+
+VHOST: Final = "/dev/vhost-net"
+
+OVMF_CODE: Final = "/usr/share/OVMF/OVMF_CODE_4M.fd"
+OVMF_VARIABLES: Final = "/usr/share/OVMF/OVMF_VARS_4M.fd"
+
+_DISK_FORMATS: Final = {ContentFormat.RAW: "raw", ContentFormat.QCOW2: "qcow2"}
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """A file that the command line counts on: its descriptor, and how it is to be opened.
+
+    `number`: how the command line calls it. A writable one is there twice: QEMU reads it first.
+    `copied`: QEMU opens it once more, by its descriptor, and so gets a copy.
+    """
+
+    number: int
+    descriptor: int
+    path: str
+    writable: bool = False
+    copied: bool = False
+
+
+class Memory(enum.Enum):
+    """When the machine gives a guest its memory: as it is used, or WHOLE from the start; HUGE: and
+    in huge pages.
+    """
+
+    AS_USED = enum.auto()
+    WHOLE = enum.auto()
+    HUGE = enum.auto()
+
+
+class Machine(msgspec.Struct, frozen=True):
+    """`domain`, with what its hypervisor made for it. Paths; empty: none.
+
+    `variables`: the UEFI firmware's. `seed`: of cloud-init. `accelerator`: as `-accel` takes it.
+    `serials`: of the volumes, for the guest of ours that a container runs in; its console is on
+    virtio, and what it starts with is read where it lies. `vhost`: the node's kernel itself moves
+    what its interfaces send and get, instead of QEMU.
+    """
+
+    domain: Domain
+    accelerator: str
+    variables: str = ""
+    seed: str = ""
+    memory: Memory = Memory.AS_USED
+    serials: tuple[str, ...] = ()
+    vhost: bool = False
+
+
+def is_uefi(domain: Domain) -> bool:
+    if domain.boot_mode is not BootMode.UNSPECIFIED:
+        return domain.boot_mode is BootMode.UEFI
+    return domain.mode is VirtualizationMode.FML
+
+
+def has_screen(domain: Domain) -> bool:
+    """What is started with a kernel is told by its command line where to talk."""
+    return not domain.kernel
+
+
+def check(domain: Domain) -> None:
+    """Raises UnfitError."""
+    if not domain.volumes and not domain.kernel:
+        raise UnfitError("cannot run: no volume and no kernel to start from")
+    for what, path in (("kernel", domain.kernel), ("RAM disk", domain.ramdisk)):
+        if path and not path.startswith("/"):
+            raise UnfitError(f"cannot run: its {what} {path!r} is none of its volumes")
+    if domain.kernel_arguments and not domain.kernel:
+        raise UnfitError("cannot run: arguments for a kernel, but no kernel")
+    for volume in domain.volumes:
+        if volume.format not in (*_DISK_FORMATS, ContentFormat.ISO):
+            kind = ContentFormat(volume.format).name
+            raise UnfitError(f"cannot run: a virtual machine takes no volume of format {kind}")
+    of_machine.check(domain.devices)
+    bounds = ((len(domain.volumes), _MOST_DISKS, "disks"), (len(domain.vifs), _MOST_TAPS, "vifs"))
+    for number, most, what in bounds:
+        if number > most:
+            raise UnfitError(f"cannot run: it has {number} {what}, at most {most} fit")
+    if domain.mode is VirtualizationMode.LEGACY:
+        drives = sum(volume.mount_dir != FLOPPY for volume in domain.volumes)
+        if drives > _MOST_IDE:
+            raise UnfitError(f"cannot run: it has {drives} IDE drives, at most {_MOST_IDE} fit")
+    if sum(volume.mount_dir == FLOPPY for volume in domain.volumes) > 1:
+        raise UnfitError("cannot run: it has more than one floppy disk")
+
+
+def files(machine: Machine) -> Iterator[Opened]:
+    """All that must be open besides sockets, taps and the console's log."""
+    if is_uefi(machine.domain):
+        yield Opened(_FIRMWARE, _FIRMWARE, OVMF_CODE)
+        yield from _both(_VARIABLES, machine.variables)
+    if machine.seed:
+        yield Opened(_SEED, _SEED, machine.seed)
+    for number, path in ((_KERNEL, machine.domain.kernel), (_RAMDISK, machine.domain.ramdisk)):
+        if path:
+            yield Opened(number, number, path, copied=not machine.serials)
+    for number, path in of_machine.files(machine.domain.devices):
+        yield Opened(number, number, path, writable=True, copied=False)
+    for index, volume in enumerate(machine.domain.volumes):
+        number = _FIRST_DISK + index
+        if _readonly(volume):
+            yield Opened(number, number, volume.path)
+        else:
+            yield from _both(number, volume.path)
+
+
+def read_in_place(machine: Machine) -> tuple[str, ...]:
+    """Paths of what is opened once more where it lies, because all may read it."""
+    copied = {one.path for one in files(machine) if one.copied}
+    started = (machine.domain.kernel, machine.domain.ramdisk)
+    return tuple(path for path in started if path and path not in copied)
+
+
+def _both(number: int, path: str) -> Iterator[Opened]:
+    yield Opened(number, number, path)
+    yield Opened(number, _WRITABLE + number, path, writable=True)
+
+
+def taps(domain: Domain) -> Iterator[tuple[int, str]]:
+    for index, vif in enumerate(domain.vifs):
+        yield _FIRST_TAP + index, vif.host_name
+
+
+def vhosts(machine: Machine) -> Iterator[int]:
+    """Descriptors at which it finds VHOST open, once for each interface."""
+    if machine.vhost and not _is_legacy(machine.domain):
+        yield from range(_FIRST_VHOST, _FIRST_VHOST + len(machine.domain.vifs))
+
+
+def command(program: str, machine: Machine) -> list[str]:
+    domain = machine.domain
+    words = [program, *_base(machine), *_processor(machine), *_channels(machine)]
+    for opened in files(machine):
+        if opened.number not in (_KERNEL, _RAMDISK):
+            words += ["-add-fd", f"fd={opened.descriptor},set={opened.number}"]
+    words += _firmware(machine)
+    words += virtual_tpm.words() if domain.tpm else []
+    words += of_machine.words(domain.devices, legacy=_is_legacy(domain))
+    words += _legacy_drives(machine) if _is_legacy(domain) else _drives(machine)
+    return [*words, *_interfaces(machine)]
+
+
+def _base(machine: Machine) -> list[str]:
+    domain = machine.domain
+    board = "pc" if _is_legacy(domain) else "q35"
+    clock = "localtime" if _is_legacy(domain) else "utc"  # what systems of that time expect
+    denied = "obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+    return [
+        *("-name", domain.app, "-uuid", domain.app),
+        *("-nodefaults", "-no-user-config", "-S", "-display", "none"),
+        *("-sandbox", f"on,{denied}"),
+        *("-machine", f"{board},{_BOARD}"),
+        *("-accel", machine.accelerator),
+        *_memory(machine),
+        *("-rtc", f"base={clock}", "-boot", "strict=on"),
+        *("-action", "panic=exit-failure", "-device", "pvpanic"),
+    ]
+
+
+def _memory(machine: Machine) -> list[str]:
+    size = f"size={machine.domain.memory_kib}k"
+    if machine.memory is Memory.AS_USED:
+        return ["-m", size]
+    kind = "memory-backend-ram"
+    if machine.memory is Memory.HUGE:
+        kind = f"memory-backend-memfd,hugetlb=on,hugetlbsize={SIZE}"
+    return [
+        *("-m", size),
+        *("-object", f"{kind},id=memory,prealloc=on,{size}"),
+        *("-machine", "memory-backend=memory"),
+    ]
+
+
+def _processor(machine: Machine) -> list[str]:
+    """All that it can; systems of old trip over what they do not know."""
+    model = processor(machine.accelerator)
+    if _is_legacy(machine.domain) and machine.accelerator != KVM:
+        model = "qemu64"
+    return ["-cpu", model, "-smp", str(machine.domain.vcpus)]
+
+
+def _channels(machine: Machine) -> list[str]:
+    words = [
+        *("-add-fd", f"fd={CONSOLE_LOG},set={CONSOLE_LOG}"),
+        *("-chardev", f"socket,id=monitor,fd={MONITOR},server=on,wait=off"),
+        *("-mon", "chardev=monitor,mode=control"),
+        "-chardev",
+        f"socket,id=console,fd={CONSOLE},server=on,wait=off,logfile=/dev/fdset/{CONSOLE_LOG},"
+        "logappend=on",
+    ]
+    if machine.serials:
+        words += ["-device", "virtio-serial-pci", "-device", "virtconsole,chardev=console"]
+        words += ["-no-reboot"]  # what restarts by itself has crashed
+    else:
+        words += ["-serial", "chardev:console"]
+    if has_screen(machine.domain):
+        # no socket is open: whoever may see the screen is handed in by the monitor
+        words += ["-vga", "std", "-vnc", "none,password=on"]
+    if not _is_legacy(machine.domain):
+        words += ["-device", "virtio-rng-pci"]
+    return words
+
+
+def _firmware(machine: Machine) -> list[str]:
+    words: list[str] = []
+    if is_uefi(machine.domain):
+        code = f"if=pflash,format=raw,readonly=on,file=/dev/fdset/{_FIRMWARE}"
+        words += ["-drive", code]
+        words += ["-drive", f"if=pflash,format=raw,file=/dev/fdset/{_VARIABLES}"]
+    if machine.domain.kernel:
+        words += ["-kernel", f"/proc/self/fd/{_KERNEL}"]
+        if machine.domain.ramdisk:
+            words += ["-initrd", f"/proc/self/fd/{_RAMDISK}"]
+        words += ["-append", machine.domain.kernel_arguments]
+    return words
+
+
+def _drives(machine: Machine) -> Iterator[str]:
+    """Disks on virtio; CD-ROMs on the board's own SATA, which installers know."""
+    for index, volume in enumerate(machine.domain.volumes):
+        name, boot = f"disk{index}", _boot_order(machine, index)
+        yield from ("-drive", _backend(index, volume, name))
+        if volume.mount_dir == FLOPPY:
+            yield from ("-device", f"isa-fdc,id=floppies{_floppy_boot_order(machine, index)}")
+            yield from ("-device", f"floppy,drive={name},bus=floppies.0")
+        elif _is_cdrom(volume):
+            yield from ("-device", f"ide-cd,drive={name}{boot}")
+        else:
+            serial = f",serial={machine.serials[index]}" if machine.serials else ""
+            yield from ("-device", f"virtio-blk-pci,drive={name}{serial}{boot}")
+    if machine.seed:
+        yield from ("-drive", _seed_backend())
+        yield from ("-device", "virtio-blk-pci,drive=seed,serial=cidata")
+
+
+def _legacy_drives(machine: Machine) -> Iterator[str]:
+    place = 0
+    for index, volume in enumerate(machine.domain.volumes):
+        name, boot = f"disk{index}", _boot_order(machine, index)
+        yield from ("-drive", _backend(index, volume, name))
+        if volume.mount_dir == FLOPPY:
+            # the board has a controller of its own
+            if not machine.domain.kernel:
+                yield from ("-global", f"isa-fdc.bootindexA={index}")
+            yield from ("-device", f"floppy,drive={name}")
+            continue
+        kind = "ide-cd" if _is_cdrom(volume) else "ide-hd"
+        where = f"bus=ide.{place // 2},unit={place % 2}"
+        yield from ("-device", f"{kind},drive={name},{where}{boot}")
+        place += 1
+    if machine.seed and place < _MOST_IDE:
+        where = f"bus=ide.{place // 2},unit={place % 2}"
+        yield from ("-drive", _seed_backend(), "-device", f"ide-cd,drive=seed,{where}")
+
+
+def _interfaces(machine: Machine) -> Iterator[str]:
+    legacy, movers = _is_legacy(machine.domain), tuple(vhosts(machine))
+    for index, vif in enumerate(machine.domain.vifs):
+        model = "e1000" if legacy else "virtio-net-pci"
+        mtu = f",host_mtu={vif.mtu}" if vif.mtu and not legacy else ""
+        vhost = f",vhost=on,vhostfd={movers[index]}" if movers else ""
+        yield from ("-netdev", f"tap,id=net{index},fd={_FIRST_TAP + index}{vhost}")
+        yield from ("-device", f"{model},netdev=net{index},mac={vif.mac},romfile={mtu}")
+
+
+def _boot_order(machine: Machine, index: int) -> str:
+    """The first volume boots first; a kernel takes their place."""
+    return "" if machine.domain.kernel else f",bootindex={index}"
+
+
+def _floppy_boot_order(machine: Machine, index: int) -> str:
+    return "" if machine.domain.kernel else f",bootindexA={index}"
+
+
+def _backend(index: int, volume: DomainVolume, name: str) -> str:
+    kind = _DISK_FORMATS.get(ContentFormat(volume.format), "raw")
+    readonly = "on" if _readonly(volume) else "off"
+    discard = "" if _readonly(volume) else ",discard=unmap"
+    where = f"file=/dev/fdset/{_FIRST_DISK + index}"
+    # a full disk is the guest's to see: by default it would stop for good, and silently
+    errors = ",werror=report,rerror=report" if volume.mount_dir != FLOPPY else ""
+    return f"if=none,id={name},{where},format={kind},readonly={readonly}{discard}{errors}"
+
+
+def _seed_backend() -> str:
+    return f"if=none,id=seed,file=/dev/fdset/{_SEED},format=raw,readonly=on"
+
+
+def _is_cdrom(volume: DomainVolume) -> bool:
+    return volume.mount_dir == CDROM or volume.format == ContentFormat.ISO
+
+
+def _readonly(volume: DomainVolume) -> bool:
+    return volume.readonly or _is_cdrom(volume)
+
+
+def _is_legacy(domain: Domain) -> bool:
+    return domain.mode is VirtualizationMode.LEGACY

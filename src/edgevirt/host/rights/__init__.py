@@ -1,0 +1,1 @@
+"""How processes lose the rights that they do not need."""

@@ -1,0 +1,39 @@
+"""A CAN bus is set before an app has it: on Debian's kernel, with two emulated controllers."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.debian_kernel import on_debian_kernel
+
+REPOSITORY = Path(__file__).parents[4]
+BUS = ("-object", "can-bus,id=bus", *("-device", "kvaser_pci,canbus=bus") * 2)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(700)
+def test_an_app_talks_at_the_bit_rate_of_the_model_and_what_cannot_be_is_said(
+    tmp_path: Path,
+) -> None:
+    said = on_debian_kernel(
+        tmp_path,
+        ("/usr/bin/env", f"PYTHONPATH={REPOSITORY}", sys.executable, "-m", "tests.on_can_bus"),
+        modules=("can-raw.ko", "kvaser_pci.ko", "/vcan.ko"),
+        arguments=BUS,
+    )
+    told = json.loads(said.splitlines()[-1])
+    assert told["first"] == {"up": True, "bitrate": 125_000, "modes": ["ONE-SHOT"]}
+    assert told["second"] == {"up": True, "bitrate": 500_000, "modes": []}, "nothing stays"
+    assert told["frame"], "what the app sends is on the bus"
+    begin = "cannot set CAN bus can0 to"
+    lacks = "its controller does not have that; a virtual bus has no bit rate"
+    assert told["virtual"] == f"cannot set CAN bus vcan0 to 125000 bit/s: {lacks}"
+    assert told["impossible"] == f"{begin} 1 bit/s: its controller has no such bit rate"
+    nearest = "the nearest that its controller has is 1000000 bit/s"
+    assert told["near"] == f"{begin} 990001 bit/s: {nearest}"
+    assert told["fd"] == f"{begin} 500000 bit/s, fd: {lacks}"
+    assert told["gone"].endswith("there is no such interface")

@@ -1,0 +1,266 @@
+"""Devices in the hands of domains: what each finds, what it cannot reach; and all comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+import subprocess
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+import uvloop
+from msgspec.structs import replace
+
+from edgevirt.host.devices import of_container, of_machine
+from edgevirt.host.devices.handover import Handover
+from edgevirt.host.fakes.devices import FakeDevices
+from edgevirt.host.hypervisor import HypervisorError, UnfitError
+from edgevirt.host.kvm import plugging
+from edgevirt.host.kvm.qmp import ask
+from edgevirt.model.hardware import (
+    Addresses,
+    DomainDevice,
+    GpioChip,
+    IoType,
+    MachineDevices,
+    PciFunction,
+    UsbDevice,
+)
+from tests.busybox_app import ContainerWorld
+from tests.guest_world import GuestWorld, guest_world
+from tests.monitored_world import until
+
+ZERO = os.makedev(1, 5)
+NIC = PciFunction(address="0000:01:00.0", iommu_group="7")
+CHIP = GpioChip(name="gpiochip0", label="sim", lines=8)
+MACHINE = MachineDevices(pci=(NIC,), gpio=(CHIP,), iommu=True)
+
+
+def device(label: str = "dev", type: int = IoType.OTHER, **addresses: str) -> DomainDevice:
+    return DomainDevice(label=label, type=type, addresses=Addresses(**addresses))
+
+
+@pytest.fixture
+async def containers(tmp_path: Path) -> AsyncIterator[ContainerWorld]:
+    world = ContainerWorld(tmp_path)
+    yield world
+    await world.close()
+
+
+@pytest.fixture
+async def guests() -> AsyncIterator[GuestWorld]:
+    with guest_world() as made:
+        try:
+            yield made
+        finally:
+            await made.close()
+
+
+@pytest.fixture
+def port() -> Iterator[str]:
+    """A device of the node's that reads as zeros."""
+    path = f"/dev/ttyTEST{os.getpid()}"
+    os.mknod(path, stat.S_IFCHR | 0o600, ZERO)
+    yield path
+    os.unlink(path)
+
+
+# -- containers ----------------------------------------------------------------------------------
+
+
+@pytest.mark.root
+async def test_a_container_has_its_device_and_no_other(
+    containers: ContainerWorld, port: str
+) -> None:
+    script = (
+        'head -c 2 "$EDGEVIRT_DEVICE_COM_2" | cat -v; echo " read"; '
+        "mknod /tmp/full c 1 7; head -c 1 /tmp/full || echo barred"
+    )
+    domain = replace(
+        containers.domain("do", script), devices=(device("COM-2", IoType.COM, serial=port),)
+    )
+    hypervisor = containers.hypervisor()
+    await hypervisor.create(domain, b"")
+    await hypervisor.start(domain.app)
+    await hypervisor.wait_exit(domain.app)
+    said = containers.console(domain.app)
+    assert "^@^@ read" in said
+    assert "barred" in said
+
+
+@pytest.mark.root
+async def test_a_container_without_a_device_of_its_own_cannot_reach_that_of_the_node(
+    containers: ContainerWorld, port: str
+) -> None:
+    domain = containers.domain("do", f"head -c 1 {port} || echo none")
+    hypervisor = containers.hypervisor()
+    await hypervisor.create(domain, b"")
+    await hypervisor.start(domain.app)
+    await hypervisor.wait_exit(domain.app)
+    assert "none" in containers.console(domain.app)
+
+
+def run(*words: str) -> None:
+    subprocess.run(words, check=True, capture_output=True)
+
+
+@pytest.mark.root
+async def test_an_interface_moves_into_the_container_and_comes_back(
+    containers: ContainerWorld,
+) -> None:
+    name = f"tst{uuid.uuid4().hex[:6]}"
+    netns = f"edgevirt-{name}"
+    run("ip", "link", "add", name, "type", "veth", "peer", "name", f"{name}p")
+    run("ip", "netns", "add", netns)
+    try:
+        domain = replace(
+            containers.domain("do", "ip -o link; echo done; sleep 1000"),
+            netns=f"/run/netns/{netns}",
+            devices=(device("nic", IoType.ETHERNET, interface=name),),
+        )
+        hypervisor = containers.hypervisor()
+        await hypervisor.create(domain, b"")
+        await hypervisor.start(domain.app)
+        await until(lambda: "done" in containers.console(domain.app))
+        assert f"{name}@" in containers.console(domain.app)
+        assert not Path(f"/sys/class/net/{name}").exists()
+        await containers.hypervisor().delete(domain.app)  # as after a restart of the service
+        assert Path(f"/sys/class/net/{name}").exists()
+    finally:
+        run("ip", "netns", "del", netns)
+        subprocess.run(["ip", "link", "del", f"{name}p"], check=False)
+
+
+@pytest.mark.root
+async def test_what_a_container_cannot_have_leaves_nothing(containers: ContainerWorld) -> None:
+    hypervisor = containers.hypervisor()
+    for wrong, why in (
+        (device(serial="/dev/ttyNONE"), "cannot give dev to the app"),
+        (device(serial=str(containers.directory)), "is no device"),
+        (device(usb_port="1:2"), "dev is not plugged in"),
+        (device(pci="0000:01:00.0"), "a container cannot have dev"),
+    ):
+        domain = replace(containers.domain("run"), devices=(wrong,))
+        with pytest.raises(HypervisorError, match=why):
+            await hypervisor.create(domain, b"")
+        assert await hypervisor.list() == ()
+
+
+def test_what_was_taken_is_given_back_by_whoever_comes_after(tmp_path: Path) -> None:
+    devices = FakeDevices(MACHINE)
+    assert Handover(devices).take_function(tmp_path, NIC.address) == "/dev/vfio/7"
+    with pytest.raises(HypervisorError, match="is not there"):
+        Handover(devices).take_function(tmp_path, "0000:02:00.0")
+    Handover(devices).give_back(tmp_path)
+    assert devices.taken == set()
+
+
+def test_a_device_is_told_to_the_app_by_its_name_in_the_model() -> None:
+    nodes = (
+        of_container.DeviceNode("pins-a", "/dev/gpiochip3", 254, 3),
+        of_container.DeviceNode("modem", "/dev/bus/usb/001/002", 189, 1),
+        of_container.DeviceNode("modem", "/dev/ttyUSB0", 188, 0),
+    )
+    assert of_container.variables(nodes) == {
+        "EDGEVIRT_DEVICE_PINS_A": "/dev/gpiochip3",
+        "EDGEVIRT_DEVICE_MODEM": "/dev/bus/usb/001/002 /dev/ttyUSB0",
+    }
+
+
+# -- virtual machines ----------------------------------------------------------------------------
+
+
+def test_qemu_is_told_of_each_device_by_what_cannot_be_another_one() -> None:
+    devices = (
+        device("nic", IoType.ETHERNET, pci="0000:01:00.0", interface="eth1"),
+        device("com", IoType.COM, serial="/dev/ttyS1"),
+        device("stick", IoType.USB_DEVICE, usb_port="1:2"),
+    )
+    told = " ".join(of_machine.words(devices, legacy=False))
+    assert "-device vfio-pci,host=0000:01:00.0,id=pci0" in told
+    assert "-chardev serial,id=com0,path=/dev/fdset/70 -serial chardev:com0" in told
+    assert "qemu-xhci,id=usb" in told
+    assert "ttyS1" not in told
+
+
+@pytest.mark.parametrize(
+    ("devices", "why"),
+    [
+        ((device(gpio="sim:1"),), "a virtual machine cannot have dev"),
+        ((device("can0", IoType.CAN, interface="can0"),), "cannot have can0"),
+        (tuple(device(str(n), serial=f"/dev/ttyS{n}") for n in range(4)), "at most 3 serial"),
+    ],
+)
+def test_a_device_that_no_machine_can_have_is_unfit(
+    devices: tuple[DomainDevice, ...], why: str
+) -> None:
+    with pytest.raises(UnfitError, match=why):
+        of_machine.check(devices)
+
+
+@pytest.mark.root
+async def test_a_machine_has_a_serial_port_of_the_node(guests: GuestWorld) -> None:
+    ours, theirs = os.openpty()
+    try:
+        domain = guests.domain(
+            "run", devices=(device("com", IoType.COM, serial=os.ttyname(theirs)),)
+        )
+        hypervisor = guests.hypervisor()
+        await hypervisor.create(domain, b"")
+        info = await hypervisor.start(domain.app)
+        await guests.ready(domain.app)
+        monitor = guests.bundle(domain.app).directory / "qmp"
+        assert "serial" in str(await ask(monitor, "query-chardev"))
+        opened = {
+            os.readlink(entry)
+            for entry in Path(f"/proc/{info.pid}/fd").iterdir()
+            if entry.is_symlink()
+        }
+        assert os.ttyname(theirs) in opened
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_stick_that_is_not_there_yet_does_not_keep_a_machine_from_starting(
+    loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    """Also on the node's event loop, which has sockets of its own kind."""
+    with guest_world() as guests, asyncio.Runner(loop_factory=loop) as runner:
+        try:
+            runner.run(_plug(guests))
+        finally:
+            runner.run(guests.close())
+
+
+async def _plug(guests: GuestWorld) -> None:
+    domain = guests.domain("run", devices=(device("stick", IoType.USB_DEVICE, usb_port="1:2"),))
+    hypervisor = guests.hypervisor()
+    await hypervisor.create(domain, b"")
+    await hypervisor.start(domain.app)
+    await guests.ready(domain.app)
+    assert await hypervisor.attend(domain) == ("stick is not plugged in",)
+    guests.devices.plug(
+        MachineDevices(usb=(UsbDevice(port="1:2", vendor=1, product=2, node="/dev/null"),))
+    )
+    with pytest.raises(HypervisorError, match="device_add"):  # QEMU looks whether it is one
+        await hypervisor.attend(domain)
+    info = await hypervisor.info(domain.app)
+    assert info is not None
+    assert info.state.name == "RUNNING"
+
+
+async def test_a_hub_or_the_nodes_disk_in_the_socket_is_not_given_away(tmp_path: Path) -> None:
+    wanted = (device("stick", IoType.USB_DEVICE, usb_port="1:2"),)
+    stick = UsbDevice(port="1:2", vendor=1, product=2, node="/dev/null")
+    hub, disk = replace(stick, hub=True), replace(stick, disks=("sda1",))
+    modem = replace(stick, interfaces=("wwan0",))
+    for found, why in ((hub, "a hub"), (disk, "disk"), (modem, "network adapter")):
+        machine = MachineDevices(usb=(found,))
+        [missing] = await plugging.attend(tmp_path, tmp_path / "qmp", wanted, machine)
+        assert why in missing
