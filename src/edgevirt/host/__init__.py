@@ -1,5 +1,5 @@
-"""The only code that touches a machine. It decides nothing: a room for each part of the machine, and
-what many of them need beside them.
+"""The only code that touches a machine; it decides nothing. A room for each part of the machine,
+and what many of them need beside them.
 
 `hypervisor` says what a hypervisor's adapter does; `container`, `kvm` and `xen` are such adapters,
 on what `domain` has for all of them. `content` and `volumes` are what an app lies on, `devices`
