@@ -23,6 +23,7 @@ import itertools
 import json
 import os
 import resource
+import select
 import signal
 import socket
 import struct
@@ -34,6 +35,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 from edgevirt.host.rights.landlock import FileRights, restrict_files
 
 _ANSWER_SECONDS: Final = 60.0
+_END_SECONDS: Final = 2.0
 _CLONE_NEWNET: Final = 0x4000_0000
 _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT = 24, 38, 47
 _AMBIENT_RAISE, _AMBIENT_CLEAR = 2, 4
@@ -146,11 +148,25 @@ def create(bundle: Path, pid_file: Path) -> None:
     try:
         _await_answer(cell.sockets[0][1])
     except (OSError, CellError) as failure:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        raise CellError(f"cannot start {Path(cell.command[0]).name}: {failure}") from failure
+        why = _end(pid) or str(failure)
+        raise CellError(f"cannot start {Path(cell.command[0]).name}: {why}") from failure
     pid_file.write_text(str(pid))
+
+
+def _end(pid: int) -> str:
+    """Of a child that does not answer: how it ended, in words; empty: it was still there."""
+    handle = os.pidfd_open(pid)
+    try:
+        itself = bool(select.select([handle], [], [], _END_SECONDS)[0])
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
+    finally:
+        os.close(handle)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if not itself:
+        return ""
+    if code == -signal.SIGKILL:
+        return "it was killed, as what needs more memory than its app may have is"
+    return f"it ended with exit code {code}" if code >= 0 else f"it ended by signal {-code}"
 
 
 def _start(cell: Cell, companion: Companion) -> socket.socket:

@@ -209,6 +209,14 @@ async def test_a_machine_whose_monitor_is_silent_is_ended_all_the_same(world: Gu
 
 
 @pytest.mark.root
+async def test_a_machine_that_does_not_fit_into_its_memory_is_told_so(world: GuestWorld) -> None:
+    hypervisor, domain = world.hypervisor(), world.domain("run", memory_kib=2048)
+    domain = replace(domain, overhead_kib=4096)
+    with pytest.raises(HypervisorError, match="it was killed, as what needs more memory"):
+        await hypervisor.create(domain, b"")
+
+
+@pytest.mark.root
 async def test_a_machine_that_was_never_made_whole_leaves_nothing(world: GuestWorld) -> None:
     hypervisor, domain = world.hypervisor(), world.domain("run")
     world.kernel.write_bytes(b"this is no kernel")
