@@ -113,11 +113,11 @@ class World:
         await self.store.put(BLOB_STATUS, LAYER, BlobStatus(digest=LAYER, state=state, size=10))
 
     async def until(
-        self, good: Callable[[VolumeStatus | None], bool], key: str = KEY
+        self, good: Callable[[VolumeStatus | None], bool], key: str = KEY, *, tick: float = 0.0
     ) -> VolumeStatus | None:
         found: VolumeStatus | None = None
         for _ in range(10_000):
-            await self.clock.settle()
+            await self.clock.advance(tick)
             item = await self.store.get(VOLUME_STATUS, key)
             found = None if item is None else item.value
             if good(found):
@@ -141,3 +141,8 @@ class World:
 
     async def gone(self, key: str = KEY) -> None:
         await self.until(lambda volume: volume is None, key)
+
+    async def gone_in_time(self, key: str = KEY) -> None:
+        """Time goes on: it counts from when the service saw the change, and that may have been at
+        work in a thread."""
+        await self.until(lambda volume: volume is None, key, tick=1.0)

@@ -153,7 +153,7 @@ async def test_volumes_are_promised_no_more_than_the_disk_has(world: World) -> N
         await world.reached(SwState.INITIAL, second.key)
         await world.store.delete(VOLUME, first)
         await world.clock.advance(GRACE + 1)
-        await world.gone(first)
+        await world.gone_in_time(first)
         await world.clock.advance(RETRY + 1)
         await world.made(second.key)
 
@@ -230,7 +230,7 @@ async def test_a_volume_goes_when_the_config_stops_naming_it(world: World) -> No
         await world.clock.advance(GRACE - 1)
         assert (await world.made()).layers
         await world.clock.advance(2)
-        await world.gone()
+        await world.gone_in_time()
     assert list(world.directory.iterdir()) == []
 
 
@@ -261,7 +261,7 @@ async def test_a_volume_in_use_stays_though_a_newer_generation_is_made(world: Wo
         assert (await world.made()).state == SwState.CREATED_VOLUME
         await world.store.delete(VOLUME_USE, KEY)
         await world.clock.advance(GRACE + 1)
-        await world.gone()
+        await world.gone_in_time()
         assert (await world.made(newer)).generation == 1
 
 
@@ -280,7 +280,7 @@ async def test_no_volume_goes_before_a_config_is_known(world: World) -> None:
         await world.clock.advance(3599)
         await world.made()
         await world.clock.advance(2)
-        await world.gone()
+        await world.gone_in_time()
 
 
 async def test_a_volume_that_was_never_made_goes_at_once(world: World) -> None:
