@@ -104,10 +104,9 @@ class KvmHypervisor(MonitoredHypervisor):
         program = shutil.which(PROGRAM)
         if program is None:
             raise HypervisorError(f"cannot create {domain.name}: {PROGRAM} is not installed")
-        machine = (
-            self._machine_of_container(bundle, domain, user_data)
-            if domain.is_container
-            else self._machine(bundle, domain, user_data)
+        make = self._machine_of_container if domain.is_container else self._machine
+        machine = msgspec.structs.replace(
+            make(bundle, domain, user_data), memory=_memory(domain), vhost=_has_vhost()
         )
         mark_written(domain.volumes)
         group = self._app_group(domain.app)
@@ -154,8 +153,6 @@ class KvmHypervisor(MonitoredHypervisor):
             accelerator(),
             variables=self._variables(domain),
             seed=_write_seed(bundle, domain, user_data),
-            memory=_memory(domain),
-            vhost=_has_vhost(),
         )
 
     def _machine_of_container(
@@ -173,14 +170,7 @@ class KvmHypervisor(MonitoredHypervisor):
         )
         whole = msgspec.structs.replace(insides.domain, volumes=(*insides.domain.volumes, *disks))
         qemu.check(whole)
-        serials = (*insides.serials, *own)
-        return qemu.Machine(
-            whole,
-            accelerator(),
-            serials=serials,
-            memory=_memory(domain),
-            vhost=_has_vhost(),
-        )
+        return qemu.Machine(whole, accelerator(), serials=(*insides.serials, *own))
 
     def _variables(self, domain: Domain) -> str:
         """Where they are, or are made as those of a new machine. Empty: it has no such firmware."""
