@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 
-from edgevirt.fleet.objects.app_device import FOR_CONTAINED, AppDevice, check_devices
+from edgevirt.fleet.objects.app_device import FOR_CONTAINED, TPM, AppDevice, check_devices
 from edgevirt.fleet.objects.app_interface import AppInterface, check_interfaces
 from edgevirt.fleet.objects.app_snapshots import AppSnapshots, validate_snapshots
 from edgevirt.fleet.objects.app_vnc import AppVnc, check_vnc
@@ -173,9 +173,10 @@ def warn(app: App, old: App | None) -> Iterator[str]:
     bare = app.virtualization == BARE
     for index, device in enumerate(app.spec.devices):
         if not bare and device.type not in FOR_CONTAINED:
+            who = "a VM" if device.type == TPM else "one with virtualization None"
             yield (
                 f"spec.devices[{index}]: edgevirt's nodes give no {device.type} to a container in a"
-                " virtual machine; one with virtualization None can have it"
+                f" virtual machine; {who} can have it"
             )
     if bare and old is not None and old.virtualization != BARE:
         yield (

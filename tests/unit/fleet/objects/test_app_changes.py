@@ -36,3 +36,10 @@ def test_what_a_container_in_a_machine_does_not_get_is_told(
     stick = AppDevice(name="stick", type="USBDevice", adapter="stick")
     new = App(spec=AppSpec(type=type_, virtualization=virtualization, devices=(port, stick)))
     assert ["devices[1]" in text for text in warn(new, None)] == [True] * told
+
+
+def test_a_tpm_is_advised_where_it_is_to_be_had() -> None:
+    new = App(spec=AppSpec(devices=(AppDevice(name="tpm", type="TPM"),)))
+    [said] = warn(new, None)
+    assert "no TPM" in said
+    assert said.endswith("a VM can have it")
