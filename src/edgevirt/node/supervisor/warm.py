@@ -12,6 +12,7 @@ import gc
 import hashlib
 import logging
 import os
+import signal
 import socket
 import ssl
 import sys
@@ -88,6 +89,7 @@ def warm_up(uid: int, get_on: Callable[[], None] = lambda: None) -> None:
     with (
         contextlib.suppress(OSError),  # then there is less to share
         tempfile.TemporaryDirectory(prefix="edgevirt-warm-") as directory,
+        _held_back({signal.SIGTERM, signal.SIGINT}),
     ):
         _be_service(Path(directory), uid)
     get_on()
@@ -98,6 +100,21 @@ def warm_up(uid: int, get_on: Callable[[], None] = lambda: None) -> None:
         log.disabled = False
     gc.disable()
     gc.collect()
+
+
+@contextlib.contextmanager
+def _held_back(signals: set[signal.Signals]) -> Iterator[None]:
+    """A service takes them as its own, and its loop leaves its handlers behind. Whoever asks the
+    node to stop meanwhile must not be missed.
+    """
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    handlers = {number: signal.getsignal(number) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _be_service(directory: Path, uid: int) -> None:
