@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from bench import app_start
-from edgevirt.client import Client, Object
+from edgevirt.client.client import Client
+from edgevirt.client.resources import Object
 from edgevirt.node import launch
 from examples.hello import run as hello
 from examples.hello.nodes import HostNode

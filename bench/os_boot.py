@@ -73,7 +73,7 @@ def _memory(system: OsSystem) -> float:
     time.sleep(SETTLE)
     client = system.fleet.client
     type_ = client.type_of("edgenodes")
-    usage = client.read(client.path(type_, "default", NODE, "metrics"))
+    usage = client.read(type_.path("default", NODE, "metrics"))
     return float(usage["memoryBytes"])
 
 

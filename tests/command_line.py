@@ -20,7 +20,9 @@ import uvloop
 from click.testing import CliRunner, Result
 
 from edgevirt.__main__ import edgevirt as command
-from edgevirt.client import Client, Object, load_connection
+from edgevirt.client.client import Client
+from edgevirt.client.kubeconfig import load_connection
+from edgevirt.client.resources import Object
 from edgevirt.fleet.access import ADMINS, VIEWERS, Doors, Tokens, User, issue, write_kubeconfig
 from edgevirt.fleet.api import Tls, create_app, serve
 from edgevirt.fleet.bootstrap import Bootstrap

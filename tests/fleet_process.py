@@ -15,7 +15,10 @@ from typing import Any
 
 import httpx
 
-from edgevirt.client import Client, ClientError, Object, load_connection
+from edgevirt.client.client import Client
+from edgevirt.client.errors import ClientError
+from edgevirt.client.kubeconfig import load_connection
+from edgevirt.client.resources import Object
 from tests.device_client import Onboarding
 from tests.loopback import free_port
 

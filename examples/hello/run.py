@@ -25,7 +25,10 @@ from typing import Any
 import httpx
 import yaml
 
-from edgevirt.client import Client, ClientError, Object, Refused, load_connection
+from edgevirt.client.client import Client
+from edgevirt.client.errors import ClientError, Refused
+from edgevirt.client.kubeconfig import load_connection
+from edgevirt.client.resources import Object
 from edgevirt.image.oci import Pusher, make_image, pack_layer
 from edgevirt.model.content import ImageConfig
 from examples.hello.job import Failed, Job, interrupts, out

@@ -266,7 +266,7 @@ def bootstrap_config(session: Session, name: str, output: Path) -> None:
 
 def _bootstrap(session: Session, name: str) -> bytes:
     type_ = session.type_of("edgenodes")
-    path = session.client.object_path(type_, session.scope(type_), name, "bootstrap")
+    path = type_.object_path(session.scope(type_), name, "bootstrap")
     return session.client.content(path)
 
 

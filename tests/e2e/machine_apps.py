@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from edgevirt.client import Refused
+from edgevirt.client.errors import Refused
 from edgevirt.image.oci import Layer, Pusher, make_image
 from edgevirt.model.content import ImageConfig
 from edgevirt.model.ids import Digest
@@ -43,7 +43,7 @@ def add_machine(system: System, name: str, image: str, **spec: Any) -> None:
 def console(system: System, name: str) -> str:
     """What `edgevirt logs` shows: asked for here, as tests do it while they wait."""
     client = system.fleet.client
-    path = client.path(client.type_of("appinstances"), "default", name, "log")
+    path = client.type_of("appinstances").path("default", name, "log")
     with contextlib.suppress(Refused):
         return "".join(f"{line}\n" for line in client.lines(path, follow=False))
     return ""

@@ -22,7 +22,7 @@ from typing import Any, Self
 
 import httpx
 
-from edgevirt.client import Object
+from edgevirt.client.resources import Object
 from edgevirt.image.oci import Pusher, make_image, pack_layer
 from edgevirt.model.content import ImageConfig
 from edgevirt.wire.oci import platform_of

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from edgevirt.client import Object
+from edgevirt.client.resources import Object
 from edgevirt.host.tpm.module import open_tpm
 from edgevirt.host.tpm.protocol import KeyRole, SecurityModule
 from edgevirt.wire import certificates
@@ -108,7 +108,7 @@ async def test_what_was_quoted_can_be_read_for_an_audit(
     fleet: FleetProcess, node: DeviceClient
 ) -> None:
     kind = fleet.client.type_of("EdgeNode")
-    path = fleet.client.object_path(kind, "default", node.device.serial, "attestation")
+    path = kind.object_path("default", node.device.serial, "attestation")
     kept: Object = fleet.client.read(path)
     assert "EFI variable SecureBoot" in {event["what"] for event in kept["events"]}
     assert {"register", "digest", "what"} <= set(kept["events"][0])

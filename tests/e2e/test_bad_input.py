@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from edgevirt.client import Object, Refused
+from edgevirt.client.errors import Refused
+from edgevirt.client.resources import Object
 from tests.docker_registry import PASSWORD, USER, docker_registry
 from tests.e2e.system import NODE, Poll, System, eventually, whole_system
 

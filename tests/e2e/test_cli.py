@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from edgevirt.client import load_connection
+from edgevirt.client.kubeconfig import load_connection
 from edgevirt.wire import logs
 from edgevirt.wire.messages import info
 from tests.device_client import Device, DeviceClient, Onboarding, bundle, device_info, metric

@@ -16,7 +16,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from edgevirt.client import Object, Refused
+from edgevirt.client.errors import Refused
+from edgevirt.client.resources import Object
 from edgevirt.wire import cipher, logs
 from edgevirt.wire.controller_certs import ControllerCerts
 from edgevirt.wire.messages import attest, config, info, metrics
@@ -323,7 +324,7 @@ async def test_people_read_logs_and_follow_them(
         payload = bundle(lines, logs.AppHeader(name), now - 100 + number)
         assert (await node.send(path, payload)).status_code == 201
     client = fleet.client
-    log = client.path(client.type_of("AppInstance"), "default", name, "log")
+    log = client.type_of("AppInstance").path("default", name, "log")
     wanted = [f"line {number}" for number in range(30)]
     assert list(client.lines(log, follow=False)) == wanted
     assert list(client.lines(log, follow=False, tailLines="12")) == wanted[-12:]
@@ -351,7 +352,7 @@ async def test_people_read_a_node_s_own_log(fleet: FleetProcess, node: DeviceCli
     payload = bundle(["all is well"], logs.NodeHeader(dev_id=node.node_id), time.time())
     assert (await node.send("/id/{id}/newlogs", payload)).status_code == 201
     client = fleet.client
-    log = client.path(client.type_of("EdgeNode"), "default", node.device.serial, "log")
+    log = client.type_of("EdgeNode").path("default", node.device.serial, "log")
     (line,) = client.lines(log, follow=False)
     assert line.endswith("info tests: all is well")
 
@@ -361,8 +362,8 @@ async def test_people_read_what_a_node_and_an_app_use(
 ) -> None:
     uid = deploy(fleet, name, node.device.serial)
     client = fleet.client
-    of_node = client.path(client.type_of("EdgeNode"), "default", node.device.serial, "metrics")
-    of_app = client.path(client.type_of("AppInstance"), "default", name, "metrics")
+    of_node = client.type_of("EdgeNode").path("default", node.device.serial, "metrics")
+    of_app = client.type_of("AppInstance").path("default", name, "metrics")
     with pytest.raises(Refused) as refused:
         client.read(of_node)
     assert refused.value.code == 404
@@ -424,7 +425,7 @@ async def test_kill_9_under_load_loses_nothing_acknowledged(mortal: FleetProcess
     mortal.start()
     api = mortal.client
     for client in clients:
-        log = api.path(api.type_of("EdgeNode"), "default", client.device.serial, "log")
+        log = api.type_of("EdgeNode").path("default", client.device.serial, "log")
         kept = {line.rpartition(": ")[2] for line in api.lines(log, follow=False)}
         assert acknowledged[client.device.serial] <= kept
         client.config_hash = client.config_hash or "?"

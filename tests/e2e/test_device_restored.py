@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edgevirt.client import Object
+from edgevirt.client.resources import Object
 from tests.device_client import Device, DeviceClient, Onboarding, metric
 from tests.fleet_process import FleetProcess, until
 

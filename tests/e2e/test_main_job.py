@@ -16,7 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from edgevirt.client import Client, Object, load_connection
+from edgevirt.client.client import Client
+from edgevirt.client.kubeconfig import load_connection
+from edgevirt.client.resources import Object
 from edgevirt.model.base import SwState
 from tests.e2e.system import PATIENCE, eventually, read, traces
 from tests.host_node import children_of, first_process

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from edgevirt.client import Object
+from edgevirt.client.resources import Object
 from edgevirt.wire.messages import info
 from tests.device_client import DeviceClient, device_info
 from tests.fleet_process import FleetProcess, until

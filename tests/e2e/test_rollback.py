@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from edgevirt.client import Object
+from edgevirt.client.resources import Object
 from tests.e2e.system import NODE, System, eventually, kill, whole_system
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e]

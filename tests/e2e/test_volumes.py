@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from edgevirt.client import Object, Refused
+from edgevirt.client.errors import Refused
+from edgevirt.client.resources import Object
 from tests.e2e.system import NODE, System, eventually, kill, whole_system
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e]

@@ -15,7 +15,7 @@ from edgevirt.cli.tables import NOTHING, ago, echo_table
 from edgevirt.cli.verb import Verb, confirm
 
 if TYPE_CHECKING:
-    from edgevirt.client import Object
+    from edgevirt.client.resources import Object
 
 NODE = click.argument("name", metavar="NODE", shell_complete=complete_named("edgenodes"))
 _NOT_FOUND: Final = 404
@@ -69,7 +69,7 @@ def learn(session: Session, policy: str, manifest: Path, state: str, mode: str) 
 
 
 def _find_policy(session: Session, name: str) -> Object | None:
-    from edgevirt.client import Refused
+    from edgevirt.client.errors import Refused
 
     type_ = session.type_of("attestationpolicies")
     try:
@@ -168,7 +168,7 @@ def _short(*values: str) -> str:
 
 def _show_events(session: Session, name: str) -> None:
     type_ = session.type_of("edgenodes")
-    path = session.client.object_path(type_, session.scope(type_), name, "attestation")
+    path = type_.object_path(session.scope(type_), name, "attestation")
     kept: dict[str, Any] = session.client.read(path)
     rows = [(e["register"], e["digest"][:_SHOWN], e["what"]) for e in kept.get("events", ())]
     click.echo()

@@ -15,7 +15,7 @@ from edgevirt.cli.session import Failure, Session, fail, reference
 from edgevirt.cli.verb import Attempts, Verb, confirm
 
 if TYPE_CHECKING:
-    from edgevirt.client import Object, ResourceType
+    from edgevirt.client.resources import Object, ResourceType
 
 FILES = click.option(
     "-f", "--filename", "files", multiple=True, required=True, metavar="FILE|DIR|-",
@@ -69,7 +69,7 @@ def _dry(dry_run: bool) -> str:
 
 
 def _find(session: Session, type_: ResourceType, scope: str | None, name: str) -> Object | None:
-    from edgevirt.client import Refused
+    from edgevirt.client.errors import Refused
 
     try:
         return session.client.get(type_, scope, name)
@@ -133,7 +133,7 @@ def edit(session: Session, words: tuple[str, ...]) -> None:
 
     What the fleet refuses comes up again with the reason, until it is right or left as it was.
     """
-    from edgevirt.client import Refused
+    from edgevirt.client.errors import Refused
 
     type_, name = session.one(words)
     scope = session.scope(type_)
@@ -206,7 +206,7 @@ def _give_up(edited: str | None, original: str, why: str) -> None:
 @click.pass_obj
 def diff(session: Session, files: tuple[str, ...]) -> None:
     """Show what apply would change. Exit status 1 when it would change something, 2 on failure."""
-    from edgevirt.client import ClientError
+    from edgevirt.client.errors import ClientError
 
     try:
         changed = [_show_difference(session, body) for body in manifests.read(files)]
@@ -258,7 +258,7 @@ def delete(
     dry_run: bool,
 ) -> None:
     """Delete objects; those of manifests in reverse order, so that users go before the used."""
-    from edgevirt.client import Refused
+    from edgevirt.client.errors import Refused
 
     targets = list(session.objects(words, labels)) if words else []
     for body in reversed(manifests.read(files)):

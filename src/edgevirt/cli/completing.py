@@ -23,7 +23,7 @@ Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 @contextlib.contextmanager
 def _fleet(context: click.Context) -> Iterator[Session]:
     """No fleet, no kubeconfig, no such kind: there is nothing to complete, and no word of it."""
-    from edgevirt.client import ClientError
+    from edgevirt.client.errors import ClientError
 
     session = session_of(context)
     session.patience = PATIENCE

@@ -149,12 +149,12 @@ class _Link:
 
 def _open(session: Session, name: str, kind: str, take_over: bool, timeout: float) -> _Link:
     """Waits until the node has connected, and says what is going on meanwhile."""
-    from edgevirt.client import Refused
+    from edgevirt.client.errors import Refused
     from edgevirt.wire import access
 
     type_ = session.type_of("appinstances")
     name = own_name(session, type_, name)
-    path = session.client.object_path(type_, session.scope(type_), name, "console")
+    path = type_.object_path(session.scope(type_), name, "console")
     query = {"kind": kind, "takeOver": "true"} if take_over else {"kind": kind}
     try:
         connection = session.client.connect(path, max_size=access.MAX_FRAME, **query)

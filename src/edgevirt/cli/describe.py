@@ -17,7 +17,7 @@ from edgevirt.cli.tables import NOTHING, Columns, age, ago, echo_table, is_stamp
 from edgevirt.cli.verb import Attempts, Verb
 
 if TYPE_CHECKING:
-    from edgevirt.client import Object
+    from edgevirt.client.resources import Object
 
 _BYTES: Final = frozenset({"memory", "storage", "size"})
 """Fields that hold bytes, by any kind's name for them."""

@@ -15,7 +15,7 @@ from edgevirt.cli.verb import Verb
 
 if TYPE_CHECKING:
     from edgevirt.cli.schemas import Schema, Schemas
-    from edgevirt.client import ResourceType
+    from edgevirt.client.resources import ResourceType
 
 
 @click.command(cls=Verb)

@@ -15,7 +15,7 @@ from edgevirt.cli.tables import NOTHING, Columns
 from edgevirt.cli.verb import Attempts, Verb
 
 if TYPE_CHECKING:
-    from edgevirt.client import Object, ResourceType
+    from edgevirt.client.resources import Object, ResourceType
 
 _FORMS: Final = ("wide", "yaml", "json", "name", "jsonpath=…")
 _GONE: Final = 410
@@ -234,7 +234,7 @@ class Watch:
     def run(self) -> None:
         """The fleet ends each watch after a while. Where it can't go on from where we were, all is
         told anew."""
-        from edgevirt.client import Refused
+        from edgevirt.client.errors import Refused
 
         for name in self._names:
             self._client.get(self._type, self._scope, name)  # it says so when there is none

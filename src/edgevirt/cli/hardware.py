@@ -21,6 +21,6 @@ def hardware(session: Session, node: str, model: str) -> None:
     from edgevirt.cli import manifests
 
     type_ = session.type_of("edgenodes")
-    path = session.client.path(type_, session.scope(type_), node, "hardware")
+    path = type_.path(session.scope(type_), node, "hardware")
     found = session.client.read(path, **({"model": model} if model else {}))
     click.echo(manifests.to_yaml(found), nl=False)

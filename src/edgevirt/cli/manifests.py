@@ -14,7 +14,7 @@ import yaml
 from edgevirt.cli.session import Session, fail, reference
 
 if TYPE_CHECKING:
-    from edgevirt.client import Object, ResourceType
+    from edgevirt.client.resources import Object, ResourceType
 
 SUFFIXES = (".yaml", ".yml", ".json")
 

@@ -12,7 +12,7 @@ from edgevirt.cli.session import Session, fail
 from edgevirt.cli.verb import Attempts, Verb, confirm
 
 if TYPE_CHECKING:
-    from edgevirt.client import Object, ResourceType
+    from edgevirt.client.resources import Object, ResourceType
 
 YES = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 APPS = click.argument("names", nargs=-1, required=True, metavar="APPINSTANCE…",
@@ -82,7 +82,7 @@ def change_as_it_is(
     """Merges what `change` makes of the object as it is, and again when somebody else was faster:
     its status changes all the time.
     """
-    from edgevirt.client import Refused
+    from edgevirt.client.errors import Refused
 
     scope = session.scope(type_)
     for attempt in range(_ATTEMPTS):

@@ -11,7 +11,7 @@ from edgevirt.cli.session import Session, fail
 from edgevirt.cli.verb import Attempts, Verb, confirm
 
 if TYPE_CHECKING:
-    from edgevirt.client import Object
+    from edgevirt.client.resources import Object
 
 
 @click.command(cls=Verb)

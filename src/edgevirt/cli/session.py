@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import click
 
 if TYPE_CHECKING:
-    from edgevirt.client import Client, Object, ResourceType
+    from edgevirt.client.client import Client
+    from edgevirt.client.resources import Object, ResourceType
 
 ALIASES: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -77,7 +78,8 @@ class Session:
     def client(self) -> Client:
         import httpx
 
-        from edgevirt.client import TIMEOUT, Client, kubeconfig_paths, load_connection
+        from edgevirt.client.client import TIMEOUT, Client
+        from edgevirt.client.kubeconfig import kubeconfig_paths, load_connection
 
         connection = load_connection(*kubeconfig_paths(self.kubeconfig), context=self.context)
         timeout = TIMEOUT if self.patience is None else httpx.Timeout(self.patience)

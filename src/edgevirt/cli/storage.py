@@ -10,7 +10,7 @@ from edgevirt.cli.session import Session
 from edgevirt.cli.tables import age, size
 
 if TYPE_CHECKING:
-    from edgevirt.client import ResourceType
+    from edgevirt.client.resources import ResourceType
 
 _NOT_FOUND: Final = 404
 _ROWS: Final = (
@@ -25,10 +25,10 @@ _ROWS: Final = (
 
 def echo_storage(session: Session, type_: ResourceType, scope: str, name: str) -> None:
     """Nothing of a node that has told nothing."""
-    from edgevirt.client import Refused
+    from edgevirt.client.errors import Refused
 
     try:
-        usage = session.client.read(session.client.path(type_, scope, name, "metrics"))
+        usage = session.client.read(type_.path(scope, name, "metrics"))
     except Refused as refused:
         if refused.code != _NOT_FOUND:
             raise

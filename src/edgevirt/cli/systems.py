@@ -16,7 +16,7 @@ from edgevirt.cli.verb import Attempts, Verb, confirm
 from edgevirt.cli.wait import Duration
 
 if TYPE_CHECKING:
-    from edgevirt.client import Object
+    from edgevirt.client.resources import Object
 
 MANIFEST = click.option(
     "--manifest", required=True, type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",

@@ -15,7 +15,7 @@ from edgevirt.cli.verb import Verb
 from edgevirt.cli.wait import Duration
 
 if TYPE_CHECKING:
-    from edgevirt.client import ResourceType
+    from edgevirt.client.resources import ResourceType
 
 _LINE: Final = re.compile(r"(\S+) (\S+) ([^:]*): (.*)")
 """A node's line as the fleet writes it: time, severity, source, text."""
@@ -51,7 +51,7 @@ def logs(
         query["sinceSeconds"] = str(max(round(since), 1))
     if timestamps:
         query["timestamps"] = "true"
-    path = session.client.path(type_, session.scope(type_), name, "log")
+    path = type_.path(session.scope(type_), name, "log")
     for line in session.client.lines(path, follow=follow, **query):
         click.echo(node_line(line) if type_.kind == "EdgeNode" else line)
 
@@ -113,10 +113,10 @@ def top(session: Session, what: str, names: tuple[str, ...], labels: str, everyw
 
 
 def _usage(session: Session, type_: ResourceType, scope: str, name: str) -> list[str]:
-    from edgevirt.client import Refused
+    from edgevirt.client.errors import Refused
 
     try:
-        usage = session.client.read(session.client.path(type_, scope, name, "metrics"))
+        usage = session.client.read(type_.path(scope, name, "metrics"))
     except Refused as refused:
         if refused.code != _NOT_FOUND:
             raise

@@ -21,7 +21,7 @@ class Verb(click.Command):
         self.params += connection_options(hidden=True)
 
     def invoke(self, ctx: click.Context) -> Any:
-        from edgevirt.client import ClientError
+        from edgevirt.client.errors import ClientError
 
         try:
             with session_of(ctx):
@@ -38,7 +38,7 @@ class Attempts:
 
     @contextlib.contextmanager
     def each(self) -> Iterator[None]:
-        from edgevirt.client import Refused
+        from edgevirt.client.errors import Refused
 
         try:
             yield

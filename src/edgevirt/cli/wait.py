@@ -16,7 +16,7 @@ from edgevirt.cli.session import Session, fail
 from edgevirt.cli.verb import Verb
 
 if TYPE_CHECKING:
-    from edgevirt.client import Object, ResourceType
+    from edgevirt.client.resources import Object, ResourceType
 
 _HINT: Final = "condition=Ready, delete, create, or jsonpath='{.status.state}'=RUNNING"
 _GONE: Final = 410
@@ -93,7 +93,7 @@ class _Wait:
 
     def _look(self, holds: Holds, seconds: float) -> bool:
         """At what is, then at what comes until the watch ends."""
-        from edgevirt.client import Refused
+        from edgevirt.client.errors import Refused
 
         client, field = self.session.client, f"metadata.name={self.name}"
         listed = client.list(self.type, self.scope, fields=field)

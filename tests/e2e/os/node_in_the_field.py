@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgevirt.client import Object
+from edgevirt.client.resources import Object
 from edgevirt.host.disk.table import read_table
 from edgevirt.model.disk import Label
 from tests.e2e.os.os_system import BOOT, OsSystem, file_server, os_system

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from edgevirt.client import Object
+from edgevirt.client.resources import Object
 from edgevirt.image.machine import Machine, MachineSpec, Port
 from tests.docker_registry import docker_registry
 from tests.e2e.system import NODE, SERIAL, NamedFleet, System, eventually

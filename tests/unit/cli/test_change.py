@@ -9,10 +9,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from edgevirt.client import Refused
+from edgevirt.client.client import TIMEOUT
+from edgevirt.client.errors import Refused
+from edgevirt.client.kubeconfig import load_connection
+from edgevirt.client.transport import Transport
 from tests.command_line import API, CommandLine
 
 ROOT = Path(__file__).parents[3]
+APPLY = "application/apply-patch+yaml"
 
 
 def manifest(name: str, serial: str, **spec: object) -> str:
@@ -93,12 +97,12 @@ def test_a_mistake_in_the_last_file_stops_the_first(cli: CommandLine, tmp_path: 
 def test_fields_of_another_manager_are_taken_only_by_force(cli: CommandLine) -> None:
     cli.out("create", "-f", "-", given=manifest("alpha", "s1"))
     kind = cli.client.type_of("EdgeNode")
-    path = cli.client.path(kind, cli.project, "alpha")
+    path = kind.path(cli.project, "alpha")
     body = yaml.safe_load(manifest("alpha", "s2"))
-    cli.client._json(
-        "PATCH", path, params={"fieldManager": "other", "force": "true"}, body=body,
-        headers={"Content-Type": "application/apply-patch+yaml"},
-    )  # fmt: skip
+    other = Transport(load_connection(cli.fleet.kubeconfig), TIMEOUT, warn=print)
+    query, headers = {"fieldManager": "other", "force": "true"}, {"Content-Type": APPLY}
+    other.json("PATCH", path, params=query, body=body, headers=headers)
+    other.close()
     said = cli.refused("apply", "-f", "-", given=manifest("alpha", "s3"))
     assert "other" in said
     assert "--force-conflicts" in said

@@ -11,7 +11,10 @@ import yaml
 
 from edgevirt.cli import get
 from edgevirt.cli.session import Session, Target
-from edgevirt.client import Client, Object, Refused, load_connection
+from edgevirt.client.client import Client
+from edgevirt.client.errors import Refused
+from edgevirt.client.kubeconfig import load_connection
+from edgevirt.client.resources import Object
 from tests.command_line import CommandLine
 
 

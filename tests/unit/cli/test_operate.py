@@ -9,7 +9,9 @@ import pytest
 
 from edgevirt.cli.operate import raise_counters
 from edgevirt.cli.session import Session
-from edgevirt.client import Client, Object, load_connection
+from edgevirt.client.client import Client
+from edgevirt.client.kubeconfig import load_connection
+from edgevirt.client.resources import Object
 from tests.command_line import CommandLine
 
 
