@@ -14,6 +14,7 @@ from typing import Final
 from edgevirt.model.base import Noun
 from edgevirt.model.can import CanBus
 from edgevirt.model.ids import AppId
+from edgevirt.model.sriov import FunctionSettings, VirtualFunction
 
 _MOST_LINES: Final = 64
 _CHIP: Final = re.compile(r"[A-Za-z0-9._:@-]{1,64}")
@@ -93,7 +94,11 @@ class PhysicalIo(Noun, frozen=True, kw_only=True):
     usage: int = 0
     addresses: Addresses = Addresses()
     settings: tuple[tuple[str, str], ...] = ()
-    """Of a CAN bus (`model.can`), in order."""
+    """Of a CAN bus (`model.can`), or the number of virtual functions (`model.sriov`); in order."""
+    function_count: int = 0
+    """So many virtual functions a network card is to have; another word for the setting."""
+    functions: tuple[FunctionSettings, ...] = ()
+    """Of those of which more is said."""
     port: str = ""
     """The node's own port that it is."""
     rest: bytes = b""
@@ -104,6 +109,8 @@ class Adapter(Noun, frozen=True, kw_only=True):
 
     name: str
     type: int = 0
+    function: FunctionSettings | None = None
+    """Of a virtual function of a network card."""
 
 
 # -- what the machine has --
@@ -121,6 +128,12 @@ class PciFunction(Noun, frozen=True, kw_only=True):
     interfaces: tuple[str, ...] = ()
     disks: tuple[str, ...] = ()
     """Those below it that the node has mounted."""
+    most_functions: int = 0
+    """So many virtual functions it can have."""
+    functions: tuple[str, ...] = ()
+    """Addresses of those that it has, by number."""
+    card: str = ""
+    """Of a virtual function: the address of the physical one."""
 
     @property
     def is_bridge(self) -> bool:
@@ -185,6 +198,8 @@ class AdapterMember(Noun, frozen=True, kw_only=True):
     mac: str = ""
     can: CanBus | None = None
     """How the bus is set before an app has it."""
+    function: VirtualFunction | None = None
+    """Where it is one; with what the model says of it."""
     absent: str = ""
     """Why it is not there: a sentence's end, such as «no USB device is at 1:2»."""
 
@@ -203,6 +218,8 @@ class AdapterGroup(Noun, frozen=True, kw_only=True):
     members: tuple[AdapterMember, ...] = ()
     node: bool = False
     """The node itself uses it."""
+    trouble: str = ""
+    """What is wrong with it besides: «cannot X: why»."""
     why_not: str = ""
     """Why no app can have it: a sentence's end."""
     why_no_machine: str = ""
@@ -223,6 +240,8 @@ class DomainDevice(Noun, frozen=True, kw_only=True):
     type: int
     addresses: Addresses
     can: CanBus | None = None
+    function: VirtualFunction | None = None
+    """How it is set while the domain has it."""
 
 
 def find_usb(machine: MachineDevices, at: Addresses) -> UsbDevice | None:

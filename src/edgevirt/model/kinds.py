@@ -12,6 +12,7 @@ from edgevirt.model import (
     node,
     ports,
     snapshot,
+    sriov,
     trust,
     volume,
 )
@@ -57,6 +58,7 @@ DOMAIN_METRIC = Kind("DomainMetric", app.DomainMetric, report=True)
 PHYSICAL_IO = Kind("PhysicalIo", hardware.PhysicalIo)
 MACHINE_DEVICES = Kind("MachineDevices", hardware.MachineDevices, report=True)
 ADAPTER_GROUP = Kind("AdapterGroup", hardware.AdapterGroup, report=True)
+CARD_STATUS = Kind("CardStatus", sriov.CardStatus, readers=frozenset({"domains"}), report=True)
 ADAPTER_USE = Kind("AdapterUse", hardware.AdapterUse, report=True)
 
 BASE_OS = Kind("BaseOs", baseos.BaseOs)

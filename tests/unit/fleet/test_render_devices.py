@@ -32,6 +32,7 @@ from edgevirt.model.hardware import (
     UsbDevice,
 )
 from edgevirt.model.ids import AppId
+from edgevirt.model.sriov import FunctionSettings
 from edgevirt.wire.convert import device as convert
 from edgevirt.wire.convert import hardware
 from edgevirt.wire.convert.hardware_inventory import fill_inventory
@@ -77,6 +78,46 @@ def test_the_model_becomes_the_list_of_devices_of_the_wire() -> None:
     assert (pins.phylabel, dict(pins.phyaddrs)) == ("J7", {"gpio": "gpio-sim.0:4"})
     [app] = message.apps
     assert [(a.name, a.type) for a in app.adapters] == [("com", common.PhyIoCOM)]
+
+
+CARD = ModelAdapter(
+    name="eth1", type="EthernetPF", group="nic", virtual_functions=2,
+    addresses=AdapterAddresses(interface="eth1"),
+)  # fmt: skip
+
+
+def test_virtual_functions_go_over_the_wire_as_eve_has_them_and_come_back() -> None:
+    model = changed(MODEL, adapters=(*MODEL.spec.adapters, CARD))
+    lan = AppDevice(
+        name="lan", type="EthernetVF", adapter="nicvf1", mac="02:16:3E:00:00:01", vlan=7
+    )
+    message = convert.to_message(render.render(objects(lan, model=model)).config)
+    card = message.deviceIoList[3]
+    assert (card.ptype, card.vflist.vf_count) == (common.PhyIoNetEthPF, 2)
+    [adapter] = message.apps[0].adapters
+    assert (adapter.name, adapter.type) == ("nicvf1", common.PhyIoNetEthVF)
+    assert (adapter.eth_vf.mac, adapter.eth_vf.vlan_id) == ("02:16:3e:00:00:01", 7)
+    config = convert.from_message(message)
+    assert config.devices[-1].function_count == 2
+    function = FunctionSettings(mac="02:16:3e:00:00:01", vlan=7)
+    assert config.apps[0].adapters[0].function == function
+
+
+def test_a_card_that_is_a_port_has_its_virtual_functions_too() -> None:
+    eth0 = replace(MODEL.spec.adapters[0], type="EthernetPF", virtual_functions=4)
+    model = changed(MODEL, adapters=(eth0,))
+    message = convert.to_message(render.render(objects(model=model)).config)
+    port = hardware.device_of(convert.from_message(message).ports[0])
+    assert port is not None
+    assert (port.type, port.function_count, port.port) == (IoType.ETHERNET_PF, 4, "eth0")
+
+
+def test_a_virtual_function_that_the_model_does_not_have_is_no_group() -> None:
+    model = changed(MODEL, adapters=(*MODEL.spec.adapters, CARD))
+    third = AppDevice(name="lan", type="EthernetVF", adapter="nicvf2")
+    rendered = render.render(objects(third, model=model))
+    assert "HardwareModel 'box' has no adapter group 'nicvf2'" in rendered.waiting["web-1"]
+    assert model.groups == ("com", "nic", "nics", "nicvf0", "nicvf1", "pins")
 
 
 def test_a_node_reads_its_devices_and_which_of_them_is_its_port() -> None:

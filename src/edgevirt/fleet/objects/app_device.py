@@ -7,14 +7,16 @@ from typing import Final
 
 from edgevirt.fleet.objects.base import ApiStruct
 from edgevirt.fleet.objects.hardware_model import TYPES as ADAPTER_TYPES
+from edgevirt.fleet.objects.hardware_model import VIRTUAL
 from edgevirt.fleet.objects.names import check_label
 from edgevirt.fleet.objects.problems import Problem, duplicate, invalid, required, unsupported
+from edgevirt.model.sriov import MAC, MOST_VLAN, is_own
 
 TPM: Final = "TPM"
 TYPES: Final = (*ADAPTER_TYPES, TPM)
 FOR_CONTAINERS: Final = frozenset(
     {"Serial", "USB", "USBDevice", "GPIO", "Ethernet", "WLAN", "WWAN", "CAN", "VCAN", "LCAN"}
-    | {"EthernetVF", "Other"}
+    | {"Other"}
 )
 FOR_CONTAINED: Final = frozenset({"Serial"})
 """What nodes of ours give a container in a virtual machine."""
@@ -36,6 +38,10 @@ class AppDevice(ApiStruct, frozen=True, kw_only=True):
     `GPIO`, `Serial`, `USBDevice`, `PCI`, `Ethernet`, `CAN` and so on."""
     adapter: str = ""
     """Group of the node's HardwareModel; of a virtual TPM none."""
+    mac: str = ""
+    """Of an `EthernetVF`: its MAC address, `02:16:3e:00:00:01`. Empty: what its driver chooses."""
+    vlan: int = 0
+    """Of an `EthernetVF`: the VLAN that it is in unawares, 1 to 4094. 0: none."""
 
 
 def check_devices(devices: tuple[AppDevice, ...], *, bare: bool, legacy: bool) -> Iterator[Problem]:
@@ -55,6 +61,7 @@ def check_devices(devices: tuple[AppDevice, ...], *, bare: bool, legacy: bool) -
             yield duplicate(f"{path}.adapter", device.adapter)
         adapters.add(device.adapter)
         yield from _check_device(path, device, bare=bare, legacy=legacy)
+        yield from _check_function(path, device)
     if sum(device.type == TPM for device in devices) > 1:
         yield invalid("spec.devices", TPM, "an app has one TPM at most")
 
@@ -76,3 +83,17 @@ def _check_device(path: str, device: AppDevice, *, bare: bool, legacy: bool) -> 
             yield invalid(f"{path}.type", device.type, "of a virtual machine only")
         if not bare and device.type == "GPIO":
             yield invalid(f"{path}.type", device.type, _NO_LINES)
+
+
+def _check_function(path: str, device: AppDevice) -> Iterator[Problem]:
+    if device.type != VIRTUAL:
+        for field, value in (("mac", device.mac), ("vlan", device.vlan)):
+            if value:
+                yield invalid(f"{path}.{field}", value, f"a device of type {VIRTUAL} has it")
+        return
+    mac = device.mac.lower()
+    if mac and not (MAC.fullmatch(mac) and is_own(mac)):
+        why = "must be one device's MAC address, like 02:16:3e:00:00:01"
+        yield invalid(f"{path}.mac", device.mac, why)
+    if not 0 <= device.vlan <= MOST_VLAN:
+        yield invalid(f"{path}.vlan", device.vlan, f"must be 1 to {MOST_VLAN}")

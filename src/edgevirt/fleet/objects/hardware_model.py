@@ -13,6 +13,7 @@ from edgevirt.fleet.objects.base import ApiObject, ApiStruct, Condition
 from edgevirt.fleet.objects.columns import AGE, NAME, Column
 from edgevirt.fleet.objects.problems import Problem, duplicate, invalid, required, unsupported
 from edgevirt.model.hardware import IoType, IoUsage, read_gpio
+from edgevirt.model.sriov import MOST_FUNCTIONS, function_name
 
 TYPES: Final = {
     "Ethernet": IoType.ETHERNET,
@@ -44,6 +45,8 @@ USAGES: Final = {
     "Disabled": IoUsage.DISABLED,
     "ManagementOnly": IoUsage.MANAGEMENT_ONLY,
 }
+PHYSICAL: Final = "EthernetPF"
+VIRTUAL: Final = "EthernetVF"
 MOST_ADAPTERS: Final = 256
 _LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]{0,62}")
 _SHAPES: Final = {
@@ -96,6 +99,15 @@ class ModelAdapter(ApiStruct, frozen=True, kw_only=True):
     """Where it is found."""
     can: AdapterCan | None = None
     """Of a CAN bus that containers may have."""
+    virtual_functions: int = 0
+    """Of an `EthernetPF`: so many virtual functions the node makes of it (SR-IOV). Each is an
+    `EthernetVF` in a group of its own, `eth1vf0` and so on, after the group of this one."""
+
+    @property
+    def functions(self) -> tuple[str, ...]:
+        """Groups of its virtual functions."""
+        of = self.group or self.name
+        return tuple(function_name(of, index) for index in range(self.virtual_functions))
 
 
 class HardwareModelSpec(ApiStruct, frozen=True, kw_only=True):
@@ -128,9 +140,17 @@ class HardwareModel(ApiObject, frozen=True, kw_only=True):
         """The first of a group."""
         return next((one for one in self.spec.adapters if one.group == group), None)
 
+    def types(self, group: str) -> frozenset[str]:
+        """Of the adapters of a group, virtual functions included. None: there is no such group."""
+        found = {one.type for one in self.spec.adapters if one.group == group}
+        if any(group in one.functions for one in self.spec.adapters):
+            found.add(VIRTUAL)
+        return frozenset(found)
+
     @property
     def groups(self) -> tuple[str, ...]:
-        return tuple(sorted({one.group for one in self.spec.adapters if one.group}))
+        own = {one.group for one in self.spec.adapters if one.group}
+        return tuple(sorted(own.union(*(one.functions for one in self.spec.adapters))))
 
 
 def validate(model: HardwareModel) -> Iterator[Problem]:
@@ -152,6 +172,7 @@ def validate(model: HardwareModel) -> Iterator[Problem]:
         yield from _check_lines(path, adapter, lines)
         if adapter.can is not None:
             yield from check_can(f"{path}.can", adapter.can, adapter.type)
+        yield from _check_functions(path, adapter)
 
 
 def _check_words(path: str, adapter: ModelAdapter) -> Iterator[Problem]:
@@ -185,6 +206,16 @@ def _check_addresses(path: str, adapter: ModelAdapter) -> Iterator[Problem]:
             yield invalid(f"{path}.addresses.{field}", value, why)
     if (adapter.type == "GPIO") != bool(given.gpio):
         yield invalid(f"{path}.addresses.gpio", given.gpio, "a GPIO device has it, and no other")
+
+
+def _check_functions(path: str, adapter: ModelAdapter) -> Iterator[Problem]:
+    field, count = f"{path}.virtualFunctions", adapter.virtual_functions
+    if count and adapter.type != PHYSICAL:
+        yield invalid(field, count, f"of type {PHYSICAL} only")
+    elif not 0 <= count <= MOST_FUNCTIONS:
+        yield invalid(field, count, f"must be at most {MOST_FUNCTIONS}")
+    elif count and not adapter.addresses.pci and not adapter.addresses.interface:
+        yield required(f"{path}.addresses.pci", "or interface, to make virtual functions of it")
 
 
 def _check_lines(

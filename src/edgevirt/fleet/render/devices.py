@@ -6,20 +6,31 @@ from collections.abc import Iterable, Iterator
 
 from edgevirt.fleet.objects.adapter_can import settings
 from edgevirt.fleet.objects.app import App
-from edgevirt.fleet.objects.app_device import TPM
+from edgevirt.fleet.objects.app_device import TPM, AppDevice
 from edgevirt.fleet.objects.edgenode import EdgeNode
 from edgevirt.fleet.objects.hardware_model import TYPES, USAGES, HardwareModel, ModelAdapter
 from edgevirt.model.hardware import Adapter, Addresses, IoType, PhysicalIo
 from edgevirt.model.node import Port
+from edgevirt.model.sriov import FunctionSettings
 from edgevirt.wire.convert.hardware import rest_of_port
 
 
 def adapters(app: App) -> tuple[Adapter, ...]:
     return tuple(
-        Adapter(name=device.adapter, type=TYPES.get(device.type, IoType.OTHER))
+        Adapter(
+            name=device.adapter,
+            type=TYPES.get(device.type, IoType.OTHER),
+            function=_function(device),
+        )
         for device in app.spec.devices
         if device.type != TPM
     )
+
+
+def _function(device: AppDevice) -> FunctionSettings | None:
+    if not device.mac and not device.vlan:
+        return None
+    return FunctionSettings(mac=device.mac.lower(), vlan=device.vlan)
 
 
 def has_tpm(app: App) -> bool:
@@ -36,11 +47,9 @@ def lacking(app: App, node: EdgeNode, model: HardwareModel | None) -> str:
     if model is None:
         return f"HardwareModel {node.spec.hardware_model!r} does not exist"
     for device in wanted:
-        found = model.adapter(device.adapter)
-        name = model.metadata.name
-        if found is None:
+        name, has = model.metadata.name, model.types(device.adapter)
+        if not has:
             return f"HardwareModel {name!r} has no adapter group {device.adapter!r}"
-        has = {one.type for one in model.spec.adapters if one.group == device.adapter}
         if device.type not in has:
             kinds = ", ".join(sorted(has))
             return f"adapter group {device.adapter!r} of HardwareModel {name!r} is {kinds}, "\
@@ -76,6 +85,7 @@ def with_model(ports: Iterable[Port], model: HardwareModel | None) -> Iterator[P
             usage=device.usage,
             addresses=device.addresses,
             settings=device.settings,
+            function_count=device.function_count,
         )
         yield Port(
             name=port.name,
@@ -114,4 +124,5 @@ def _physical_io(adapter: ModelAdapter) -> PhysicalIo:
             gpio=at.gpio,
         ),
         settings=settings(adapter.can),
+        function_count=adapter.virtual_functions,
     )

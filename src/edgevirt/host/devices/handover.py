@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,15 +15,20 @@ from edgevirt.host.devices import interfaces
 from edgevirt.host.devices.protocol import DeviceError, Devices
 from edgevirt.host.hypervisor import HypervisorError
 from edgevirt.model.can import CanBus
+from edgevirt.model.sriov import VirtualFunction
 
+_LOG: Final = logging.getLogger("edgevirt.domains")
 _FILE: Final = "taken.json"
 
 
 class Taken(msgspec.Struct, frozen=True):
-    """`functions`: PCI addresses. `interfaces`: (name, network namespace)."""
+    """`functions`: PCI addresses. `interfaces`: (name, network namespace). `virtual`: virtual
+    functions, as their cards treated them before.
+    """
 
     functions: tuple[str, ...] = ()
     interfaces: tuple[tuple[str, str], ...] = ()
+    virtual: tuple[VirtualFunction, ...] = ()
 
 
 _TAKEN: Final = msgspec.json.Decoder(Taken)
@@ -44,6 +50,26 @@ class Handover:
         except DeviceError as failure:
             raise HypervisorError(str(failure)) from failure
 
+    def set_function(self, directory: Path, function: VirtualFunction) -> None:
+        """Before it is taken. Raises HypervisorError."""
+        taken = _read(directory)
+        try:
+            if function.mac or function.vlan:
+                before = self._devices.read_function(function.card, function.index)
+                virtual = (*taken.virtual, before)
+                _write(directory, msgspec.structs.replace(taken, virtual=virtual))
+            self._devices.set_function(function)
+        except DeviceError as failure:
+            raise HypervisorError(str(failure)) from failure
+
+    def _reset(self, function: VirtualFunction) -> None:
+        """Some drivers refuse the address of none, which was there at first: whoever has it next is
+        given a VLAN or none anyhow, and its own address if it wants one."""
+        try:
+            self._devices.set_function(function)
+        except DeviceError as failure:
+            _LOG.warning("%s; it is given back as it is", failure)
+
     def move_interface(
         self, directory: Path, name: str, namespace: str, can: CanBus | None = None
     ) -> None:
@@ -59,6 +85,7 @@ class Handover:
         steps: list[tuple[Callable[..., None], tuple[object, ...]]] = [
             *((interfaces.take_back, (name, Path(place))) for name, place in taken.interfaces),
             *((self._devices.give_back_pci, (address,)) for address in taken.functions),
+            *((self._reset, (function,)) for function in taken.virtual),
         ]
         failures = []
         for step, arguments in steps:

@@ -1,6 +1,7 @@
 """The devices of this machine: measured below /sys, and handed over by writing to it.
 
 PCI: https://docs.kernel.org/driver-api/vfio.html
+SR-IOV: https://docs.kernel.org/PCI/pci-iov-howto.html
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ import socket
 from pathlib import Path
 from typing import Final
 
+from edgevirt.host.devices import virtual_functions
 from edgevirt.host.devices.protocol import DeviceError
-from edgevirt.host.devices.sysfs import ReadChip, Sysfs
+from edgevirt.host.devices.sysfs import ReadChip, Sysfs, number
 from edgevirt.model.hardware import MachineDevices
+from edgevirt.model.sriov import VirtualFunction
 
 _UEVENTS: Final = 15
 """NETLINK_KOBJECT_UEVENT."""
@@ -80,6 +83,47 @@ class MachineDevicesAdapter:
         if self._name_of(device / "driver") == _VFIO or self._override(device) == _VFIO:
             self._write(device / "driver_override", "\n", f"give PCI device {address} back")
             self._change_driver(device, address)
+
+    # -- virtual functions --
+
+    def split_pci(self, address: str, count: int) -> None:
+        device = self._pci / "devices" / address
+        what = f"make {count} virtual functions of PCI device {address}"
+        if not device.is_dir():
+            raise DeviceError(f"cannot {what}: it is not there")
+        most = number(device / "sriov_totalvfs")
+        if count > most:
+            raise DeviceError(f"cannot {what}: it has {f'{most} at most' if most else 'none'}")
+        wanted = device / "sriov_numvfs"
+        has = number(wanted)
+        if has == count:
+            return
+        for link in sorted(device.glob("virtfn*")):
+            if self._name_of(link / "driver") == _VFIO:
+                raise DeviceError(f"cannot {what}: {self._name_of(link)} is in use")
+        if (device / "sriov_drivers_autoprobe").exists():  # else: the node would see new ports
+            self._write(device / "sriov_drivers_autoprobe", "0", what)
+        if has:  # the kernel takes no other number but 0
+            self._write(wanted, "0", what)
+        if count:
+            self._write(wanted, str(count), what)
+        if number(wanted) != count:
+            raise DeviceError(f"cannot {what}: its driver made {number(wanted)}")
+
+    def read_function(self, card: str, index: int) -> VirtualFunction:
+        return virtual_functions.read(self._interface_of(card), card, index)
+
+    def set_function(self, function: VirtualFunction) -> None:
+        virtual_functions.configure(self._interface_of(function.card), function)
+
+    def _interface_of(self, card: str) -> str:
+        try:
+            found = sorted((self._pci / "devices" / card / "net").iterdir())
+        except OSError:
+            found = []
+        if not found:
+            raise DeviceError(f"cannot set virtual functions of PCI device {card}: no interface")
+        return found[0].name
 
     def _change_driver(self, device: Path, address: str) -> None:
         if (device / "driver").exists():

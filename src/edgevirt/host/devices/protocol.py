@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from edgevirt.model.hardware import MachineDevices
+from edgevirt.model.sriov import VirtualFunction
 
 
 class DeviceError(Exception):
@@ -38,4 +39,19 @@ class Devices(Protocol):
 
     def give_back_pci(self, address: str) -> None:
         """To the driver that the kernel would choose. Idempotent. Blocks."""
+        ...
+
+    def split_pci(self, address: str, count: int) -> None:
+        """Makes a network card have so many virtual functions, without drivers. Idempotent. Blocks.
+
+        Another number than it has means that all go and come anew: refused while one is taken.
+        """
+        ...
+
+    def read_function(self, card: str, index: int) -> VirtualFunction:
+        """How its card treats it now. Blocks."""
+        ...
+
+    def set_function(self, function: VirtualFunction) -> None:
+        """How its card treats it, with the card's interface up. Idempotent. Blocks."""
         ...

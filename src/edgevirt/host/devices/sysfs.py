@@ -73,6 +73,9 @@ class Sysfs:
                 iommu_group=_link(device / "iommu_group"),
                 interfaces=tuple(part.name for part in interfaces if part.below(device.name)),
                 disks=tuple(part.name for part in disks if part.below(device.name)),
+                most_functions=number(device / "sriov_totalvfs"),
+                functions=virtual_functions(device),
+                card=_link(device / "physfn"),
             )
 
     def _usb(
@@ -152,6 +155,20 @@ def read_gpio_chip(path: Path) -> GpioChip:
         os.close(opened)
     name, label, lines = struct.unpack(_CHIP_INFO, told)
     return GpioChip(name=_string(name), label=_string(label), lines=lines)
+
+
+def virtual_functions(device: Path) -> tuple[str, ...]:
+    """Addresses, by number: the kernel has links to them, `virtfn0` and so on."""
+    found: list[str] = []
+    while address := _link(device / f"virtfn{len(found)}"):
+        found.append(address)
+    return tuple(found)
+
+
+def number(path: Path) -> int:
+    """0 where there is none."""
+    text = _text(path)
+    return int(text) if text.isdecimal() else 0
 
 
 def _string(data: bytes) -> str:

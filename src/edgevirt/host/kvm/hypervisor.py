@@ -134,6 +134,9 @@ class KvmHypervisor(MonitoredHypervisor):
 
     def _take_functions(self, bundle: Bundle, domain: Domain) -> tuple[str, ...]:
         """Files by which QEMU drives them; they are given to its user."""
+        for device in domain.devices:
+            if device.function is not None:
+                self._handover.set_function(bundle.directory, device.function)
         functions = of_machine.functions(domain.devices)
         files = [self._handover.take_function(bundle.directory, one) for one in functions]
         for path in files:

@@ -8,10 +8,26 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 import msgspec
+from msgspec.structs import replace
 
 from edgevirt.model.app import AppInstance, VirtualizationMode
 from edgevirt.model.base import Severity, SwState, Trouble
-from edgevirt.model.hardware import AdapterGroup, DomainDevice, PhysicalIo
+from edgevirt.model.hardware import (
+    Adapter,
+    AdapterGroup,
+    AdapterMember,
+    DomainDevice,
+    IoType,
+    PhysicalIo,
+)
+from edgevirt.model.sriov import (
+    FunctionSettings,
+    VirtualFunction,
+    check_settings,
+    function_name,
+    name_range,
+    read_function_name,
+)
 from edgevirt.node.apps.gates import Wait
 
 
@@ -51,13 +67,31 @@ class Adapters(msgspec.Struct):
     def devices(self, app: AppInstance) -> tuple[DomainDevice, ...]:
         """All gates are passed."""
         groups = filter(None, map((self.groups or {}).get, self.names(app)))
+        settings = self._settings(app)
         return tuple(
             DomainDevice(
-                label=member.label, type=member.type, addresses=member.addresses, can=member.can
+                label=member.label,
+                type=member.type,
+                addresses=member.addresses,
+                can=member.can,
+                function=_function(member, settings.get(group.name)),
             )
             for group in groups
             for member in group.members
         )
+
+    def _settings(self, app: AppInstance) -> dict[str, FunctionSettings]:
+        """Of virtual functions, by group."""
+        found = ((self.find(wanted.name), wanted.function) for wanted in app.adapters)
+        return {group.name: said for group, said in found if group is not None and said is not None}
+
+    def count(self, card: str) -> int:
+        """So many virtual functions it has, or is to have."""
+        names = {member.label for group in (self.groups or {}).values() for member in group.members}
+        count = 0
+        while function_name(card, count) in names:
+            count += 1
+        return count
 
     def users(self) -> Mapping[str, str]:
         """App id by group."""
@@ -80,24 +114,27 @@ def check_adapters(app: AppInstance, adapters: Adapters, now: float) -> Wait | N
     if adapters.groups is None:
         return Wait(SwState.INSTALLED, "waiting to know this machine's devices")
     for wanted in app.adapters:
-        wait = _check(app, wanted.name, adapters, now)
+        wait = _check(app, wanted, adapters, now)
         if wait is not None:
             return wait
     return None
 
 
-def _check(app: AppInstance, name: str, adapters: Adapters, now: float) -> Wait | None:
+def _check(app: AppInstance, wanted: Adapter, adapters: Adapters, now: float) -> Wait | None:
+    name = wanted.name
     group = adapters.find(name)
     if group is None:
         if any(name in (device.group, device.label) for device in adapters.model):
             return Wait(SwState.INSTALLED, f"waiting to know adapter {name}")
-        return _refusal(f"cannot start: unknown adapter {name}", now)
+        return _refusal(f"cannot start: unknown adapter {name}{_of_card(name, adapters)}", now)
     if group.why_not:
         return _refusal(f"cannot start: adapter {name} is not assignable: {group.why_not}", now)
     machine = app.resources.mode is not VirtualizationMode.NOHYPER
     unfit = group.why_no_machine if machine else group.why_no_container
     if unfit:
         return _refusal(f"cannot start: adapter {name} cannot be assigned to it: {unfit}", now)
+    if wanted.function is not None and (flaw := _flaw(wanted.function, group)):
+        return _refusal(f"cannot start: adapter {name}: {flaw}", now)
     wait = _await_holder(app, group, adapters, now)
     if wait is not None:
         return wait
@@ -112,6 +149,33 @@ def _check(app: AppInstance, name: str, adapters: Adapters, now: float) -> Wait 
                 Trouble(why=why, since=now, hint="starts by itself when the device is there"),
             )
     return None
+
+
+def _function(member: AdapterMember, said: FunctionSettings | None) -> VirtualFunction | None:
+    """What the app says of it counts more than what the model does."""
+    found = member.function
+    if found is None or said is None:
+        return found
+    return replace(found, mac=said.mac.lower() or found.mac, vlan=said.vlan or found.vlan)
+
+
+def _flaw(said: FunctionSettings, group: AdapterGroup) -> str:
+    if said == FunctionSettings():
+        return ""
+    functions = [member for member in group.members if member.type == IoType.ETHERNET_VF]
+    if len(functions) != 1:
+        return "a MAC address or VLAN is of one virtual function, and it is none or several"
+    found = functions[0].function
+    if said.index and found is not None and said.index != found.index:
+        return f"it is virtual function {found.index}, not {said.index}"
+    return check_settings(said)
+
+
+def _of_card(name: str, adapters: Adapters) -> str:
+    """What there is instead of a virtual function of such a number."""
+    named = read_function_name(name)
+    count = adapters.count(named[0]) if named is not None else 0
+    return f": {named[0]} has {name_range(named[0], count)}" if named and count else ""
 
 
 def _has(app: AppInstance, group: AdapterGroup, adapters: Adapters) -> bool:

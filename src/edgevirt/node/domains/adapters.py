@@ -29,9 +29,17 @@ from edgevirt.model.hardware import (
 )
 from edgevirt.model.kinds import (
     ADAPTER_GROUP,
+    CARD_STATUS,
     DEVICE_NETWORK_STATUS,
     MACHINE_DEVICES,
     PHYSICAL_IO,
+)
+from edgevirt.model.sriov import VirtualFunction, name_range
+from edgevirt.node.domains.virtual_functions import (
+    Found,
+    count_of,
+    find_functions,
+    with_functions,
 )
 from edgevirt.runtime import Again, Inputs, Kind, Output
 
@@ -45,7 +53,9 @@ class AdapterPlanner:
     """Who has a group is not decided here."""
 
     name = "adapters"
-    reads: tuple[Kind[Any], ...] = (PHYSICAL_IO, MACHINE_DEVICES, DEVICE_NETWORK_STATUS)
+    reads: tuple[Kind[Any], ...] = (
+        *(PHYSICAL_IO, MACHINE_DEVICES, DEVICE_NETWORK_STATUS, CARD_STATUS),
+    )
     owns: tuple[Kind[Any], ...] = (ADAPTER_GROUP,)
 
     def plan(self, inputs: Inputs) -> Iterable[Output | Again]:
@@ -54,7 +64,9 @@ class AdapterPlanner:
             return
         network = inputs.get(DEVICE_NETWORK_STATUS, "node")
         used = {port.ifname for port in network.ports} if network is not None else set()
-        groups = plan_groups(inputs.all(PHYSICAL_IO).values(), machine, used)
+        cards, model = inputs.all(CARD_STATUS), inputs.all(PHYSICAL_IO)
+        troubles = {one.label: cards[key].why for key, one in model.items() if key in cards}
+        groups = plan_groups(model.values(), machine, used, troubles)
         before = inputs.all(ADAPTER_GROUP)
         for group in groups:
             yield Output(ADAPTER_GROUP, group.name, remembered(group, before.get(group.name)))
@@ -76,10 +88,16 @@ def remembered(group: AdapterGroup, before: AdapterGroup | None) -> AdapterGroup
 
 
 def plan_groups(
-    model: Iterable[PhysicalIo], machine: MachineDevices, used: Iterable[str] = ()
+    model: Iterable[PhysicalIo],
+    machine: MachineDevices,
+    used: Iterable[str] = (),
+    troubles: Mapping[str, str] | None = None,
 ) -> tuple[AdapterGroup, ...]:
-    """`used`: interfaces that the node reaches others by. Sorted by name."""
-    devices = list(model)
+    """`used`: interfaces that the node reaches others by. `troubles`: with cards that are to have
+    virtual functions, by label. Sorted by name.
+    """
+    troubles = troubles or {}
+    devices = with_functions(model, machine)
     by_group: dict[str, list[PhysicalIo]] = {}
     for device in devices:
         by_group.setdefault(device.group or UNGROUPED + device.label, []).append(device)
@@ -89,19 +107,24 @@ def plan_groups(
         | {ifname: ifname for ifname in used},
         labels=Counter(device.label for device in devices),
         buses={d.addresses.interface: d.settings for d in devices if d.type == IoType.CAN},
+        functions=find_functions(devices, machine, troubles),
+        troubles=troubles,
     )
     return tuple(around.group(name, by_group[name]) for name in sorted(by_group))
 
 
 class _Machine(msgspec.Struct, frozen=True):
     """`ports`: the node's, by interface. `labels`: how often the model has each. `buses`: settings
-    of CAN buses, by interface.
+    of CAN buses, by interface. `functions`: virtual ones of network cards, by label; `troubles`
+    likewise, with the cards.
     """
 
     devices: MachineDevices
     ports: Mapping[str, str]
     labels: Mapping[str, int]
     buses: Mapping[str, tuple[tuple[str, str], ...]]
+    functions: Mapping[str, Found]
+    troubles: Mapping[str, str]
 
     def group(self, name: str, devices: Sequence[PhysicalIo]) -> AdapterGroup:
         members = tuple(self._member(device) for device in devices)
@@ -113,6 +136,7 @@ class _Machine(msgspec.Struct, frozen=True):
             "it is in no group of devices" if name.startswith(UNGROUPED) else "",
             f"it is (part of) a port of the node itself, {port}" if port else "",
             f"a disk of the node itself is on it, {disk}" if disk else "",
+            *filter(None, map(_split, devices)),
             *(self._flaw(device, member) for device, member in zip(devices, members, strict=True)),
         ]
         return AdapterGroup(
@@ -120,7 +144,8 @@ class _Machine(msgspec.Struct, frozen=True):
             type=devices[0].type,
             parent=next((device.parent_group for device in devices if device.parent_group), ""),
             members=members,
-            node=bool(port or disk),
+            node=bool(port or disk or any(map(_split, devices))),
+            trouble=next(filter(None, (self.troubles.get(d.label, "") for d in devices)), ""),
             why_not=next(filter(None, reasons), ""),
             why_no_machine=next(filter(None, self._bars_machine(members, addresses)), ""),
             why_no_container=next(filter(None, map(self._bars_container, members)), ""),
@@ -129,6 +154,9 @@ class _Machine(msgspec.Struct, frozen=True):
     def _member(self, device: PhysicalIo) -> AdapterMember:
         interface = self._interface(device)
         addresses = device.addresses
+        found = self.functions.get(device.label, Found())
+        if found.function is not None and not addresses.pci:
+            addresses = replace(addresses, pci=self._address(found.function))
         if interface is not None and device.type in INTERFACES:
             addresses = replace(
                 addresses,
@@ -143,7 +171,8 @@ class _Machine(msgspec.Struct, frozen=True):
             addresses=addresses,
             mac=interface.mac if interface is not None else "",
             can=self._can(device),
-            absent=next(self._absences(device, interface), ""),
+            function=found.function,
+            absent=found.absent or next(self._absences(device, interface, addresses.pci), ""),
         )
 
     def _can(self, device: PhysicalIo) -> CanBus | None:
@@ -162,11 +191,11 @@ class _Machine(msgspec.Struct, frozen=True):
 
     # -- what is there --
 
-    def _absences(self, device: PhysicalIo, interface: Interface | None) -> Iterator[str]:
+    def _absences(self, device: PhysicalIo, interface: Interface | None, pci: str) -> Iterator[str]:
         at = device.addresses
         if at.pci and self._function(at.pci) is None:
             yield f"no PCI device is at {at.pci}"
-        if device.type in INTERFACES and not at.pci and at.interface and interface is None:
+        if device.type in INTERFACES and not pci and at.interface and interface is None:
             yield f"no network interface is named {at.interface}"
         if (at.usb_port or at.usb_product) and self._usb(at) is None:
             words = [f"at {at.usb_port}"] if at.usb_port else []
@@ -191,6 +220,10 @@ class _Machine(msgspec.Struct, frozen=True):
 
     def _function(self, address: str) -> PciFunction | None:
         return next((one for one in self.devices.pci if one.address == address), None)
+
+    def _address(self, function: VirtualFunction) -> str:
+        card = self._function(function.card)
+        return card.functions[function.index] if card is not None else ""
 
     def _usb(self, at: Addresses) -> UsbDevice | None:
         return find_usb(self.devices, at)
@@ -293,6 +326,14 @@ class _Machine(msgspec.Struct, frozen=True):
             return ""
         if member.type in (IoType.CAN, IoType.LCAN) and member.can is None:
             return f"the model has no bit rate for {member.label}"
+        if member.type == IoType.ETHERNET_VF:
+            return f"only a virtual machine can have {member.label}, a virtual function"
         if member.type in INTERFACES:
             return ""
         return f"only a virtual machine can have {member.label}"
+
+
+def _split(device: PhysicalIo) -> str:
+    """Why no app can have a card that is to have virtual functions."""
+    count = count_of(device)
+    return f"apps can have {name_range(device.label, count)} of it" if count else ""

@@ -22,6 +22,7 @@ from edgevirt.model.kinds import (
     ADAPTER_GROUP,
     AGENT_STATUS,
     APP_SECRET,
+    CARD_STATUS,
     DEVICE_NETWORK_STATUS,
     DOMAIN,
     DOMAIN_EXIT,
@@ -36,6 +37,7 @@ from edgevirt.model.kinds import (
 )
 from edgevirt.node.domains.adapters import AdapterPlanner
 from edgevirt.node.domains.capacity import CapacityTeller, measure_capacity
+from edgevirt.node.domains.cards import CardReconciler
 from edgevirt.node.domains.consoles import serve_consoles
 from edgevirt.node.domains.exits import ExitWatch
 from edgevirt.node.domains.machine import tell_devices
@@ -117,7 +119,8 @@ async def serve(context: Context, adapters: Sequence[Hypervisor], devices: Devic
             states = StateReconciler(
                 MachineStates(paths.machine_states, paths.firmware, paths.tpms)
             )
-            controllers: list[Controller] = [AdapterPlanner(), reconciler, states]
+            controllers: list[Controller] = [AdapterPlanner(), CardReconciler(devices)]
+            controllers += [reconciler, states]
             group.create_task(engine.run(store, clock, controllers))
             group.create_task(meter_forever(store, clock, adapters))
             group.create_task(serve_consoles(store, adapters, context.paths.consoles_door))
@@ -137,7 +140,7 @@ SERVICE = Service(
     ),
     owns=(
         *(DOMAIN_STATUS, DOMAIN_METRIC, DOMAIN_EXIT, HOST_CAPACITY),
-        *(MACHINE_DEVICES, ADAPTER_GROUP, MACHINE_STATE),
+        *(MACHINE_DEVICES, ADAPTER_GROUP, CARD_STATUS, MACHINE_STATE),
     ),
     run=run,
 )

@@ -27,7 +27,7 @@ from edgevirt.wire.errors import Reason
 from edgevirt.wire.messages import config
 
 _VOLUME_FIELDS: Final = ("uuid", "generationCount", "mount_dir")
-_ADAPTER_FIELDS: Final = ("name", "type")
+_ADAPTER_FIELDS: Final = ("name", "type", "eth_vf")
 _MATCH_FIELDS: Final = ("type", "value")
 _ACTION_FIELDS: Final = (
     *("drop", "limit", "limitrate", "limitunit", "limitburst", "portmap", "appPort"),
@@ -77,7 +77,9 @@ def _app_rest(message: config.AppInstanceConfig) -> config.AppInstanceConfig:
     forget(rest, ("restart", "purge"), ("counter",))
     forget_wish(message, rest)
     leave(message.volumeRefList, _VOLUME_FIELDS, rest.volumeRefList)
-    leave(message.adapters, _ADAPTER_FIELDS, rest.adapters)
+    modelled = ((one, hardware.adapter_message(hardware.adapter(one))) for one in message.adapters)
+    if any(pack(one) != pack(said) for one, said in modelled):
+        rest.adapters.extend(message.adapters)
     return rest
 
 

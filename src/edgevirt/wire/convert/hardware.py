@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final, cast
 
+from msgspec.structs import replace
+
 from edgevirt.model.hardware import Adapter, AdapterGroup, Addresses, PhysicalIo
 from edgevirt.model.ids import AppId
 from edgevirt.model.node import Port
+from edgevirt.model.sriov import FunctionSettings
 from edgevirt.wire.convert import ports
 from edgevirt.wire.convert.rest import pack, unpack
 from edgevirt.wire.messages import common, config, info
@@ -35,27 +38,19 @@ def physical_io(message: config.PhysicalIO) -> PhysicalIo:
         usage=int(message.usage),
         addresses=_addresses(message.phyaddrs),
         settings=tuple(sorted(message.cbattr.items())),
+        function_count=message.vflist.vf_count,
+        functions=tuple(map(_function, message.vflist.data)),
     )
     if physical_io_message(noun) == message:
         return noun
-    return PhysicalIo(
-        label=noun.label,
-        phylabel=noun.phylabel,
-        type=noun.type,
-        group=noun.group,
-        parent_group=noun.parent_group,
-        usage=noun.usage,
-        addresses=noun.addresses,
-        settings=noun.settings,
-        rest=pack(message),
-    )
+    return replace(noun, rest=pack(message))
 
 
 def physical_io_message(noun: PhysicalIo) -> config.PhysicalIO:
     """A noun with a rest says less than the message did: that one comes back."""
     if noun.rest:
         return unpack(config.PhysicalIO, noun.rest)
-    return config.PhysicalIO(
+    made = config.PhysicalIO(
         ptype=cast("common.PhyIoType", noun.type),
         phylabel=noun.phylabel,
         logicallabel=noun.label,
@@ -69,23 +64,17 @@ def physical_io_message(noun: PhysicalIo) -> config.PhysicalIO:
         },
         cbattr=dict(noun.settings),
     )
+    if noun.function_count or noun.functions:
+        made.vflist.vf_count = noun.function_count
+        made.vflist.data.extend(map(_function_message, noun.functions))
+    return made
 
 
 def device_of(port: Port) -> PhysicalIo | None:
     """The device that a port of the node is; None: it lies over something else."""
     for message in ports.device_messages((port,)):
         noun = physical_io(message)
-        return PhysicalIo(
-            label=noun.label or port.name,
-            phylabel=noun.phylabel,
-            type=noun.type,
-            group=noun.group,
-            parent_group=noun.parent_group,
-            usage=noun.usage,
-            addresses=noun.addresses,
-            settings=noun.settings,
-            port=port.name,
-        )
+        return replace(noun, label=noun.label or port.name, port=port.name, rest=b"")
     return None
 
 
@@ -99,11 +88,26 @@ def rest_of_port(noun: PhysicalIo) -> bytes:
 
 
 def adapter(message: config.Adapter) -> Adapter:
-    return Adapter(name=message.name, type=int(message.type))
+    return Adapter(
+        name=message.name,
+        type=int(message.type),
+        function=_function(message.eth_vf) if message.HasField("eth_vf") else None,
+    )
 
 
 def adapter_message(noun: Adapter) -> config.Adapter:
-    return config.Adapter(name=noun.name, type=cast("common.PhyIoType", noun.type))
+    made = config.Adapter(name=noun.name, type=cast("common.PhyIoType", noun.type))
+    if noun.function is not None:
+        made.eth_vf.CopyFrom(_function_message(noun.function))
+    return made
+
+
+def _function(message: config.EthVF) -> FunctionSettings:
+    return FunctionSettings(index=message.index, mac=message.mac, vlan=message.vlan_id)
+
+
+def _function_message(noun: FunctionSettings) -> config.EthVF:
+    return config.EthVF(index=noun.index, mac=noun.mac, vlan_id=noun.vlan)
 
 
 def fill_adapters(
@@ -133,7 +137,11 @@ def bundle(group: AdapterGroup, user: AppId | None) -> info.ZioBundle:
         usage=cast("common.PhyIoMemberUsage", group.members[0].usage if group.members else 0),
     )
     for member in group.members[:_MOST_MEMBERS]:
-        told.ioAddressList.add(macAddress=member.mac)
+        address = told.ioAddressList.add(macAddress=member.mac)
+        if member.function is not None:
+            address.macAddress = member.function.mac or member.mac
+            address.vf_info.index = member.function.index
+            address.vf_info.vlan_id = member.function.vlan
     why = trouble_of(group)
     if why:
         told.err.description = why
@@ -143,6 +151,8 @@ def bundle(group: AdapterGroup, user: AppId | None) -> info.ZioBundle:
 
 def trouble_of(group: AdapterGroup) -> str:
     """What is wrong with a group, in words; that the node uses it is no trouble."""
+    if group.trouble:
+        return group.trouble
     if group.why_not and not group.node:
         return f"cannot assign {group.name.removeprefix('/')}: {group.why_not}"
     absent = next((member for member in group.members if member.absent), None)

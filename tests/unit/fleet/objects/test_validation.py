@@ -72,6 +72,13 @@ SPECS: dict[str, dict[str, Any]] = {
                 "addresses": {"interface": "can0"},
                 "can": {"bitrate": 500000, "dataBitrate": 2000000, "samplePoint": "0.875"},
             },
+            {
+                "name": "split",
+                "type": "EthernetPF",
+                "group": "split",
+                "addresses": {"interface": "eth2"},
+                "virtualFunctions": 4,
+            },
         ]
     },
     "EdgeNode": {
@@ -201,6 +208,9 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     ("HardwareModel", "adapters.3.can.bitrate", 2_000_000, "at most 1000000"),
     ("HardwareModel", "adapters.3.can.dataBitrate", 9_000_000, "at most 8000000"),
     ("HardwareModel", "adapters.3.can.samplePoint", "87.5 %", "must be like 0.875"),
+    ("HardwareModel", "adapters.2.virtualFunctions", 1, "of type EthernetPF only"),
+    ("HardwareModel", "adapters.4.virtualFunctions", 256, "at most 255"),
+    ("HardwareModel", "adapters.4.virtualFunctions", -1, "at most 255"),
     ("AppInstance", "edgeNode", "", "Required"),
     ("AppInstance", "purgeCounter", -1, "between 0"),
     ("EdgeNode", "serial", "", "softSerial"),
@@ -434,6 +444,8 @@ def test_devices_that_an_app_cannot_have_are_refused() -> None:
     bare = {"virtualization": "None"}
     assert devices_of("App", com, **bare) == {}
     assert devices_of("Machine", com, tpm, virtualization="FML", firmware="") == {}
+    lan = {"type": "EthernetVF", "adapter": "eth1vf0", "mac": "02:16:3E:00:00:01", "vlan": 7}
+    assert devices_of("Machine", {"name": "lan", **lan}) == {}
     refused = (
         ("App", {**com, "type": "Radio"}, "type", "supported values"),
         ("App", {**com, "type": "PCI"}, "type", "of a virtual machine only"),
@@ -442,6 +454,11 @@ def test_devices_that_an_app_cannot_have_are_refused() -> None:
         ("Machine", tpm, "type", "no legacy one"),
         ("Machine", {**com, "type": "GPIO"}, "type", "cannot have GPIO lines"),
         ("Machine", {**tpm, "adapter": "com"}, "adapter", "no part of the node"),
+        ("App", {**com, "type": "EthernetVF"}, "type", "of a virtual machine only"),
+        ("Machine", {**com, "vlan": 7}, "vlan", "a device of type EthernetVF has it"),
+        ("Machine", {**com, "mac": "02:00:00:00:00:01"}, "mac", "a device of type EthernetVF"),
+        ("Machine", {**com, "type": "EthernetVF", "vlan": 4095}, "vlan", "must be 1 to 4094"),
+        ("Machine", {**com, "type": "EthernetVF", "mac": "01:00:5e:00:00:01"}, "mac", "one device"),
     )
     for kind, device, field, why in refused:
         found = devices_of(kind, device, **(bare if kind == "App" else {}))

@@ -29,6 +29,7 @@ from edgevirt.model.hardware import (
     PciFunction,
     UsbDevice,
 )
+from edgevirt.model.sriov import VirtualFunction
 from tests.busybox_app import ContainerWorld
 from tests.guest_world import GuestWorld, guest_world
 from tests.monitored_world import until
@@ -154,6 +155,38 @@ def test_what_was_taken_is_given_back_by_whoever_comes_after(tmp_path: Path) -> 
     assert Handover(devices).take_function(tmp_path, NIC.address) == "/dev/vfio/7"
     with pytest.raises(HypervisorError, match="is not there"):
         Handover(devices).take_function(tmp_path, "0000:02:00.0")
+    Handover(devices).give_back(tmp_path)
+    assert devices.taken == set()
+
+
+def test_a_virtual_function_is_set_for_its_app_and_as_it_was_after_it(tmp_path: Path) -> None:
+    devices = FakeDevices(MachineDevices(pci=(replace(NIC, interfaces=("eth1",)),), iommu=True))
+    before = VirtualFunction(card=NIC.address, index=1, mac="02:00:00:00:00:01", vlan=3)
+    devices.set_function(before)
+    wanted = VirtualFunction(card=NIC.address, index=1, mac="02:00:00:00:00:02", vlan=7)
+    Handover(devices).set_function(tmp_path, wanted)
+    assert devices.read_function(NIC.address, 1) == wanted
+    Handover(devices).give_back(tmp_path)
+    assert devices.read_function(NIC.address, 1) == before
+
+
+def test_a_virtual_function_of_no_vlan_is_not_left_in_that_of_the_app_before(
+    tmp_path: Path,
+) -> None:
+    devices = FakeDevices(MachineDevices(pci=(replace(NIC, interfaces=("eth1",)),), iommu=True))
+    devices.set_function(VirtualFunction(card=NIC.address, index=0, vlan=7))
+    Handover(devices).set_function(tmp_path, VirtualFunction(card=NIC.address, index=0))
+    assert devices.read_function(NIC.address, 0).vlan == 0
+
+
+def test_a_card_that_is_gone_does_not_keep_the_rest_from_being_given_back(tmp_path: Path) -> None:
+    devices = FakeDevices(MachineDevices(pci=(replace(NIC, interfaces=("eth1",)),), iommu=True))
+    Handover(devices).take_function(tmp_path, NIC.address)
+    function = VirtualFunction(card=NIC.address, index=0, vlan=7)
+    Handover(devices).set_function(tmp_path, function)
+    devices.plug(MachineDevices())
+    with pytest.raises(HypervisorError, match="no interface"):
+        Handover(devices).set_function(tmp_path, function)
     Handover(devices).give_back(tmp_path)
     assert devices.taken == set()
 

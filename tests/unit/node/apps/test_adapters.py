@@ -29,6 +29,7 @@ from edgevirt.model.kinds import (
     MACHINE_DEVICES,
     PHYSICAL_IO,
 )
+from edgevirt.model.sriov import FunctionSettings, VirtualFunction
 from tests.apps_world import APP, GIB_KIB, OTHER, Node, app, why
 
 COM = AdapterGroup(
@@ -57,6 +58,20 @@ BUS = AdapterGroup(
     members=(
         AdapterMember(
             label="bus", type=IoType.USB_CONTROLLER, addresses=Addresses(pci="0000:00:14.0")
+        ),
+    ),
+)  # fmt: skip
+
+
+CARD = "0000:01:00.0"
+VF = AdapterGroup(
+    name="nicvf0",
+    type=IoType.ETHERNET_VF,
+    why_no_container="only a virtual machine can have eth1vf0, a virtual function",
+    members=(
+        AdapterMember(
+            label="eth1vf0", type=IoType.ETHERNET_VF, addresses=Addresses(pci="0000:01:10.0"),
+            function=VirtualFunction(card=CARD, index=0, mac="02:00:00:00:00:01", vlan=3),
         ),
     ),
 )  # fmt: skip
@@ -103,6 +118,50 @@ def test_an_app_gets_the_devices_of_its_group() -> None:
     device = made.domain().devices[0]
     assert (device.label, device.addresses.serial) == ("COM2", "/dev/ttyS1")
     assert user(made) == APP
+
+
+def virtual(name: str = "nicvf0", **said: Any) -> AppInstance:
+    resources = Resources(memory_kib=GIB_KIB, vcpus=1, mode=VirtualizationMode.HVM)
+    function = FunctionSettings(**said) if said else None
+    adapter = Adapter(name=name, type=IoType.ETHERNET_VF, function=function)
+    return app(interfaces=(), adapters=(adapter,), resources=resources)
+
+
+def test_a_virtual_function_is_set_as_the_app_wants_it_else_as_the_model_does() -> None:
+    for said, wanted in (
+        ({}, ("02:00:00:00:00:01", 3)),
+        ({"mac": "02:00:00:00:00:AA"}, ("02:00:00:00:00:aa", 3)),
+        ({"vlan": 7}, ("02:00:00:00:00:01", 7)),
+    ):
+        made = node(VF)
+        start(made, virtual(**said))
+        [device] = made.domain().devices
+        assert device.function is not None
+        assert (device.addresses.pci, device.function.card) == ("0000:01:10.0", CARD)
+        assert (device.function.mac, device.function.vlan) == wanted
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        (virtual(mac="here"), "adapter nicvf0: 'here' is no MAC address for it"),
+        (virtual(mac="ff:ff:ff:ff:ff:ff"), "is no MAC address for it"),
+        (virtual(vlan=4095), "adapter nicvf0: VLAN 4095 is not within 1 to 4094"),
+        (virtual(index=2), "adapter nicvf0: it is virtual function 0, not 2"),
+        (virtual("com", vlan=7), "a MAC address or VLAN is of one virtual function"),
+        (virtual("eth1vf8"), "unknown adapter eth1vf8: eth1 has eth1vf0"),
+        (
+            app(interfaces=(), adapters=(Adapter(name="nicvf0"),)),
+            "adapter nicvf0 cannot be assigned to it: only a virtual machine can have eth1vf0",
+        ),
+    ],
+)
+def test_what_a_virtual_function_cannot_be_is_said(wanted: AppInstance, said: str) -> None:
+    made = node(VF, COM)
+    start(made, wanted)
+    status = made.last.get(APP_INSTANCE_STATUS, APP)
+    assert status is not None
+    assert said in why(status)
 
 
 def test_a_group_is_found_by_the_name_of_a_device_in_it() -> None:
