@@ -1,4 +1,4 @@
-"""Every node's config, made when the node asks for it: cheap to tell «unchanged», cached sealed.
+"""Every node's config, made when the node asks for it: cheap to tell «unchanged».
 
 Watching the store costs a change no more than forgetting the hashes of the nodes that it concerns.
 A node's next poll finds the hash again: first from a digest of what the config is made of, which
@@ -9,56 +9,35 @@ fleet renders nothing.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
-import logging
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
-from http import HTTPStatus
 from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from edgevirt.fleet import lineage, render
+from edgevirt.fleet.config_objects import KINDS, ConfigObjects
 from edgevirt.fleet.dependencies import Dependencies
 from edgevirt.fleet.device.registry import NO_HASH, Registry
 from edgevirt.fleet.device.replies import NOT_MODIFIED, UNAVAILABLE, Response
-from edgevirt.fleet.devices import DEVICE_TRUST, device_key
+from edgevirt.fleet.devices import device_key
 from edgevirt.fleet.keys import KeyRing
 from edgevirt.fleet.lineage import CONFIG_VERSION, NONE_YET, ConfigVersion
 from edgevirt.fleet.objects import kinds
-from edgevirt.fleet.objects.base import ApiObject, LocalRef
 from edgevirt.fleet.objects.sealing import Sealer
-from edgevirt.fleet.objects.secret import Secret, value_of
-from edgevirt.fleet.render import Cipher, Credentials, Objects, Rendered
+from edgevirt.fleet.render import Objects, Rendered
+from edgevirt.fleet.sealed_configs import SealedConfigs
 from edgevirt.model.access import AccessConfig
 from edgevirt.model.ids import NodeId
 from edgevirt.runtime import ABSENT, Clock, Event, Gone, InStep, Kind, Resource, Store
-from edgevirt.wire import certificates, cipher
 from edgevirt.wire.convert import device as convert
-from edgevirt.wire.messages import certs, config
 
-_log: Final = logging.getLogger(__name__)
-
-CACHE_BYTES: Final = 32 << 20
-"""Of sealed configs that are kept for nodes that ask again."""
 _TICK: Final = 0.001
 """The least by which a config's time grows."""
 _ATTEMPTS: Final = 5
 _RENDERING: Final = 16
 """Nodes whose configs are made at the same time."""
-_KINDS: Final[dict[str, Kind[Any]]] = {
-    "EdgeNode": kinds.EDGE_NODE,
-    "AppInstance": kinds.APP_INSTANCE,
-    "App": kinds.APP,
-    "Image": kinds.IMAGE,
-    "OSImage": kinds.OS_IMAGE,
-    "HardwareModel": kinds.HARDWARE_MODEL,
-    "NetworkInstance": kinds.NETWORK_INSTANCE,
-    "Datastore": kinds.DATASTORE,
-    "Secret": kinds.SECRET,
-    "Volume": kinds.VOLUME,
-}
 
 
 class Grants(Protocol):
@@ -73,14 +52,19 @@ class Grants(Protocol):
         ...
 
 
-_Kept = Resource[ConfigVersion]
 OnRendered = Callable[[Objects, Rendered, ConfigVersion], Awaitable[None]]
+_Kept = Resource[ConfigVersion]
 
 
-class _Sealed(NamedTuple):
-    config_hash: bytes
-    signing_hash: bytes
-    reply: Response
+class _Found(NamedTuple):
+    """`rendered`: None where the digest alone told that nothing changed."""
+
+    kept: _Kept
+    rendered: Rendered | None
+
+    @property
+    def version(self) -> ConfigVersion:
+        return self.kept.value
 
 
 class Configs:
@@ -94,13 +78,12 @@ class Configs:
         self._store = store
         self._registry = registry
         self._ring = ring
-        self._sealer = sealer
         self._clock = clock
-        self._behind = set(_KINDS)
+        self._objects = ConfigObjects(store, registry, self.dependencies, ring, sealer)
+        self._sealed = SealedConfigs(ring)
+        self._behind = set(KINDS)
         self._finding: dict[tuple[int, bytes], asyncio.Task[_Found]] = {}
         self._room = asyncio.Semaphore(_RENDERING)
-        self._cache: OrderedDict[int, _Sealed] = OrderedDict()
-        self._cached_bytes = 0
         self._listeners: list[OnRendered] = []
         self._held_listeners: list[OnRendered] = []
         self.grants: Grants | None = None
@@ -117,7 +100,7 @@ class Configs:
     async def follow(self) -> None:
         """Never returns. EdgeNodes come through `take`, as others want to hear of them too."""
         async with asyncio.TaskGroup() as group:
-            for kind in _KINDS.values():
+            for kind in KINDS.values():
                 if kind is not kinds.EDGE_NODE:
                     group.create_task(self._follow(kind))
 
@@ -154,16 +137,11 @@ class Configs:
             return NOT_MODIFIED if known else UNAVAILABLE
         if found.version.config_hash == known:
             return None
-        cached = self._cache.get(row)
-        keys = self._ring.keys
-        if (
-            cached is not None
-            and cached.config_hash == found.version.config_hash
-            and cached.signing_hash == keys.signing_hash
-        ):
-            return cached.reply
+        sealed = self._sealed.find(row, found.version.config_hash)
+        if sealed is not None:
+            return sealed
         rendered = found.rendered or (await self._gather_and_render(row))[1]
-        return self._seal(row, rendered, found.version)
+        return self._sealed.seal(row, rendered.config, found.version)
 
     async def repair(self, row: int) -> Response | None:
         """For a machine that is barred: its refusal, with the system that is wanted for it and
@@ -176,11 +154,8 @@ class Configs:
         kept = await self._store.get(CONFIG_VERSION, device_key(self._registry.node(row)))
         least = kept.value.timestamp if kept is not None else 0.0
         timestamp = round(max(self._clock.now(), least), 3)
-        stamped = msgspec.structs.replace(wanted, version="repair", timestamp=timestamp)
-        response = config.ConfigResponse(config=convert.to_message(stamped))
-        return Response(
-            HTTPStatus.FORBIDDEN,
-            self._ring.keys.seal(response.SerializeToString(deterministic=True)),
+        return self._sealed.refuse(
+            msgspec.structs.replace(wanted, version="repair", timestamp=timestamp)
         )
 
     # -- finding the hash --
@@ -274,121 +249,11 @@ class Configs:
         return objects, render.render(objects)
 
     async def _gather(self, row: int) -> Objects:
-        name = self._registry.name(row)
-        by_kind: dict[str, dict[str, Any]] = {kind: {} for kind in _KINDS}
-        items = self.dependencies.items_of(name)
-        found = await asyncio.gather(*(self._store.get(_KINDS[kind], key) for kind, key in items))
-        for (kind, _), resource in zip(items, found, strict=True):
-            if resource is not None:
-                value: ApiObject = resource.value
-                by_kind[kind][value.metadata.name] = value
-        nodes = list(by_kind["EdgeNode"].values())
-        if not nodes:
-            raise LookupError(f"EdgeNode {name} is gone")
-        return Objects(
-            node_id=self._node_id(row),
-            node=nodes[0],
-            instances=tuple(by_kind["AppInstance"].values()),
-            apps=by_kind["App"],
-            images=by_kind["Image"],
-            os_images=by_kind["OSImage"],
-            hardware_models=by_kind["HardwareModel"],
-            networks=by_kind["NetworkInstance"],
-            volumes=by_kind["Volume"],
-            datastores=by_kind["Datastore"],
-            credentials=self._credentials(by_kind["Datastore"], by_kind["Secret"]),
-            screen_passwords=self._screen_passwords(by_kind["App"], by_kind["Secret"]),
-            cipher=await self._cipher(row) if by_kind["Secret"] else None,
-            controller_cert_hash=self._ring.keys.certs_hash,
-            access=self.grants.config_of(nodes[0].key, self._node_id(row)) if self.grants else None,
-        )
-
-    def _node_id(self, row: int) -> NodeId:
-        return NodeId(device_key(self._registry.node(row)))
-
-    def _credentials(
-        self, datastores: dict[str, Any], secrets: dict[str, Any]
-    ) -> dict[str, Credentials]:
-        found = {}
-        for name, store in datastores.items():
-            opened = self._open(store.spec.credentials_secret_ref, secrets, f"Datastore {name}")
-            if opened is not None:
-                found[name] = Credentials(
-                    value_of(opened, "username"), value_of(opened, "password")
-                )
-        return found
-
-    def _screen_passwords(self, apps: dict[str, Any], secrets: dict[str, Any]) -> dict[str, str]:
-        found = {}
-        for name, app in apps.items():
-            vnc = app.spec.vnc
-            opened = self._open(vnc.password_secret_ref, secrets, f"App {name}") if vnc else None
-            if opened is not None:
-                found[name] = value_of(opened, "password")
-        return found
-
-    def _open(self, ref: LocalRef | None, secrets: dict[str, Any], user: str) -> Secret | None:
-        """None: there is no such Secret, or it cannot be read."""
-        if ref is None or ref.name not in secrets:
-            return None
-        try:
-            return self._sealer.open(secrets[ref.name])
-        except ValueError as error:
-            _log.error("Secret %s of %s: %s", ref.name, user, error)
-            return None
-
-    async def _cipher(self, row: int) -> Cipher | None:
-        """Between our newest encryption key and the node's; None while it has sent none."""
-        key = device_key(self._registry.node(row))
-        trust = await self._store.get(DEVICE_TRUST, key)
-        held = trust.value.certs if trust is not None else ()
-        for cert in held:
-            if cert.type == certs.CERT_TYPE_DEVICE_ECDH_EXCHANGE:
-                peer = certificates.public_key_of(certificates.load_pem(cert.pem))
-                assert isinstance(peer, ec.EllipticCurvePublicKey)  # checked when it came
-                own = self._ring.keys.encryptions[0]
-                return render.make_cipher(
-                    NodeId(key),
-                    certificates.short_pem_hash(own.pem),
-                    cert.cert_hash,
-                    cipher.shared_key(own.key, peer),
-                )
-        return None
-
-    # -- sealing --
-
-    def _seal(self, row: int, rendered: Rendered, version: ConfigVersion) -> Response:
-        stamped = msgspec.structs.replace(
-            rendered.config, version=str(version.number), timestamp=version.timestamp
-        )
-        response = config.ConfigResponse(
-            config=convert.to_message(stamped), configHash=version.config_hash.decode()
-        )
-        keys = self._ring.keys
-        reply = Response(HTTPStatus.OK, keys.seal(response.SerializeToString(deterministic=True)))
-        self._keep(row, _Sealed(version.config_hash, keys.signing_hash, reply))
-        return reply
-
-    def _keep(self, row: int, sealed: _Sealed) -> None:
-        old = self._cache.pop(row, None)
-        if old is not None:
-            self._cached_bytes -= len(old.reply.body)
-        self._cache[row] = sealed
-        self._cached_bytes += len(sealed.reply.body)
-        while self._cached_bytes > CACHE_BYTES:
-            _, oldest = self._cache.popitem(last=False)
-            self._cached_bytes -= len(oldest.reply.body)
-
-
-class _Found(NamedTuple):
-    """`rendered`: None where the digest alone told that nothing changed."""
-
-    kept: _Kept
-    rendered: Rendered | None
-
-    @property
-    def version(self) -> ConfigVersion:
-        return self.kept.value
+        objects = await self._objects.of_node(row)
+        if self.grants is None:
+            return objects
+        access = self.grants.config_of(objects.node.key, objects.node_id)
+        return dataclasses.replace(objects, access=access)
 
 
 def _content(rendered: Rendered) -> bytes:
