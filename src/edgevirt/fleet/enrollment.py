@@ -15,19 +15,10 @@ from typing import Any
 import msgspec
 
 from edgevirt.fleet.amend import amend, insist
+from edgevirt.fleet.bindings import Bindings
 from edgevirt.fleet.dependencies import Dependencies
 from edgevirt.fleet.device.registry import Registry
-from edgevirt.fleet.devices import (
-    DEVICE,
-    DEVICE_TRUST,
-    EVIDENCE,
-    SERIAL_CLAIM,
-    Device,
-    SerialClaim,
-    claim_key,
-    device_key,
-    node_id,
-)
+from edgevirt.fleet.devices import DEVICE, device_key
 from edgevirt.fleet.events import Recorder
 from edgevirt.fleet.objects import kinds
 from edgevirt.fleet.objects.base import (
@@ -38,7 +29,7 @@ from edgevirt.fleet.objects.base import (
     set_condition,
     timestamp,
 )
-from edgevirt.fleet.objects.edgenode import EdgeNode, EdgeNodeSpec
+from edgevirt.fleet.objects.edgenode import EdgeNode
 from edgevirt.fleet.objects.onboarding import (
     EnrollmentRequest,
     EnrollmentRequestSpec,
@@ -46,7 +37,7 @@ from edgevirt.fleet.objects.onboarding import (
     OnboardingKey,
 )
 from edgevirt.fleet.waiting import Machine, OpenKeys, Outcome, Places, Requests, machine_of
-from edgevirt.runtime import ABSENT, Clock, Conflict, Event, Gone, InStep, Kind, Put, Store
+from edgevirt.runtime import ABSENT, Clock, Event, Gone, InStep, Kind, Put, Store
 
 
 class Enrollment:
@@ -66,6 +57,7 @@ class Enrollment:
         self._registry = registry
         self._events = events
         self._clock = clock
+        self._bindings = Bindings(store, registry, clock)
         self._keys = OpenKeys()
         self._nodes = Places()
         self._requests = Requests()
@@ -84,12 +76,12 @@ class Enrollment:
         async with self._lock:
             if self._registry.find(machine.cert_hash) >= 0:
                 return Outcome.REPEATED
-            if not await self._claim(onboarding_hash, serial, machine):
+            if not await self._bindings.claim(onboarding_hash, serial, machine, self.asks):
                 return Outcome.TAKEN
             namespace = key.metadata.namespace
             node = await self._find_node(namespace, machine, key.metadata.name)
             if node is None and key.spec.auto_approve:
-                node = await self._make_node(namespace, "", machine, key.spec.node_labels)
+                node = await self._bindings.make_node(namespace, "", machine, key.spec.node_labels)
                 if node is None:
                     return Outcome.TAKEN
             if node is None:
@@ -139,7 +131,7 @@ class Enrollment:
             if name and not self._dependencies.exists("EdgeNode", name):
                 held = await self._store.get(DEVICE, device_key(node))
                 if held is not None and await self._store.get(kinds.EDGE_NODE, name) is None:
-                    await self._release(held.value)
+                    await self._bindings.release(held.value)
 
     def _is_settled(self, event: Put[EdgeNode] | Gone[EdgeNode]) -> bool:
         """Bound, and told so: what nearly all are at a start."""
@@ -170,7 +162,7 @@ class Enrollment:
         if row >= 0 and not node.status.node_id:
             held = await self._store.get(DEVICE, device_key(self._registry.node(row)))
             if held is not None and held.value.uid != node.metadata.uid:
-                await self._release(held.value)  # of an earlier EdgeNode of this name
+                await self._bindings.release(held.value)  # of an earlier EdgeNode of this name
                 row = -1
         if row >= 0:
             self._nodes.drop(node.key)
@@ -184,7 +176,7 @@ class Enrollment:
         if node.status.node_id:
             held = await self._store.get(DEVICE, node.status.node_id)
             if held is not None and held.value.uid == node.metadata.uid:
-                await self._release(held.value)
+                await self._bindings.release(held.value)
 
     async def _put_request(self, request: EnrollmentRequest) -> None:
         machine = machine_of(request)
@@ -201,7 +193,9 @@ class Enrollment:
         self._requests.drop(request.key)
         machine = machine_of(request)
         if machine is not None and not request.status.edge_node:
-            await self._drop_claims(self._hash_of_key(request), machine.serials, machine.cert_hash)
+            await self._bindings.drop_claims(
+                self._hash_of_key(request), machine.serials, machine.cert_hash
+            )
 
     # -- letting in --
 
@@ -221,7 +215,7 @@ class Enrollment:
                 node = await self._find_node(namespace, machine, ref.name if ref else "")
             if node is None:
                 labels = request.spec.node_labels
-                node = await self._make_node(namespace, wanted, machine, labels)
+                node = await self._bindings.make_node(namespace, wanted, machine, labels)
             if node is None:
                 why = "an EdgeNode of that name belongs to another machine"
                 await self._answer(request.key, "Approved", why, reason="Taken")
@@ -286,20 +280,6 @@ class Enrollment:
 
         await amend(self._store, kinds.ENROLLMENT_REQUEST, name, edit)
 
-    async def _claim(self, onboarding_hash: bytes, serial: str, machine: Machine) -> bool:
-        key, claim = claim_key(onboarding_hash, serial), SerialClaim(machine.cert_hash)
-        try:
-            await self._store.put(SERIAL_CLAIM, key, claim, expect=ABSENT)
-        except Conflict:
-            held = await self._store.get(SERIAL_CLAIM, key)
-            if held is None or held.value == claim:
-                return True
-            other = held.value.cert_hash
-            if self._registry.find(other) >= 0 or self._requests.asks(other):
-                return False
-            await self._store.put(SERIAL_CLAIM, key, claim)  # the other one is gone
-        return True
-
     async def _find_node(self, namespace: str, machine: Machine, key_name: str) -> EdgeNode | None:
         """An EdgeNode that waits for this serial and, if it says so, for this key."""
         for name in self._nodes.find(namespace, *machine.serials):
@@ -311,68 +291,16 @@ class Enrollment:
                 return found.value
         return None
 
-    async def _make_node(
-        self, namespace: str, name: str, machine: Machine, labels: dict[str, str]
-    ) -> EdgeNode | None:
-        """None when its names are taken by nodes of other machines."""
-        base = name or machine.name
-        for candidate in (base, f"{base[:200]}-{machine.fingerprint[:8]}"):
-            node = EdgeNode(
-                metadata=born(candidate, namespace, self._clock.now(), labels=labels),
-                spec=EdgeNodeSpec(serial=machine.serial, soft_serial=machine.soft_serial),
-            )
-            try:
-                return (await self._store.put(kinds.EDGE_NODE, node.key, node, expect=ABSENT)).value
-            except Conflict:
-                present = await self._store.get(kinds.EDGE_NODE, node.key)
-                if present is not None and present.value.status.fingerprint in (
-                    "",
-                    machine.fingerprint,
-                ):
-                    return present.value
-        return None
-
     async def _bind(
         self, node: EdgeNode, machine: Machine, onboarding_hash: bytes, key_name: str
     ) -> bool:
-        """False when the EdgeNode is another machine's. The status first: it decides a race."""
-        now = self._clock.now()
-        node_uuid = node_id(machine.cert_hash)
-        enrolled = Condition(type="Enrolled", status="True", reason="Bound")
-
-        def edit(present: EdgeNode | None) -> EdgeNode | None:
-            if present is None or present.status.fingerprint not in ("", machine.fingerprint):
-                return None
-            status = msgspec.structs.replace(
-                present.status,
-                conditions=set_condition(present.status.conditions, enrolled, now),
-                node_id=str(node_uuid),
-                phase=present.status.phase or "Pending",
-                device_certificate=machine.pem,
-                fingerprint=machine.fingerprint,
-                onboarding_key=key_name,
-                enrolled_at=timestamp(now),
-            )
-            return msgspec.structs.replace(present, status=status)
-
-        bound = await amend(self._store, kinds.EDGE_NODE, node.key, edit)
-        if bound is None or bound.value.status.fingerprint != machine.fingerprint:
+        """False when the EdgeNode is another machine's."""
+        bound = await self._bindings.bind(node, machine, onboarding_hash, key_name)
+        if bound is None:
             return False
-        device = Device(
-            node=node_uuid.bytes,
-            cert_hash=machine.cert_hash,
-            key=machine.key,
-            edge_node=node.key,
-            uid=bound.value.metadata.uid,
-            serial=machine.serial,
-            soft_serial=machine.soft_serial,
-            onboarding_hash=onboarding_hash,
-        )
-        await self._store.put(DEVICE, str(node_uuid), device)
-        self._registry.add(device)
         self._nodes.drop(node.key)
         why = f"the machine with serial {'/'.join(machine.serials) or '(none)'} is this node now"
-        await self._events.tell("EdgeNode", bound.value, "Enrolled", why)
+        await self._events.tell("EdgeNode", bound, "Enrolled", why)
         return True
 
     async def _request(self, key: OnboardingKey, machine: Machine) -> Outcome:
@@ -411,23 +339,3 @@ class Enrollment:
             return msgspec.structs.replace(present, status=status)
 
         await amend(self._store, kinds.ONBOARDING_KEY, key, edit)
-
-    async def _release(self, device: Device) -> None:
-        """The machine is no node any more: what it sends is refused from now on. How far its
-        configs were counted stays known: it may come in again with the last of them.
-        """
-        self._registry.remove(device)
-        kept: tuple[Kind[Any], ...] = (DEVICE, DEVICE_TRUST, EVIDENCE)
-        for kind in kept:
-            await self._store.delete(kind, device_key(device.node))
-        serials = device.serial, device.soft_serial
-        await self._drop_claims(device.onboarding_hash, serials, device.cert_hash)
-
-    async def _drop_claims(
-        self, onboarding_hash: bytes, serials: tuple[str, ...], cert_hash: bytes
-    ) -> None:
-        for serial in serials:
-            key = claim_key(onboarding_hash, serial)
-            held = await self._store.get(SERIAL_CLAIM, key)
-            if held is not None and held.value.cert_hash == cert_hash:
-                await self._store.delete(SERIAL_CLAIM, key)
