@@ -9,32 +9,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from edgevirt.fleet.api import drafts, errors, managers
 from edgevirt.fleet.api.admission import TERMS, Admission
+from edgevirt.fleet.api.deleting import Deleting
 from edgevirt.fleet.api.drafts import Held, Options
 from edgevirt.fleet.api.errors import Json
 from edgevirt.fleet.api.selectors import Selector
 from edgevirt.fleet.api.shapes import encode, shape_of
 from edgevirt.fleet.api.snapshots import Snapshots
+from edgevirt.fleet.api.stored import ATTEMPTS, StoredObjects
 from edgevirt.fleet.api.taking_up import take_up
-from edgevirt.fleet.objects.base import ApiObject, born, object_key, timestamp
+from edgevirt.fleet.objects.base import ApiObject, born, object_key
 from edgevirt.fleet.objects.kinds import BY_NAME, NAMESPACE, ApiKind
 from edgevirt.fleet.objects.names import check_metadata
-from edgevirt.fleet.objects.namespace import DEFAULT, Namespace, NamespaceStatus
+from edgevirt.fleet.objects.namespace import DEFAULT, Namespace
 from edgevirt.fleet.objects.problems import NOT_FOUND, Problem
-from edgevirt.fleet.objects.references import DELETION_ORDER, references_of
 from edgevirt.fleet.objects.sealing import Sealer
 from edgevirt.runtime.clock import Clock
-from edgevirt.runtime.resource import Resource
 from edgevirt.runtime.store import ABSENT, Conflict, Store
 
-IN_USE = "edgevirt.io/in-use"
-"""The finalizer of what is to be deleted and still used; the server takes it off with the last
-user."""
-ATTEMPTS = 8
-"""Tries of a write whose object others keep changing."""
 Edit = Callable[[Json], Json]
 
 
@@ -71,27 +64,16 @@ class Registry:
     def __init__(self, store: Store, clock: Clock, sealer: Sealer) -> None:
         self.store = store
         self.clock = clock
-        self._sealer = sealer
+        self.objects = StoredObjects(store, sealer)
         self._snapshots = Snapshots(store, TERMS)
         self._admission = Admission(self._snapshots)
+        self._deleting = Deleting(store, self.objects, self._snapshots, self._admission, clock)
         self._writing = asyncio.Lock()
 
     # -- reading --
 
-    def held(self, kind: ApiKind[Any], resource: Resource[Any]) -> Held:
-        """What is stored as it is served."""
-        value = resource.value
-        if kind.name == "Secret":
-            try:
-                value = self._sealer.open(value)
-            except ValueError as error:
-                raise errors.ApiError(500, "InternalError", str(error)) from error
-        if kind.view is not None:
-            value = kind.view.outward(value)
-        return Held(kind, value, resource.version)
-
     async def get(self, kind: ApiKind[Any], namespace: str, name: str) -> Held:
-        held = await self._find(kind, namespace, name)
+        held = await self.objects.find(kind, namespace, name)
         if held is None:
             raise errors.not_found(kind, name)
         return held
@@ -114,7 +96,7 @@ class Registry:
         items: list[Held] = []
         for index in range(bisect.bisect_right(keys, after), len(keys)):
             key = keys[index]
-            held = self.held(kind, snapshot.values[key])
+            held = self.objects.served(kind, snapshot.values[key])
             if not selector.matches(held.value):
                 continue
             items.append(held)
@@ -127,10 +109,6 @@ class Registry:
         """The version at which an object appeared; None when that is not known any more."""
         return (await self._snapshots.take(kind.store)).born.get(key)
 
-    async def _find(self, kind: ApiKind[Any], namespace: str, name: str) -> Held | None:
-        resource = await self.store.get(kind.store, object_key(namespace, name))
-        return None if resource is None else self.held(kind, resource)
-
     # -- writing --
 
     async def create(
@@ -142,7 +120,7 @@ class Registry:
             meta["name"] = meta["generateName"] + secrets.token_hex(3)[:5]
         async with self._writing:
             name = meta.get("name", "")
-            if name and await self._find(kind, namespace, name) is not None:
+            if name and await self.objects.find(kind, namespace, name) is not None:
                 raise errors.already_exists(kind, name)
             return await self._create(kind, namespace, draft, options, None)
 
@@ -177,7 +155,7 @@ class Registry:
         writer = drafts.writer_of(kind, options, self.clock.now())
         async with self._writing:
             for _ in range(ATTEMPTS):
-                held = await self._find(kind, namespace, name)
+                held = await self.objects.find(kind, namespace, name)
                 if held is None:
                     if options.subresource:
                         raise errors.not_found(kind, name)
@@ -219,27 +197,18 @@ class Registry:
                 if dry_run:
                     return Deletion(held, not (users or held.value.metadata.finalizers), words)
                 try:
-                    if kind.name == "Namespace":
-                        return Deletion(*await self._delete_namespace(held))
-                    return Deletion(*await self._delete(held, used=bool(users)), words)
+                    return Deletion(*await self._deleting.delete(held, used=bool(users)), words)
                 except Conflict:
                     continue
         raise errors.conflict(kind, name, errors.CHANGED)
 
     async def start(self) -> None:
         """Makes the default namespace, and finishes deletions that a stop interrupted."""
-        async with self._writing:
-            for name in DELETION_ORDER:
-                for resource in (await self._snapshots.take(BY_NAME[name].store)).of(None):
-                    if IN_USE in resource.value.metadata.finalizers:
-                        await self._release(name, resource.key)
-        namespace = Namespace(metadata=born(DEFAULT, "", self.clock.now()))
         if await self.store.get(NAMESPACE, DEFAULT) is None:
+            namespace = Namespace(metadata=born(DEFAULT, "", self.clock.now()))
             await self.store.put(NAMESPACE, DEFAULT, namespace)
-        for key, resource in (await self.store.list(NAMESPACE)).items():
-            if resource.value.metadata.deletion_timestamp is not None:
-                async with self._writing:
-                    await self._empty(key)
+        async with self._writing:
+            await self._deleting.finish()
 
     async def _create(
         self,
@@ -257,7 +226,7 @@ class Registry:
         await self._judge(kind, value, None, options)
         if options.dry_run:
             return Held(kind, value, 0)
-        return await self._put(kind, value, ABSENT)
+        return await self.objects.put(kind, value, ABSENT)
 
     # -- judging --
 
@@ -327,112 +296,11 @@ class Registry:
             return Held(held.kind, value, held.version)
         meta = value.metadata
         if meta.deletion_timestamp and not meta.finalizers and held.kind.name != "Namespace":
-            await self._remove(held)
+            await self._deleting.remove(held)
             return Held(held.kind, value, held.version)
-        kept = await self._put(held.kind, value, held.version)
-        await self._release_used(held.kind.name, held.value, value)
+        kept = await self.objects.put(held.kind, value, held.version)
+        await self._deleting.release_used(held.kind.name, held.value, value)
         return kept
-
-    async def _put(self, kind: ApiKind[Any], value: ApiObject, expect: int) -> Held:
-        stored: Any = kind.view.inward(value) if kind.view else value
-        if kind.name == "Secret":
-            stored = self._sealer.seal(stored)
-        try:
-            resource = await self.store.put(kind.store, value.key, stored, expect=expect)
-        except Conflict:
-            if expect == ABSENT:
-                raise errors.already_exists(kind, value.metadata.name) from None
-            raise
-        return Held(kind, value, resource.version)
-
-    async def _delete(self, held: Held, *, used: bool) -> tuple[Held, bool]:
-        meta = held.value.metadata
-        if not used and not meta.finalizers:
-            await self._remove(held)
-            return held, True
-        if meta.deletion_timestamp is not None:
-            return held, False
-        doomed = self._doomed(held.value, used=used)
-        return await self._put(held.kind, doomed, held.version), False
-
-    def _doomed(self, value: ApiObject, *, used: bool = False) -> ApiObject:
-        finalizers = value.metadata.finalizers
-        return drafts.with_meta(
-            value,
-            finalizers=(*finalizers, IN_USE) if used and IN_USE not in finalizers else finalizers,
-            deletion_timestamp=timestamp(self.clock.now()),
-            deletion_grace_period_seconds=0,
-            generation=value.metadata.generation + 1,
-        )
-
-    async def _remove(self, held: Held) -> None:
-        """Deletes for good; the last one out of a namespace that is going closes the door."""
-        await self.store.delete(held.kind.store, held.value.key, expect=held.version)
-        await self._release_used(held.kind.name, held.value, None)
-        if not held.kind.namespaced:
-            return
-        namespace = held.value.metadata.namespace
-        place = await self.store.get(NAMESPACE, namespace)
-        if place is not None and place.value.metadata.deletion_timestamp is not None:
-            await self._empty(namespace)
-
-    async def _release_used(self, kind: str, old: ApiObject, new: ApiObject | None) -> None:
-        """What `old` used and `new` does not may go, if it only waited for that."""
-        left = references_of(kind, new) if new is not None else ()
-        kept = {(ref.kind, ref.name) for ref in left}
-        for used in {(ref.kind, ref.name) for ref in references_of(kind, old)} - kept:
-            await self._release(used[0], object_key(old.metadata.namespace, used[1]))
-
-    async def _release(self, name: str, key: str) -> None:
-        """Takes IN_USE off what is used no more; with the last finalizer the object goes."""
-        kind = BY_NAME[name]
-        for _ in range(ATTEMPTS):
-            resource = await self.store.get(kind.store, key)
-            if resource is None or IN_USE not in resource.value.metadata.finalizers:
-                return
-            held = self.held(kind, resource)
-            if await self._admission.users_of(kind, held.value):
-                return
-            left = tuple(f for f in held.value.metadata.finalizers if f != IN_USE)
-            try:
-                if left:
-                    freed = drafts.with_meta(held.value, finalizers=left)
-                    await self._put(kind, freed, held.version)
-                else:
-                    await self._remove(held)
-            except Conflict:
-                continue
-            return
-
-    async def _delete_namespace(self, held: Held) -> tuple[Held, bool]:
-        if held.value.metadata.deletion_timestamp is None:
-            doomed = msgspec.structs.replace(
-                self._doomed(held.value), status=NamespaceStatus(phase="Terminating")
-            )
-            held = await self._put(held.kind, doomed, held.version)
-        return held, await self._empty(held.value.metadata.name)
-
-    async def _empty(self, namespace: str) -> bool:
-        """Deletes all objects of a doomed namespace, users first, then itself; False while some
-        wait for their finalizers."""
-        left = 0
-        for name in DELETION_ORDER:
-            kind = BY_NAME[name]
-            for resource in tuple((await self._snapshots.take(kind.store)).of(namespace)):
-                held = self.held(kind, resource)
-                meta = held.value.metadata
-                used = bool(await self._admission.users_of(kind, held.value))
-                if used or set(meta.finalizers) - {IN_USE}:
-                    left += 1
-                    if meta.deletion_timestamp is None:
-                        doomed = self._doomed(held.value, used=used)
-                        await self._put(kind, doomed, held.version)
-                else:
-                    await self.store.delete(kind.store, resource.key)
-        if left:
-            return False
-        await self.store.delete(NAMESPACE, namespace)
-        return True
 
 
 def _means_more(value: ApiObject, old: ApiObject) -> bool:

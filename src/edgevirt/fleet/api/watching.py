@@ -130,7 +130,7 @@ class Watching:
         namespace = self._wanted.namespace
         if namespace is not None and not event.resource.key.startswith(f"{namespace}/"):
             return
-        held = self._registry.held(self._wanted.kind, event.resource)
+        held = self._registry.objects.served(self._wanted.kind, event.resource)
         if isinstance(event, Gone):
             for change in self._gone(event.resource.key, held):
                 yield change
