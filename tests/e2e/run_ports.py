@@ -14,7 +14,8 @@ from edgevirt.node.given import write_config
 from edgevirt.node.paths import Paths
 from edgevirt.node.service import Settings
 from edgevirt.node.services import row_of
-from edgevirt.node.supervisor.supervisor import Options, supervise
+from edgevirt.node.supervisor.start import supervise
+from edgevirt.node.supervisor.supervisor import Options
 
 if __name__ == "__main__":
     state, cgroup = Path(sys.argv[1]), sys.argv[2]

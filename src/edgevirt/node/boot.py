@@ -350,13 +350,14 @@ def _start_ahead(machine: Machine) -> Ahead:
 
 
 def _get_ready(machine: Machine) -> Mapping[str, Service]:
-    from edgevirt.node.supervisor.supervisor import get_ready  # process 1 itself stays light
+    from edgevirt.node.supervisor.start import get_ready  # process 1 itself stays light
 
     return get_ready(machine.get_on)
 
 
 def _supervise(machine: Machine, services: Mapping[str, Service], *, fresh: bool) -> int:
-    from edgevirt.node.supervisor.supervisor import Options, supervise  # loaded by now
+    from edgevirt.node.supervisor.start import supervise  # loaded by now
+    from edgevirt.node.supervisor.supervisor import Options
 
     _give_config(machine.config, _PATHS.config)
     machine.have_devices()  # they came while our own code was read

@@ -46,7 +46,8 @@ from edgevirt.node.paths import Paths
 from edgevirt.node.service import Settings
 from edgevirt.node.services import ROWS, Row
 from edgevirt.node.supervisor.keeping import Limits
-from edgevirt.node.supervisor.supervisor import Options, supervise
+from edgevirt.node.supervisor.start import supervise
+from edgevirt.node.supervisor.supervisor import Options
 
 CONTROLLER: Final = ""
 """As an address in `HostNode.hosts`: this machine, as the node reaches it."""

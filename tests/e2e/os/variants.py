@@ -86,7 +86,7 @@ def no_services(tree: Path) -> None:
     """The supervisor fails whenever it starts."""
     _runs_no_apps(tree)
     broken = "    raise OSError('broken on purpose')\n"
-    _edit(tree, "node/supervisor/supervisor.py", "    options = options or Options()\n", broken)
+    _edit(tree, "node/supervisor/start.py", "    options = options or Options()\n", broken)
 
 
 def unreachable(tree: Path) -> None:

@@ -45,7 +45,7 @@ def loaded(expression: str) -> str:
     """What it says in a process that has loaded all services."""
     code = (
         "import sys\n"
-        "from edgevirt.node.supervisor.supervisor import load_all\n"
+        "from edgevirt.node.supervisor.start import load_all\n"
         f"load_all()\nprint({expression})"
     )
     done = subprocess.run(

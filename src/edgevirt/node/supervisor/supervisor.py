@@ -7,33 +7,27 @@ What is due is decided in `keeping`; this does it.
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
 import os
 import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
 
 from edgevirt.host import memory
 from edgevirt.host.boot.button import is_pressed
-from edgevirt.host.boot.panics import take_panic
-from edgevirt.host.boot.watchdog import Watchdog, was_reset
-from edgevirt.host.rights.confine import limit_memory, permitted
-from edgevirt.host.rights.seccomp import Filter, build_filter
-from edgevirt.host.stage import running_programs
+from edgevirt.host.boot.watchdog import Watchdog
+from edgevirt.host.rights.confine import limit_memory
 from edgevirt.model.machine import BootReason
 from edgevirt.model.node import ServiceStatus
 from edgevirt.node.init import REBOOT, SHUTDOWN, STOPPED
-from edgevirt.node.paths import Paths
-from edgevirt.node.service import Service, Settings
-from edgevirt.node.services import ROWS, Row, WithVault, load, owners, uid_names
-from edgevirt.node.supervisor.boot import End, Traces, record_end, record_start
+from edgevirt.node.service import Service
+from edgevirt.node.services import Row, WithVault
+from edgevirt.node.supervisor.boot import End, record_end
 from edgevirt.node.supervisor.child import (
     SPOKESMAN,
     Work,
@@ -42,7 +36,7 @@ from edgevirt.node.supervisor.child import (
     read_stack,
     service_group,
 )
-from edgevirt.node.supervisor.directories import prepare, prepare_vault
+from edgevirt.node.supervisor.directories import prepare_vault
 from edgevirt.node.supervisor.keeping import (
     Ask,
     Dump,
@@ -52,13 +46,11 @@ from edgevirt.node.supervisor.keeping import (
     Limits,
     Start,
 )
-from edgevirt.node.supervisor.records import log_to_file
 from edgevirt.node.supervisor.status import MESSAGE_MAX, Heard, Told
-from edgevirt.node.supervisor.warm import warm_up
 
 _LOG: Final = logging.getLogger("edgevirt.supervisor")
 
-OUT_OF_MEMORY: Final = "out of memory"
+_OUT_OF_MEMORY: Final = "out of memory"
 _CRASHES: Final = frozenset(
     {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT}
 )
@@ -91,9 +83,18 @@ class _Child(msgspec.Struct):
 
 
 class Supervisor:
+    """Starts the services, watches them and ends them; `run` once."""
+
     def __init__(
-        self, work: Work, rows: Mapping[str, Row], services: Mapping[str, Service], options: Options
+        self,
+        work: Work,
+        rows: Mapping[str, Row],
+        services: Mapping[str, Service],
+        options: Options,
+        *,
+        vault_open: bool,
     ) -> None:
+        """`vault_open`: what lies in the vault can be used from the start."""
         self._work = work
         self._rows = rows
         self._services = services
@@ -106,7 +107,7 @@ class Supervisor:
         self._memory: dict[str, int] = {}
         self._since: dict[str, float] = {}
         self._measure_at = 0.0
-        self._vault_open = not _has_gate(work, rows)
+        self._vault_open = vault_open
         self._stacks: dict[str, str] = {}
         self._kills: dict[str, int] = {}
         self._keep_identity = options.keep_identity
@@ -195,7 +196,7 @@ class Supervisor:
             if self._keep_identity is not None and self._keep_identity():
                 self._keep_identity = None
             self._memory = {
-                child.name: proportional_memory(child.pid) for child in self._children.values()
+                child.name: memory.share_of(child.pid) for child in self._children.values()
             }
 
     def _keep_stack(self, name: str, how: str) -> None:
@@ -207,7 +208,7 @@ class Supervisor:
 
     def _give_up(self, action: GiveUp) -> None:
         reason = BootReason.WATCHDOG_HUNG if action.hung else BootReason.WATCHDOG_PID
-        if OUT_OF_MEMORY in action.why:
+        if _OUT_OF_MEMORY in action.why:
             reason = BootReason.OOM
         _LOG.error("the node restarts: %s", action.why)
         self._end(reason, action.why, REBOOT, self._stacks.get(action.name, ""))
@@ -252,11 +253,11 @@ class Supervisor:
         child.channel.close()
         del self._children[child.name]
         code = os.waitstatus_to_exitcode(status)
-        how = describe_exit(code)
+        how = _describe_exit(code)
         if -code in _CRASHES:
             self._keep_stack(child.name, "crashed")
         if self._ran_out_of_memory(child.name):
-            how = f"{how}: {OUT_OF_MEMORY}"
+            how = f"{how}: {_OUT_OF_MEMORY}"
         renewed = self._keeping.services[child.name].renewing
         self._keeping.exited(child.name, how, time.monotonic())
         if renewed:
@@ -326,6 +327,8 @@ class Supervisor:
                 self._keeping.renew(name)  # if it runs
             self._keeping.release(name, now)
 
+    # -- the end ---------------------------------------------------------------------------------
+
     def _end(self, reason: BootReason, text: str, outcome: int, stack: str = "") -> None:
         """The first reason counts."""
         if self._keeping.stopping:
@@ -340,6 +343,8 @@ class Supervisor:
             self._watchdog.allow(_FAREWELL)
         self._outcome = outcome
         self._keeping.stop()
+
+    # -- what is told ----------------------------------------------------------------------------
 
     def _tell(self) -> None:
         """What changed since the last time, to the process that publishes it."""
@@ -370,109 +375,7 @@ class Supervisor:
         )
 
 
-def load_all(
-    get_on: Callable[[], None] = lambda: None, rows: Iterable[Row] = ROWS
-) -> dict[str, Service]:
-    """The code of the services, by name. `get_on` is called after each of them."""
-    memory.leave_out()
-    memory.give_back()
-    gc.disable()
-    found = {}
-    for row in rows:
-        found[row.name] = load(row)
-        get_on()
-    return found
-
-
-def get_ready(
-    get_on: Callable[[], None] = lambda: None, rows: Iterable[Row] = ROWS
-) -> dict[str, Service]:
-    """All that takes long before a service can be forked, and nothing of it needs the machine to be
-    ready. `get_on` is called after each step.
-    """
-    services = load_all(get_on, rows)
-    gc.collect()
-    gc.freeze()  # what is there stays; no collection from here on looks at it again
-    warm_up(os.geteuid(), get_on)
-    return services
-
-
-def supervise(
-    paths: Paths,
-    settings: Settings,
-    options: Options | None = None,
-    rows: Iterable[Row] = ROWS,
-    services: Mapping[str, Service] | None = None,
-) -> int:
-    """Runs the node's services in the present namespaces; needs root. Returns an exit code (see
-    `node.init`). `services`: those of `rows`, when they are ready.
-    """
-    options = options or Options()
-    by_name = {row.name: row for row in rows}
-    services = services or get_ready(lambda: _feed(options), by_name.values())
-    prepare(paths, services.values(), settings)
-    log_to_file("supervisor", paths.service_logs / "supervisor.log")
-    if options.fresh:
-        boot = record_start(paths, time.time(), settings.slot, _traces(paths, settings))
-        _LOG.info("start %d of the node, after: %s", boot.count, boot.text or boot.reason.name)
-        for note in settings.notes:
-            _LOG.warning("%s", note)
-    work = Work(
-        paths=paths,
-        settings=settings,
-        owners=owners(services.values()),
-        uid_names=uid_names(by_name.values()),
-        programs=running_programs(),
-        filters={row.name: filter_of(row) for row in by_name.values()},
-        beat=options.beat,
-    )
-    if not _has_gate(work, by_name):
-        prepare_vault(paths)
-    supervisor = Supervisor(work, by_name, services, options)
-    permitted()
-    _feed(options)
-    gc.collect()
-    gc.freeze()
-    return supervisor.run()
-
-
-def _feed(options: Options) -> None:
-    """Between two steps of the start: none of them takes long."""
-    if options.watchdog is not None:
-        options.watchdog.feed()
-
-
-def _has_gate(work: Work, rows: Mapping[str, Row]) -> bool:
-    """Whether services wait for the vault: on a machine of its own, or with a TPM."""
-    closable = not work.settings.host_mode or work.paths.tpm.exists()
-    return closable and "trust" in rows
-
-
-def _traces(paths: Paths, settings: Settings) -> Traces:
-    """Only a machine of its own has any."""
-    if settings.host_mode:
-        return Traces()
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    return Traces(panic=take_panic(paths.crashes, stamp), watchdog=was_reset())
-
-
-def filter_of(row: Row) -> Filter:
-    return build_filter(row.profile, network=row.network, privileged=not row.no_new_privileges)
-
-
-def proportional_memory(pid: int) -> int:
-    """Bytes of a process, what it shares counted by its share; 0 when it is gone."""
-    try:
-        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    except OSError:
-        return 0
-    for line in rollup.splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) << 10
-    return 0
-
-
-def describe_exit(code: int) -> str:
+def _describe_exit(code: int) -> str:
     if code >= 0:
         return f"exit code {code}"
     return f"killed by {signal.Signals(-code).name}"
