@@ -21,8 +21,9 @@ from edgevirt.fleet.access import ADMINS, PROJECT, VIEWERS, Doors, Tokens, User
 from edgevirt.fleet.api import create_app, serve
 from edgevirt.fleet.consoles import Dispatcher
 from edgevirt.fleet.device import replies
-from edgevirt.fleet.device.http import HttpServer, make_tls_context
+from edgevirt.fleet.device.http import HttpServer
 from edgevirt.fleet.device.replies import Reply, Request
+from edgevirt.fleet.device.tls import make_tls_context
 from edgevirt.fleet.device.upgrade import Upgrades
 from edgevirt.fleet.events import Recorder
 from edgevirt.fleet.keys import KeyRing

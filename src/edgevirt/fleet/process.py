@@ -36,12 +36,13 @@ from edgevirt.fleet.consoles import Dispatcher
 from edgevirt.fleet.device.attest import Attestation
 from edgevirt.fleet.device.audit import Audit
 from edgevirt.fleet.device.handler import Handler
-from edgevirt.fleet.device.http import HttpServer, Limits, make_tls_context
+from edgevirt.fleet.device.http import HttpServer, Limits
 from edgevirt.fleet.device.node_api import ROUTES
 from edgevirt.fleet.device.readback import Readback
 from edgevirt.fleet.device.registry import Registry
 from edgevirt.fleet.device.reports import Reports
 from edgevirt.fleet.device.routes import Table
+from edgevirt.fleet.device.tls import make_tls_context
 from edgevirt.fleet.device.trust import Trust
 from edgevirt.fleet.device.upgrade import Upgrades
 from edgevirt.fleet.enrollment import Enrollment

@@ -59,7 +59,7 @@ class _Signed(NamedTuple):
 
 
 class Handler:
-    """One per process: `http.Application`, and usable behind any other transport."""
+    """One per process: `answering.Application`, and usable behind any other transport."""
 
     registry: Registry
     reports: Reports

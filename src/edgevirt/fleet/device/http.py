@@ -9,25 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
-import logging
 import ssl
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Final, Protocol, cast
 
 import httptools
 
 from edgevirt.fleet.device import replies
-from edgevirt.fleet.device.replies import AfterCommit, Reply, Request, Response
+from edgevirt.fleet.device.answering import Answering, Application, Waiting
+from edgevirt.fleet.device.replies import Response
 from edgevirt.runtime import Clock
 
-_log: Final = logging.getLogger(__name__)
-
-_CIPHERS: Final = "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES128-GCM-SHA256"
-"""The only two that EVE offers with TLS 1.2."""
 _KEEP: Final = b"\r\n"
 _CLOSE: Final = b"Connection: close\r\n\r\n"
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -52,20 +46,6 @@ class Upgrades(Protocol):
         ...
 
     def close(self) -> None: ...
-
-
-class Application(Protocol):
-    """What answers. Knows neither connections nor time-outs."""
-
-    def body_limit(self, path: bytes) -> int:
-        """Bytes that the body of such a request may have."""
-        ...
-
-    def handle_all(self, asked: Sequence[Request]) -> Sequence[Reply]:
-        """A reply for each request of one turn of the event loop; some come later, where something
-        has to be durable first.
-        """
-        ...
 
 
 @dataclass(frozen=True)
@@ -93,26 +73,6 @@ class _Refused(Exception):
         self.response = response
 
 
-_Waiting = tuple[Request, bool]
-"""A request, and whether the connection is kept after it."""
-
-
-def make_tls_context(pair_file: Path) -> ssl.SSLContext:
-    """`pair_file`: key and certificate in one PEM file. Load another into the context at any
-    time: new connections get it.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(_CIPHERS)
-    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
-    # Resuming saves a node a certificate's transfer and verification, but costs the server as much
-    # as the handshake that it saves for every further ticket.
-    context.num_tickets = 1
-    context.set_alpn_protocols(["http/1.1"])
-    context.load_cert_chain(pair_file)
-    return context
-
-
 class HttpServer:
     """Listens, and keeps the connections. One per process and event loop."""
 
@@ -123,7 +83,8 @@ class HttpServer:
         limits: Limits | None = None,
         upgrades: Upgrades | None = None,
     ) -> None:
-        self.application = application
+        self.body_limit = application.body_limit
+        self.answering = Answering(application)
         self.upgrades = upgrades
         self.limits = limits or Limits()
         self.loop = asyncio.get_running_loop()
@@ -135,8 +96,6 @@ class HttpServer:
         self._clock = clock
         self._idle = asyncio.Event()
         self._listeners: list[asyncio.Server] = []
-        self._asking: list[tuple[Connection, _Waiting]] = []
-        self._commits: dict[asyncio.Future[None], list[tuple[Connection, bool, Response]]] = {}
 
     async def listen(self, host: str, port: int, tls: ssl.SSLContext | None) -> int:
         """Returns the port, which matters when 0 was asked for. Without `tls` (behind a proxy, or
@@ -162,43 +121,6 @@ class HttpServer:
             self.date = _date_header(self._clock.now())
             for connection in [c for c in self.connections if c.deadline < now]:
                 connection.expire()
-
-    def ask(self, connection: Connection, waiting: _Waiting) -> None:
-        """Answers with all that comes in the same turn of the loop."""
-        if not self._asking:
-            self.loop.call_soon(self._turn)
-        self._asking.append((connection, waiting))
-
-    def _turn(self) -> None:
-        asking, self._asking = self._asking, []
-        requests = [request for _, (request, _) in asking]
-        for (connection, (_, keep_alive)), reply in zip(
-            asking, self._handle(requests), strict=True
-        ):
-            connection.take(keep_alive, reply)
-
-    def expect(self, connection: Connection, keep_alive: bool, reply: AfterCommit) -> None:
-        """Many wait for the same commit; they are answered in one go."""
-        waiting = self._commits.get(reply.commit)
-        if waiting is None:
-            waiting = self._commits[reply.commit] = []
-            reply.commit.add_done_callback(self._on_commit)
-        waiting.append((connection, keep_alive, reply.response))
-
-    def _on_commit(self, commit: asyncio.Future[None]) -> None:
-        failed = commit.cancelled() or commit.exception() is not None
-        for connection, keep_alive, response in self._commits.pop(commit):
-            connection.finish(keep_alive, replies.UNAVAILABLE if failed else response)
-
-    def _handle(self, requests: list[Request]) -> Sequence[Reply]:
-        try:
-            return self.application.handle_all(requests)
-        except Exception:  # noqa: BLE001  here the engine ends: a bug costs one request, no more
-            if len(requests) > 1:
-                return [self._handle([request])[0] for request in requests]
-            method, path, _ = requests[0]
-            _log.exception("cannot answer %s %s: a bug", method, path[:200])
-            return [replies.FAILED]
 
     async def close(self, grace_seconds: float = 10.0) -> None:
         """Answers what is under way, for at most that long, and takes no more."""
@@ -254,7 +176,7 @@ class Connection(asyncio.Protocol):
         self._server = server
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
-        self._queue: deque[_Waiting] = deque()
+        self._queue: deque[Waiting] = deque()
         self._refused: Response | None = None
         self._busy = False
         self._closing = False
@@ -357,7 +279,7 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         server = self._server
         self._in_headers = False
-        self._body_limit = server.application.body_limit(self._path)
+        self._body_limit = server.body_limit(self._path)
         if not self._busy:
             self.deadline = server.now + server.limits.body_seconds
 
@@ -413,7 +335,7 @@ class Connection(asyncio.Protocol):
         if self._queue and not self._busy and not self._write_paused and not self._closing:
             self._busy = True
             self.deadline = _NEVER
-            self._server.ask(self, self._queue.popleft())
+            self._server.answering.ask(self, self._queue.popleft())
         if self._transport is None:
             return
         if self._queue:
@@ -424,25 +346,6 @@ class Connection(asyncio.Protocol):
             self._body = []
             self._drop_body()
             self.deadline = self._server.now + _LINGER_SECONDS
-
-    def take(self, keep_alive: bool, reply: Reply) -> None:
-        """The reply to what was asked last."""
-        if isinstance(reply, Response):
-            self.finish(keep_alive, reply)
-        elif isinstance(reply, AfterCommit):
-            self._server.expect(self, keep_alive, reply)
-        else:
-            task = asyncio.ensure_future(reply)
-            task.add_done_callback(partial(self._on_answer, keep_alive))
-
-    def _on_answer(self, keep_alive: bool, task: asyncio.Future[Response]) -> None:
-        if task.cancelled():
-            self.finish(False, replies.UNAVAILABLE)
-        elif (error := task.exception()) is not None:
-            _log.error("cannot answer: a bug", exc_info=error)
-            self.finish(keep_alive, replies.FAILED)
-        else:
-            self.finish(keep_alive, task.result())
 
     def finish(self, keep_alive: bool, response: Response) -> None:
         """The answer that was waited for."""

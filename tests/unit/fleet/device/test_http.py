@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from edgevirt.fleet.device import replies
-from edgevirt.fleet.device.http import HttpServer, Limits, make_tls_context
+from edgevirt.fleet.device.http import HttpServer, Limits
 from edgevirt.fleet.device.replies import AfterCommit, Reply, Request, Response
+from edgevirt.fleet.device.tls import make_tls_context
 from edgevirt.fleet.keys import KeyRing, Role
 from edgevirt.runtime import RealClock, VirtualClock
 
