@@ -11,6 +11,8 @@ import enum
 import re
 from typing import Final
 
+from msgspec.structs import replace
+
 from edgevirt.model.base import Noun
 from edgevirt.model.can import CanBus
 from edgevirt.model.ids import AppId
@@ -231,6 +233,8 @@ class AdapterUse(Noun, frozen=True, kw_only=True):
     """Who has a group. Key: its name. apps → agent."""
 
     app: AppId
+    functions: tuple[VirtualFunction, ...] = ()
+    """The app's, as it wants them."""
 
 
 class DomainDevice(Noun, frozen=True, kw_only=True):
@@ -242,6 +246,18 @@ class DomainDevice(Noun, frozen=True, kw_only=True):
     can: CanBus | None = None
     function: VirtualFunction | None = None
     """How it is set while the domain has it."""
+
+
+def as_used(group: AdapterGroup, use: AdapterUse | None) -> AdapterGroup:
+    """With its virtual functions as they are set for the app that has them."""
+    set_for = {(one.card, one.index): one for one in use.functions} if use is not None else {}
+    members = tuple(
+        replace(member, function=set_for.get((found.card, found.index), found))
+        if (found := member.function) is not None
+        else member
+        for member in group.members
+    )
+    return replace(group, members=members)
 
 
 def find_usb(machine: MachineDevices, at: Addresses) -> UsbDevice | None:

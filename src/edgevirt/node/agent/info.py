@@ -13,6 +13,7 @@ from edgevirt.model import kinds
 from edgevirt.model.app import AppInstanceStatus
 from edgevirt.model.baseos import BaseOsStatus
 from edgevirt.model.content import BlobStatus, ContentTreeStatus
+from edgevirt.model.hardware import AdapterGroup, as_used
 from edgevirt.model.ids import AppId, ContentTreeId, Digest, NetworkInstanceId, VolumeId
 from edgevirt.model.machine import Boot
 from edgevirt.model.network import AppNetworkStatus, NetworkInstanceStatus
@@ -183,8 +184,7 @@ class News:
         wanted = self._tables[kinds.APP_INSTANCE.name].get(key)
         network = self._tables[kinds.APP_NETWORK_STATUS.name].get(key)
         message = reports.app(status, wanted, network)
-        groups = self._tables[kinds.ADAPTER_GROUP.name].values()
-        fill_assigned(groups, self._adapter_users(), message.ainfo)
+        fill_assigned(self._adapters(), self._adapter_users(), message.ainfo)
         return message
 
     def _network_instance(self, key: str, status: NetworkInstanceStatus | None) -> info.ZInfoMsg:
@@ -247,7 +247,7 @@ class News:
             module=self._tables[kinds.SECURITY_MODULE.name].get("node"),
             vault=self._tables[kinds.VAULT_STATUS.name].get("vault"),
             acceleration=self._acceleration(),
-            adapters=tuple(self._tables[kinds.ADAPTER_GROUP.name].values()),
+            adapters=self._adapters(),
             adapter_users=self._adapter_users(),
             devices=self._tables[kinds.MACHINE_DEVICES.name].get("node"),
         )
@@ -265,6 +265,11 @@ class News:
         if self._line.context.settings.lost or in_maintenance(properties):
             return info.ZDEVICE_STATE_MAINTENANCE_MODE
         return info.ZDEVICE_STATE_ONLINE
+
+    def _adapters(self) -> tuple[AdapterGroup, ...]:
+        uses = self._tables[kinds.ADAPTER_USE.name]
+        groups = self._tables[kinds.ADAPTER_GROUP.name]
+        return tuple(as_used(group, uses.get(name)) for name, group in groups.items())
 
     def _adapter_users(self) -> dict[str, AppId]:
         return {name: use.app for name, use in self._tables[kinds.ADAPTER_USE.name].items()}

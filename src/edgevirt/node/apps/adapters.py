@@ -16,10 +16,12 @@ from edgevirt.model.hardware import (
     Adapter,
     AdapterGroup,
     AdapterMember,
+    AdapterUse,
     DomainDevice,
     IoType,
     PhysicalIo,
 )
+from edgevirt.model.ids import AppId
 from edgevirt.model.sriov import (
     FunctionSettings,
     VirtualFunction,
@@ -38,6 +40,8 @@ class Holder(msgspec.Struct, frozen=True):
     groups: tuple[str, ...]
     leaving: bool = False
     """Its domain was told to end."""
+    functions: tuple[VirtualFunction, ...] = ()
+    """Of network cards, as its domain has them."""
 
 
 class Adapters(msgspec.Struct):
@@ -93,9 +97,13 @@ class Adapters(msgspec.Struct):
             count += 1
         return count
 
-    def users(self) -> Mapping[str, str]:
-        """App id by group."""
-        return {group: app for app, holder in self.holders.items() for group in holder.groups}
+    def uses(self) -> Mapping[str, AdapterUse]:
+        """By group."""
+        return {
+            group: AdapterUse(app=AppId(app), functions=holder.functions)
+            for app, holder in self.holders.items()
+            for group in holder.groups
+        }
 
     def relatives(self, group: AdapterGroup) -> Iterator[str]:
         """Groups that nobody else may have at the same time: itself, what it is plugged into, and

@@ -117,4 +117,10 @@ def adapters_held(
     if is_down(applied, domain) or not applied.app.adapters:
         return None
     groups = world.adapters.names(applied.app)
-    return Holder(applied.app.name, groups, leaving=not applied.domain.activate)
+    functions = (device.function for device in applied.domain.devices)
+    return Holder(
+        applied.app.name,
+        groups,
+        leaving=not applied.domain.activate,
+        functions=tuple(filter(None, functions)),
+    )

@@ -9,7 +9,6 @@ from msgspec.structs import replace
 from msgspec.structs import replace as changed
 
 from edgevirt.model.app import AppInstance, AppInstanceApplied, VirtualizationMode, VolumeUse
-from edgevirt.model.hardware import AdapterUse
 from edgevirt.model.ids import AppId
 from edgevirt.model.kinds import (
     ADAPTER_GROUP,
@@ -112,8 +111,8 @@ class AppsPlanner:
         for volume in sorted({*users, *packed}):
             use = VolumeUse(apps=tuple(users.get(volume, ())), packed=volume in packed)
             yield Output(VOLUME_USE, volume, use)
-        for group, app in world.adapters.users().items():
-            yield Output(ADAPTER_USE, group, AdapterUse(app=AppId(app)))
+        for group, held in world.adapters.uses().items():
+            yield Output(ADAPTER_USE, group, held)
 
     def _world(self, inputs: Inputs) -> World:
         return World(

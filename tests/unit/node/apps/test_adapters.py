@@ -17,6 +17,7 @@ from edgevirt.model.hardware import (
     IoType,
     MachineDevices,
     PhysicalIo,
+    as_used,
 )
 from edgevirt.model.ids import AppId, VolumeId
 from edgevirt.model.kinds import (
@@ -30,6 +31,8 @@ from edgevirt.model.kinds import (
     PHYSICAL_IO,
 )
 from edgevirt.model.sriov import FunctionSettings, VirtualFunction
+from edgevirt.wire.convert.hardware import fill_adapters
+from edgevirt.wire.messages.info import ZInfoDevice
 from tests.apps_world import APP, GIB_KIB, OTHER, Node, app, why
 
 COM = AdapterGroup(
@@ -139,6 +142,11 @@ def test_a_virtual_function_is_set_as_the_app_wants_it_else_as_the_model_does() 
         assert device.function is not None
         assert (device.addresses.pci, device.function.card) == ("0000:01:10.0", CARD)
         assert (device.function.mac, device.function.vlan) == wanted
+        told = ZInfoDevice()
+        use = made.last.get(ADAPTER_USE, "nicvf0")
+        fill_adapters([as_used(VF, use)], {"nicvf0": APP}, told)
+        [at] = told.assignableAdapters[0].ioAddressList
+        assert (at.macAddress, at.vf_info.index, at.vf_info.vlan_id) == (wanted[0], 0, wanted[1])
 
 
 @pytest.mark.parametrize(
