@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from edgevirt.client.resources import Object
 
 NODE = click.argument("name", metavar="NODE", shell_complete=complete_named("edgenodes"))
-_NOT_FOUND: Final = 404
 _SHOWN: Final = 16
 """Hex digits of a register that are shown in a table."""
 
@@ -43,9 +42,9 @@ def learn(session: Session, policy: str, manifest: Path, state: str, mode: str) 
     if not build.measurements:
         fail(f"cannot learn from {manifest}: the build was not measured")
     entry = {"name": state or build.version, "registers": dict(build.measurements)}
-    present = _find_policy(session, policy)
     type_ = session.type_of("attestationpolicies")
     scope = session.scope(type_)
+    present = session.client.find(type_, scope, policy)
     if present is None:
         body: Object = {
             "apiVersion": type_.api_version,
@@ -66,18 +65,6 @@ def learn(session: Session, policy: str, manifest: Path, state: str, mode: str) 
     registers = ", ".join(sorted(build.measurements, key=int))
     told = f"accepts {entry['name']} by registers {registers}"
     click.echo(f"{type_.singular}/{policy} {done}: {told}")
-
-
-def _find_policy(session: Session, name: str) -> Object | None:
-    from edgevirt.client.errors import Refused
-
-    type_ = session.type_of("attestationpolicies")
-    try:
-        return session.client.get(type_, session.scope(type_), name)
-    except Refused as refused:
-        if refused.code != _NOT_FOUND:
-            raise
-        return None
 
 
 @attestation.command(cls=Verb)

@@ -12,18 +12,16 @@ import click
 from edgevirt.cli import manifests
 from edgevirt.cli.completing import complete_objects
 from edgevirt.cli.session import Failure, Session, fail, reference
-from edgevirt.cli.verb import Attempts, Verb, confirm
+from edgevirt.cli.verb import LABELS, Attempts, Verb, confirm
 
 if TYPE_CHECKING:
-    from edgevirt.client.resources import Object, ResourceType
+    from edgevirt.client.resources import Object
 
 FILES = click.option(
     "-f", "--filename", "files", multiple=True, required=True, metavar="FILE|DIR|-",
     type=click.Path(allow_dash=True), help="Manifests in YAML or JSON; may be repeated.",
 )  # fmt: skip
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Let the fleet judge, and change nothing.")
-LABELS = click.option("-l", "--selector", "labels", default="",
-                      help="Label selector: a=b,c in (d,e).")  # fmt: skip
 ONE = click.argument("words", nargs=-1, required=True, metavar="TYPE NAME | TYPE/NAME",
                      shell_complete=complete_objects)  # fmt: skip
 _NOT_FOUND = 404
@@ -45,7 +43,7 @@ def apply(session: Session, files: tuple[str, ...], force: bool, dry_run: bool) 
     for body in manifests.read(files):
         with attempts.each():
             type_, scope = manifests.place(session, body)
-            before = _find(session, type_, scope, body["metadata"]["name"])
+            before = session.client.find(type_, scope, body["metadata"]["name"])
             after = session.client.apply(type_, scope, body, force=force, dry_run=dry_run)
             click.echo(f"{reference(body)} {_outcome(before, after)}{_dry(dry_run)}")
     attempts.finish()
@@ -66,17 +64,6 @@ def _intent(body: Object) -> Object:
 
 def _dry(dry_run: bool) -> str:
     return " (dry run)" if dry_run else ""
-
-
-def _find(session: Session, type_: ResourceType, scope: str | None, name: str) -> Object | None:
-    from edgevirt.client.errors import Refused
-
-    try:
-        return session.client.get(type_, scope, name)
-    except Refused as refused:
-        if refused.code != _NOT_FOUND:
-            raise
-        return None
 
 
 @click.command(cls=Verb)
@@ -217,7 +204,7 @@ def diff(session: Session, files: tuple[str, ...]) -> None:
 
 def _show_difference(session: Session, body: Object) -> bool:
     type_, scope = manifests.place(session, body)
-    now = _find(session, type_, scope, body["metadata"]["name"])
+    now = session.client.find(type_, scope, body["metadata"]["name"])
     then = session.client.apply(type_, scope, body, force=True, dry_run=True)
     name = reference(body)
     lines = list(difflib.unified_diff(_lines(now), _lines(then), f"now/{name}", f"then/{name}"))

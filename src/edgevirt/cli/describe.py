@@ -14,7 +14,7 @@ from edgevirt.cli.completing import complete_objects
 from edgevirt.cli.session import Session
 from edgevirt.cli.storage import echo_storage
 from edgevirt.cli.tables import NOTHING, Columns, age, ago, echo_table, is_stamp, size
-from edgevirt.cli.verb import Attempts, Verb
+from edgevirt.cli.verb import LABELS, OBJECTS, Attempts, Verb
 
 if TYPE_CHECKING:
     from edgevirt.client.resources import Object
@@ -28,14 +28,8 @@ _MOST_EVENTS: Final = 20
 
 
 @click.command(cls=Verb)
-@click.argument(
-    "words",
-    nargs=-1,
-    required=True,
-    metavar="TYPE NAME… | TYPE/NAME…",
-    shell_complete=complete_objects,
-)
-@click.option("-l", "--selector", "labels", default="", help="Label selector: a=b,c in (d,e).")
+@OBJECTS
+@LABELS
 @click.pass_obj
 def describe(session: Session, words: tuple[str, ...], labels: str) -> None:
     """Tell all about an object, and what happened to it lately."""

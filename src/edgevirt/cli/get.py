@@ -12,7 +12,7 @@ from edgevirt.cli import manifests
 from edgevirt.cli.completing import complete_objects
 from edgevirt.cli.session import Session, Target, fail
 from edgevirt.cli.tables import NOTHING, Columns
-from edgevirt.cli.verb import Attempts, Verb
+from edgevirt.cli.verb import LABELS, Attempts, Verb
 
 if TYPE_CHECKING:
     from edgevirt.client.resources import Object, ResourceType
@@ -52,7 +52,7 @@ def _form(_context: click.Context, _parameter: click.Parameter, value: str) -> s
     shell_complete=complete_objects,
 )
 @click.option("-o", "--output", default="", metavar="|".join(_FORMS), callback=_form)
-@click.option("-l", "--selector", "labels", default="", help="Label selector: a=b,c in (d,e).")
+@LABELS
 @click.option("--field-selector", "fields", default="", help="Such as spec.edgeNode=x.")
 @click.option("-A", "--all-namespaces", "everywhere", is_flag=True, help="Of every project.")
 @click.option("-w", "--watch", is_flag=True, help="Go on telling what changes.")

@@ -12,7 +12,6 @@ from edgevirt.cli.tables import age, size
 if TYPE_CHECKING:
     from edgevirt.client.resources import ResourceType
 
-_NOT_FOUND: Final = 404
 _ROWS: Final = (
     ("reserved for the node", "reservedBytes"),
     ("images", "contentBytes"),
@@ -25,13 +24,8 @@ _ROWS: Final = (
 
 def echo_storage(session: Session, type_: ResourceType, scope: str, name: str) -> None:
     """Nothing of a node that has told nothing."""
-    from edgevirt.client.errors import Refused
-
-    try:
-        usage = session.client.read(type_.path(scope, name, "metrics"))
-    except Refused as refused:
-        if refused.code != _NOT_FOUND:
-            raise
+    usage = session.client.find(type_, scope, name, "metrics")
+    if usage is None:
         return
     rows = [(title, usage[field]) for title, field in _ROWS if usage.get(field) is not None]
     if rows:

@@ -11,7 +11,7 @@ import click
 from edgevirt.cli.completing import complete_logged
 from edgevirt.cli.session import Session, fail
 from edgevirt.cli.tables import age, echo_table, size
-from edgevirt.cli.verb import Verb
+from edgevirt.cli.verb import LABELS, Verb
 from edgevirt.cli.wait import Duration
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ _LINE: Final = re.compile(r"(\S+) (\S+) ([^:]*): (.*)")
 _COLORS: Final = {"warning": "yellow", "warn": "yellow", "error": "red", "fatal": "red"}
 _SERVICE_WIDTH: Final = 10
 _LEVEL_WIDTH: Final = 7
-_NOT_FOUND: Final = 404
 
 
 @click.command(cls=Verb)
@@ -87,7 +86,7 @@ def _said(text: str) -> str:
 @click.command(cls=Verb)
 @click.argument("what", type=click.Choice(["nodes", "node", "apps", "app"]), default="nodes")
 @click.argument("names", nargs=-1, metavar="[NAME…]")
-@click.option("-l", "--selector", "labels", default="", help="Label selector: a=b,c in (d,e).")
+@LABELS
 @click.option("-A", "--all-namespaces", "everywhere", is_flag=True, help="Of every project.")
 @click.pass_obj
 def top(session: Session, what: str, names: tuple[str, ...], labels: str, everywhere: bool) -> None:
@@ -113,13 +112,8 @@ def top(session: Session, what: str, names: tuple[str, ...], labels: str, everyw
 
 
 def _usage(session: Session, type_: ResourceType, scope: str, name: str) -> list[str]:
-    from edgevirt.client.errors import Refused
-
-    try:
-        usage = session.client.read(type_.path(scope, name, "metrics"))
-    except Refused as refused:
-        if refused.code != _NOT_FOUND:
-            raise
+    usage = session.client.find(type_, scope, name, "metrics")
+    if usage is None:
         return ["-"] * 5 + ["never"]
     return [
         _cores(usage.get("cpuMillicores")),

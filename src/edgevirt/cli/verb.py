@@ -5,12 +5,20 @@ from __future__ import annotations
 import contextlib
 import http
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import click
 
-from edgevirt.cli.completing import complete_namespace
+from edgevirt.cli.completing import complete_namespace, complete_objects
 from edgevirt.cli.session import Failure, fail, session_of, tell_failure
+
+OBJECTS: Final = click.argument(
+    "words", nargs=-1, required=True, metavar="TYPE NAME… | TYPE/NAME…",
+    shell_complete=complete_objects,
+)  # fmt: skip
+LABELS: Final = click.option(
+    "-l", "--selector", "labels", default="", help="Label selector: a=b,c in (d,e)."
+)
 
 
 class Verb(click.Command):

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from edgevirt.cli import jsonpath
-from edgevirt.cli.completing import complete_objects
 from edgevirt.cli.session import Session, fail
-from edgevirt.cli.verb import Verb
+from edgevirt.cli.verb import LABELS, OBJECTS, Verb
 
 if TYPE_CHECKING:
     from edgevirt.client.resources import Object, ResourceType
@@ -43,16 +42,10 @@ class Duration(click.ParamType[float]):
 
 
 @click.command(cls=Verb)
-@click.argument(
-    "words",
-    nargs=-1,
-    required=True,
-    metavar="TYPE NAME… | TYPE/NAME…",
-    shell_complete=complete_objects,
-)
+@OBJECTS
 @click.option("--for", "wanted", required=True,
               metavar="condition=NAME[=VALUE]|delete|create|jsonpath=PATH[=VALUE]")  # fmt: skip
-@click.option("-l", "--selector", "labels", default="", help="Label selector: a=b,c in (d,e).")
+@LABELS
 @click.option("--timeout", type=Duration(), default="30s", show_default=True)
 @click.pass_obj
 def wait(

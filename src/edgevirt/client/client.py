@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx
@@ -78,6 +79,17 @@ class Client:
 
     def get(self, type_: ResourceType, namespace: str | None, name: str) -> Object:
         return self._transport.json("GET", type_.object_path(namespace, name))
+
+    def find(
+        self, type_: ResourceType, namespace: str | None, name: str, sub: str = ""
+    ) -> Object | None:
+        """None where there is none. `sub`: what is told of it beside, such as `metrics`."""
+        try:
+            return self._transport.json("GET", type_.object_path(namespace, name, sub))
+        except Refused as refused:
+            if refused.code != HTTPStatus.NOT_FOUND:
+                raise
+            return None
 
     def list(
         self, type_: ResourceType, namespace: str | None, *, labels: str = "", fields: str = ""

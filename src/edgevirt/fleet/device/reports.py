@@ -8,9 +8,9 @@ answer for, and a replayed envelope changes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from edgevirt.fleet.device import replies
 from edgevirt.fleet.device.replies import AfterCommit, Reply
@@ -26,6 +26,7 @@ MAX_UNPACKED: Final = 4 << 20
 _NANO: Final = 1e-9
 _TOO_LONG: Final = bundles.MAX_LINE // 8
 """Characters of a legacy entry that surely fit into a line."""
+_M = TypeVar("_M", bound=Message)
 
 
 class _Stamp(Protocol):
@@ -40,40 +41,28 @@ class Reports:
         self._telemetry = telemetry
 
     def info(self, node: bytes, payload: bytes) -> Reply:
-        try:
-            message = info.ZInfoMsg.FromString(payload)
-        except DecodeError:
-            return replies.UNPROCESSABLE
-        if not message.ztype:
+        message = _read(info.ZInfoMsg, payload)
+        if message is None or not message.ztype:
             return replies.UNPROCESSABLE
         at = _seconds(message.atTimeStamp)
         return self._keep(Stream.INFO, node, info_item(message), at, payload)
 
     def metrics(self, node: bytes, payload: bytes) -> Reply:
-        try:
-            message = metrics.ZMetricMsg.FromString(payload)
-        except DecodeError:
-            return replies.UNPROCESSABLE
-        if not payload:
+        message = _read(metrics.ZMetricMsg, payload)
+        if message is None:
             return replies.UNPROCESSABLE
         return self._keep(Stream.METRICS, node, "", _seconds(message.atTimeStamp), payload)
 
     def flows(self, node: bytes, payload: bytes) -> Reply:
-        try:
-            message = flowlog.FlowMessage.FromString(payload)
-        except DecodeError:
-            return replies.UNPROCESSABLE
-        if not payload:
+        message = _read(flowlog.FlowMessage, payload)
+        if message is None:
             return replies.UNPROCESSABLE
         ends = (_seconds(flow.endTime) for flow in message.flows)
         return self._keep(Stream.FLOWS, node, "", max(ends, default=0.0), payload)
 
     def health(self, node: bytes, payload: bytes) -> Reply:
-        try:
-            message = health.ZHardwareHealth.FromString(payload)
-        except DecodeError:
-            return replies.UNPROCESSABLE
-        if not payload:
+        message = _read(health.ZHardwareHealth, payload)
+        if message is None:
             return replies.UNPROCESSABLE
         return self._keep(Stream.HEALTH, node, "", _seconds(message.at_time_stamp), payload)
 
@@ -99,17 +88,15 @@ class Reports:
         return self._keep(Stream.LOGS, node, app, newest or bundle.created, payload)
 
     def old_node_logs(self, node: bytes, payload: bytes) -> Reply:
-        try:
-            message = logs.LogBundle.FromString(payload)
-        except DecodeError:
+        message = _read(logs.LogBundle, payload)
+        if message is None:
             return replies.UNPROCESSABLE
         header = NodeHeader(message.devID, message.image, message.eveVersion)
         return self._legacy(node, "", header, message)
 
     def old_app_logs(self, node: bytes, app: str, payload: bytes) -> Reply:
-        try:
-            message = logs.AppInstanceLogBundle.FromString(payload)
-        except DecodeError:
+        message = _read(logs.AppInstanceLogBundle, payload)
+        if message is None:
             return replies.UNPROCESSABLE
         return self._legacy(node, app, AppHeader(), message)
 
@@ -136,6 +123,14 @@ class Reports:
         except Unavailable:
             return replies.UNAVAILABLE
         return AfterCommit(commit, replies.CREATED)
+
+
+def _read(kind: type[_M], payload: bytes) -> _M | None:
+    """None for what is no such message, or an empty one."""
+    try:
+        return kind.FromString(payload) if payload else None
+    except DecodeError:
+        return None
 
 
 def info_item(message: info.ZInfoMsg) -> str:
