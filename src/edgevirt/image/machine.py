@@ -102,6 +102,8 @@ class MachineSpec:
     `sticks_first`: firmware starts from them; legacy BIOS looks at one of all disks alone.
     `cds`: in drives of their own; firmware starts from them when no disk boots.
     `memory`: MiB. `cpu`: as QEMU names them; empty: the best. `serial`: of the hardware.
+    `cpus`: one is not only cheaper to emulate. QEMU 7.2 sometimes keeps the breakpoint that a
+    kernel puts where it changes its own code under other processors, and the machine hangs there.
     `arguments`: more of them for QEMU.
     """
 
@@ -111,7 +113,7 @@ class MachineSpec:
     sticks_first: bool = False
     cds: tuple[Path, ...] = ()
     memory: int = 1024
-    cpus: int = 2
+    cpus: int = 1
     cpu: str = ""
     firmware: Firmware = Firmware.UEFI
     tpm: bool = True
