@@ -101,7 +101,6 @@ def cut_power_at(node: Field, step: str) -> None:
     node.system.power_on()
 
 
-@pytest.mark.slow
 def test_an_update_that_was_cut_while_it_was_written_is_written_again(node: Field) -> None:
     before = node.running()
     node.want(GOOD)
@@ -174,7 +173,6 @@ def test_a_barred_node_is_healed_by_another_version_and_its_data_is_there(node: 
     node.app_is_back()
 
 
-@pytest.mark.slow
 def test_with_another_root_certificate_it_speaks_to_nobody_and_says_so(node: Field) -> None:
     system = node.system
     system.machine.cut_power()
