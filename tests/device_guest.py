@@ -31,10 +31,12 @@ for tpm in /sys/class/tpm/tpm*; do
   [ -e "$tpm" ] && echo "guest: tpm $(cat $tpm/tpm_version_major)"
 done
 (
-  stty -F /dev/ttyS1 raw -echo 115200 && echo "guest: on the line" >/dev/ttyS1 &&
-  while read line </dev/ttyS1; do
+  # one file, open all the time: what comes between two of them is lost
+  exec 3<>/dev/ttyS1
+  stty -F /dev/ttyS1 raw -echo 115200 && echo "guest: on the line" >&3 &&
+  while read line <&3; do
     echo "guest: heard $line"
-    echo "guest answers $line" >/dev/ttyS1
+    echo "guest answers $line" >&3
   done
 ) &
 told=
