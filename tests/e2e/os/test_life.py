@@ -101,6 +101,7 @@ def cut_power_at(node: Field, step: str) -> None:
     node.system.power_on()
 
 
+@pytest.mark.slow
 def test_an_update_that_was_cut_while_it_was_written_is_written_again(node: Field) -> None:
     before = node.running()
     node.want(GOOD)

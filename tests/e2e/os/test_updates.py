@@ -47,6 +47,7 @@ def test_a_version_whose_supervisor_dies_again_and_again_is_left(node: Field) ->
     node.fell_back("mute", before, "Fatal", "the supervisor died 5 times")
 
 
+@pytest.mark.slow
 def test_a_version_that_does_not_reach_the_controller_is_left(node: Field) -> None:
     before = node.running()
     node.offer("unreachable", unreachable)
