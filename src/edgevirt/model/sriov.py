@@ -15,7 +15,7 @@ MOST_FUNCTIONS: Final = 255
 """Of one card: the wire's kind of number elsewhere."""
 COUNT_SETTING: Final = "sriov-vf-count"
 """Their number, among the settings of a device."""
-MAC: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+_MAC: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 MOST_VLAN: Final = 4094
 
 _NAME: Final = re.compile(r"(.+)vf(0|[1-9]\d{0,2})")
@@ -66,14 +66,14 @@ def name_range(of: str, count: int) -> str:
 
 def check_settings(settings: FunctionSettings) -> str:
     """What is wrong with them: a sentence's end."""
-    mac = settings.mac.lower()
-    if mac and (not MAC.fullmatch(mac) or not is_own(mac)):
+    if settings.mac and not is_mac(settings.mac):
         return f"{settings.mac[:32]!r} is no MAC address for it, such as 02:16:3e:00:00:01"
     if not 0 <= settings.vlan <= MOST_VLAN:
         return f"VLAN {settings.vlan} is not within 1 to {MOST_VLAN}"
     return ""
 
 
-def is_own(mac: str) -> bool:
-    """Neither of a group of receivers, nor of none."""
-    return not int(mac[:2], 16) & 1 and bool(mac.strip("0:"))
+def is_mac(text: str) -> bool:
+    """One device's address: neither of a group of receivers, nor of none."""
+    mac = text.lower()
+    return bool(_MAC.fullmatch(mac) and mac.strip("0:")) and not int(mac[:2], 16) & 1

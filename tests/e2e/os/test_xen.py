@@ -28,7 +28,7 @@ from tests.e2e.system import NODE
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(3600)]
 
-MACHINE: Final[dict[str, Any]] = {"cpu": f"{EMULATED},-smap,-rdtscp", "cpus": 1, "memory": 1024}
+MACHINE: Final[dict[str, Any]] = {"cpu": f"{EMULATED},-smap,-rdtscp", "memory": 1024}
 """With SMAP, QEMU's emulated processor (7.2) fails the first domain at its first system call; with
 RDTSCP, a domain by hardware at that instruction, whose length Xen is not told; with two processors
 each change of a page table waits for both, which makes its boot five times slower.

@@ -10,7 +10,7 @@ from edgevirt.fleet.objects.hardware_model import TYPES as ADAPTER_TYPES
 from edgevirt.fleet.objects.hardware_model import VIRTUAL
 from edgevirt.fleet.objects.names import check_label
 from edgevirt.fleet.objects.problems import Problem, duplicate, invalid, required, unsupported
-from edgevirt.model.sriov import MAC, MOST_VLAN, is_own
+from edgevirt.model.sriov import MOST_VLAN, is_mac
 
 TPM: Final = "TPM"
 TYPES: Final = (*ADAPTER_TYPES, TPM)
@@ -91,8 +91,7 @@ def _check_function(path: str, device: AppDevice) -> Iterator[Problem]:
             if value:
                 yield invalid(f"{path}.{field}", value, f"a device of type {VIRTUAL} has it")
         return
-    mac = device.mac.lower()
-    if mac and not (MAC.fullmatch(mac) and is_own(mac)):
+    if device.mac and not is_mac(device.mac):
         why = "must be one device's MAC address, like 02:16:3e:00:00:01"
         yield invalid(f"{path}.mac", device.mac, why)
     if not 0 <= device.vlan <= MOST_VLAN:
