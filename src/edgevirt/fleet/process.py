@@ -30,8 +30,10 @@ from edgevirt.fleet.api import serving
 from edgevirt.fleet.api.app import create_app
 from edgevirt.fleet.app_reports import AppReports
 from edgevirt.fleet.bootstrap import Bootstrap
-from edgevirt.fleet.config_status import ConfigStatus
-from edgevirt.fleet.configs import Configs
+from edgevirt.fleet.configs.configs import Configs
+from edgevirt.fleet.configs.held import HeldConfigs
+from edgevirt.fleet.configs.lineage import ConfigVersion, hold_all
+from edgevirt.fleet.configs.status import ConfigStatus
 from edgevirt.fleet.consoles import Dispatcher
 from edgevirt.fleet.device.attest import Attestation
 from edgevirt.fleet.device.audit import Audit
@@ -47,9 +49,7 @@ from edgevirt.fleet.device.trust import Trust
 from edgevirt.fleet.device.upgrade import Upgrades
 from edgevirt.fleet.enrollment import Enrollment
 from edgevirt.fleet.events import Recorder
-from edgevirt.fleet.held_configs import HeldConfigs
 from edgevirt.fleet.keys import KeyRing, Role
-from edgevirt.fleet.lineage import ConfigVersion, hold_all
 from edgevirt.fleet.liveness import Liveness
 from edgevirt.fleet.node_files import write_node_files
 from edgevirt.fleet.node_objects import NodeObjects

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 from cryptography.hazmat.primitives.asymmetric import ec
 from google.protobuf.message import DecodeError
 
-from edgevirt.fleet.configs import Configs
+from edgevirt.fleet.configs.configs import Configs
 from edgevirt.fleet.device import replies
 from edgevirt.fleet.device.attest import Attestation
 from edgevirt.fleet.device.registry import UNKNOWN, Registry, parse_node

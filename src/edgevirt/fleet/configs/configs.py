@@ -16,18 +16,19 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
-from edgevirt.fleet import lineage, render
-from edgevirt.fleet.config_objects import KINDS, ConfigObjects
+from edgevirt.fleet import render
+from edgevirt.fleet.configs import lineage
+from edgevirt.fleet.configs.lineage import CONFIG_VERSION, NONE_YET, ConfigVersion
+from edgevirt.fleet.configs.objects import KINDS, ConfigObjects
+from edgevirt.fleet.configs.sealed import SealedConfigs
 from edgevirt.fleet.dependencies import Dependencies
 from edgevirt.fleet.device.registry import NO_HASH, Registry
 from edgevirt.fleet.device.replies import NOT_MODIFIED, UNAVAILABLE, Response
 from edgevirt.fleet.devices import device_key
 from edgevirt.fleet.keys import KeyRing
-from edgevirt.fleet.lineage import CONFIG_VERSION, NONE_YET, ConfigVersion
 from edgevirt.fleet.objects import kinds
 from edgevirt.fleet.objects.sealing import Sealer
 from edgevirt.fleet.render import Objects, Rendered
-from edgevirt.fleet.sealed_configs import SealedConfigs
 from edgevirt.model.access import AccessConfig
 from edgevirt.model.ids import NodeId
 from edgevirt.runtime import ABSENT, Clock, Event, Gone, InStep, Kind, Resource, Store

@@ -12,9 +12,10 @@ from typing import Final
 from google.protobuf.message import DecodeError
 from msgspec.structs import replace
 
-from edgevirt.fleet import app_status, lineage, render, volume_status
+from edgevirt.fleet import app_status, render, volume_status
+from edgevirt.fleet.configs import lineage
+from edgevirt.fleet.configs.lineage import ConfigVersion
 from edgevirt.fleet.events import Recorder
-from edgevirt.fleet.lineage import ConfigVersion
 from edgevirt.fleet.node_objects import NodeObjects
 from edgevirt.fleet.objects.base import Condition, set_condition, timestamp
 from edgevirt.fleet.objects.edgenode import EdgeNodeStatus

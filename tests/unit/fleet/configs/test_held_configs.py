@@ -10,10 +10,10 @@ import msgspec
 import pytest
 
 from edgevirt.fleet import render
+from edgevirt.fleet.configs.held import HeldConfigs
+from edgevirt.fleet.configs.lineage import ConfigVersion, Held, make_hash
 from edgevirt.fleet.dependencies import Dependencies
 from edgevirt.fleet.events import Recorder
-from edgevirt.fleet.held_configs import HeldConfigs
-from edgevirt.fleet.lineage import ConfigVersion, Held, make_hash
 from edgevirt.fleet.node_objects import NodeObjects
 from edgevirt.fleet.objects import kinds
 from edgevirt.fleet.objects.base import LocalRef, find_condition

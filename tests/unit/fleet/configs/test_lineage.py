@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from edgevirt.fleet import lineage
-from edgevirt.fleet.lineage import CONFIG_VERSION, NONE_YET, ConfigVersion, Held
+from edgevirt.fleet.configs import lineage
+from edgevirt.fleet.configs.lineage import CONFIG_VERSION, NONE_YET, ConfigVersion, Held
 from edgevirt.runtime.memory import MemoryStore
 
 NOW = 1_000.0

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from edgevirt.fleet.configs.lineage import ConfigVersion
+from edgevirt.fleet.configs.sealed import SealedConfigs
 from edgevirt.fleet.keys import KeyRing, Role
-from edgevirt.fleet.lineage import ConfigVersion
-from edgevirt.fleet.sealed_configs import SealedConfigs
 from edgevirt.model.ids import NodeId
 from edgevirt.model.node import DeviceConfig
 from edgevirt.runtime import VirtualClock

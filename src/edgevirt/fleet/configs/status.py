@@ -9,9 +9,9 @@ import msgspec
 
 from edgevirt.fleet import app_status, node_status, render, volume_status
 from edgevirt.fleet.amend import insist
+from edgevirt.fleet.configs.lineage import CONFIG_VERSION, ConfigVersion
 from edgevirt.fleet.device.registry import Registry
 from edgevirt.fleet.devices import device_key
-from edgevirt.fleet.lineage import CONFIG_VERSION, ConfigVersion
 from edgevirt.fleet.node_objects import NodeObjects
 from edgevirt.fleet.objects.base import Condition, set_condition
 from edgevirt.fleet.objects.edgenode import EdgeNodeStatus
