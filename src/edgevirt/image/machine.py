@@ -26,8 +26,10 @@ from edgevirt.host.kvm.acceleration import EMULATED, accelerator
 from edgevirt.image.machine_tpm import make_tpm
 from edgevirt.image.recipe import Arch
 
-_READY: Final = 15.0
+_READY: Final = 60.0
 """Seconds that QEMU and the TPM get to open their sockets."""
+_LAST_WORDS: Final = 500
+"""Characters of a program that does not come up."""
 _STICKS_AT, _CDS_AT = 8, 16
 """In the order of booting, behind all disks."""
 _TRANSLATED: Final = "tcg,thread=multi"
@@ -151,6 +153,7 @@ class Machine:
         self._sockets: tempfile.TemporaryDirectory[str] | None = None
         self._loop: asyncio.Runner | None = None
         self._monitor = QMPClient()
+        self._log = spec.state / "qemu.log"
 
     def start(self) -> None:
         """Powers it on. Raises MachineError, TpmError."""
@@ -178,7 +181,8 @@ class Machine:
             raise
 
     def _run(self, command: list[str], log: str) -> None:
-        with (self.spec.state / log).open("ab") as output:
+        self._log = self.spec.state / log
+        with self._log.open("wb") as output:
             self._processes.append(
                 subprocess.Popen(
                     command,
@@ -207,9 +211,10 @@ class Machine:
             process = self._processes[-1]
             if process.poll() is not None or time.monotonic() > deadline:
                 program = Path(str(process.args[0])).name  # type: ignore[index]
+                said = self._log.read_text(errors="replace")[-_LAST_WORDS:].strip()
                 raise MachineError(
-                    f"cannot start the machine: {program} does not come up; "
-                    f"see the logs in {self.spec.state}"
+                    f"cannot start the machine: {program} does not come up; it said: "
+                    f"{said or 'nothing'} ({self._log})"
                 )
             time.sleep(0.01)
 
