@@ -9,8 +9,9 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
@@ -24,6 +25,8 @@ from edgevirt.image.recipe import Arch, Variant
 from edgevirt.model.app import Domain, DomainVolume, VirtualizationMode
 from tests.busybox_app import ContainerWorld
 
+_World = TypeVar("_World", bound="ContainedWorld")
+_Hypervisor = TypeVar("_Hypervisor", bound=KvmHypervisor)
 LEAST_KIB = 128 * 1024
 """What such a machine gets that asks for less."""
 
@@ -41,7 +44,10 @@ class ContainedWorld(ContainerWorld):
     overhead_kib = 300_000
 
     def hypervisor(self, **runtime: Any) -> KvmHypervisor:  # type: ignore[override]
-        return KvmHypervisor(
+        return self.made(KvmHypervisor)
+
+    def made(self, kind: type[_Hypervisor]) -> _Hypervisor:
+        return kind(
             self.directory / "machines",
             self.directory / "consoles",
             self.directory / "firmware",
@@ -79,11 +85,15 @@ class ContainedWorld(ContainerWorld):
 
 
 @contextlib.contextmanager
-def contained_world() -> Iterator[ContainedWorld]:
+def world_of(kind: type[_World]) -> Iterator[_World]:
     """In a directory whose name leaves room for a socket's. Its user closes the world."""
     directory = Path(tempfile.mkdtemp(prefix="edgevirt-test-"))
     directory.chmod(0o711)
     try:
-        yield ContainedWorld(directory)
+        yield kind(directory)
     finally:
         shutil.rmtree(directory)
+
+
+def contained_world() -> AbstractContextManager[ContainedWorld]:
+    return world_of(ContainedWorld)

@@ -172,16 +172,17 @@ class Build:
         return Tools(done.path, lock.epoch)
 
     def guest(self) -> Done:
-        """What containers run in that are machines of their own: a kernel, an initrd."""
+        """What containers run in that are machines of their own: kernels, initrds, drivers."""
         lock = _read_guest_lock()
-        packages, programs = lock.group(guest.GUEST), lock.group(guest.COMPILER)
-        inputs: Inputs = {"packages": _hashes((*packages, *programs)), "epoch": lock.epoch}
+        packages, general = lock.group(guest.GUEST), lock.group(guest.GENERAL)
+        whole = (*packages, *general, *lock.group(guest.COMPILER))
+        inputs: Inputs = {"packages": _hashes(whole), "epoch": lock.epoch}
         inputs |= {"files": hash_files(guest.SOURCES)}
-        inputs |= _code("guest", "compiler", "modules", "initrd", "unpack")
+        inputs |= _code("guest", "compiler", "drivers", "modules", "initrd", "unpack")
 
         def make(out: Path) -> None:
-            compiler = self._compiler()
-            guest.make_guest(self.packages(packages), self.tools(), compiler, lock.epoch, out)
+            found = self.packages(packages), self.packages(general)
+            guest.make_guest(*found, self.tools(), self._compiler(), lock.epoch, out)
 
         return self.cache.step("guest", inputs, make)
 

@@ -121,17 +121,19 @@ def configure(disk: Path, config: Path, gib: int | None, cache: Path) -> None:
     type=click.Path(path_type=Path, file_okay=False),
     default=Path(sys.prefix) / "share/edgevirt/guest",
     metavar="DIR",
-    help="Where the kernel and its initrd go; as it is, where host-mode nodes of this Python look.",
+    help="Where the kernels and their initrds go; as it is, where host-mode nodes look.",
 )
 @CACHE
 def guest(out: Path, cache: Path) -> None:
-    """Make the kernel and the initrd of the virtual machine that a container runs in."""
+    """Make the kernel and the initrd of the virtual machine that a container runs in, and those of
+    one that has devices, with their drivers.
+    """
     from edgevirt.image.build import open_build
     from edgevirt.image.guest import publish
 
     with _told():
         publish(open_build(Variant.KVM, Arch.AMD64, cache, (), _say).guest().path, out)
-    click.echo(f"{out}: vmlinux, initrd.img")
+    click.echo(f"{out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
 
 
 @image.command(short_help="Lock the Debian packages anew.")

@@ -4,6 +4,9 @@ The kernel is Debian's for clouds: it starts fast and drives nothing but what QE
 taken out of its compressed form, which an emulated processor would need a while to unpack. The
 initial file system has busybox, the modules that are loaded, `files/guest/init.sh`, and one small
 program in C, which a locked compiler makes, so that the same packages make the same bytes.
+
+A machine that is given devices starts with the general kernel instead, as it comes, and an initial
+file system of the same kind; `drivers` is a disk besides.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from edgevirt.image.compiler import compile_alone
+from edgevirt.image.drivers import make_drivers
 from edgevirt.image.initrd import pack
 from edgevirt.image.kernel import FILES
 from edgevirt.image.modules import choose, parse_dependencies
@@ -27,13 +31,19 @@ from edgevirt.image.unpack import unpack
 SOURCES: Final = FILES / "guest"
 KERNEL: Final = "vmlinux"
 INITRD: Final = "initrd.img"
+GENERAL_KERNEL: Final = "vmlinuz"
+GENERAL_INITRD: Final = "general.img"
+DRIVERS: Final = "drivers.img"
 
 GUEST: Final = "guest"
+GENERAL: Final = "general"
 COMPILER: Final = "compiler"
 
 
 def guest_groups() -> tuple[Group, ...]:
-    """What the guest is made of, and the compiler with the library that it runs on."""
+    """What the guest is made of, the kernel for one with devices, and the compiler with the library
+    that it runs on.
+    """
     return (
         Group(
             GUEST,
@@ -41,6 +51,7 @@ def guest_groups() -> tuple[Group, ...]:
             ("linux-image-cloud-amd64", "busybox-static"),
             (r"(?!(?:linux-image-\d.*|busybox-static)$).*",),
         ),
+        Group(GENERAL, STABLE, ("linux-image-amd64",), (r"(?!linux-image-\d.*$).*",)),
         Group(COMPILER, STABLE, ("tcc", "lz4"), (r"(?!(?:tcc|lz4|liblz4-1|libxxhash0|libc6)$).*",)),
     )
 
@@ -51,31 +62,48 @@ _MODULES: Final = (
     *("fs/squashfs/squashfs.ko", "fs/overlayfs/overlay.ko"),
     *("drivers/acpi/button.ko", "drivers/input/evdev.ko"),
 )
+_GENERAL_MODULES: Final = (*_MODULES, "crypto/crc32c_generic.ko", "fs/ext4/ext4.ko")
 _APPLETS: Final = (
-    *("cat", "chmod", "dd", "hostname", "insmod", "ip", "kill", "ln", "mkdir", "mknod", "mount"),
-    *("poweroff", "readlink", "rm", "sh", "sleep", "stty", "sync", "tar", "udhcpc", "umount"),
+    *("cat", "chmod", "dd", "hostname", "insmod", "ip", "kill", "ln", "mkdir", "mknod", "modprobe"),
+    *("mount", "poweroff", "readlink", "rm", "sh", "sleep", "stty", "sync", "tar", "udhcpc"),
+    *("uevent", "umount"),
 )
-"""What `init.sh` and `lease.sh` call."""
+"""What the scripts call."""
 _SETUP_SECTORS, _PAYLOAD, _SECTOR = 0x1F1, 0x248, 512
+_SCRIPTS: Final = ("init", "lease", "plugged")
 _DIRECTORIES: Final = ("bin", "dev", "lib", "proc", "root", "sys")
 
 
 def make_guest(
-    packages: Iterable[Path], tools: Tools, compiler: Tools, epoch: int, out: Path
+    packages: Iterable[Path],
+    general: Iterable[Path],
+    tools: Tools,
+    compiler: Tools,
+    epoch: int,
+    out: Path,
 ) -> None:
-    """`out`: a directory to be made, with KERNEL and INITRD."""
+    """`packages`, `general`: of the groups of these names. `out`: a directory to be made."""
     with tempfile.TemporaryDirectory(dir=out.parent) as scratch:
-        whole, tree = Path(scratch) / "whole", Path(scratch) / "tree"
+        whole, other, tree = (Path(scratch) / name for name in ("whole", "other", "tree"))
         whole.mkdir()
+        other.mkdir()
         unpack(packages, whole)
-        _fill(tree, whole, tools)
-        compile_alone(compiler, SOURCES / "enter.c", tree / "enter")
+        unpack(general, other, only=("./boot/vmlinuz-*", "./lib/modules/*"))
         out.mkdir()
         packed = next((whole / "boot").glob("vmlinuz-*"))
         (out / KERNEL).write_bytes(_unpack_kernel(packed.read_bytes(), compiler))
-        (out / INITRD).write_bytes(pack(tree, epoch))
-    for name in (KERNEL, INITRD):
-        (out / name).chmod(0o644)
+        shutil.copyfile(next((other / "boot").glob("vmlinuz-*")), out / GENERAL_KERNEL)
+        _fill(tree, whole / "usr/bin/busybox")
+        compile_alone(compiler, SOURCES / "enter.c", tree / "enter")
+        for name, source, wanted in (
+            (INITRD, whole, _MODULES),
+            (GENERAL_INITRD, other, _GENERAL_MODULES),
+        ):
+            _take_modules(tree, _modules(source, tools), wanted)
+            (out / name).write_bytes(pack(tree, epoch))
+        make_drivers(_modules(other, tools), tools, epoch, out / DRIVERS)
+    for made in out.iterdir():
+        made.chmod(0o644)
 
 
 def _unpack_kernel(image: bytes, compiler: Tools) -> bytes:
@@ -92,31 +120,44 @@ def _unpack_kernel(image: bytes, compiler: Tools) -> bytes:
     return elf
 
 
-def _fill(tree: Path, whole: Path, tools: Tools) -> None:
+def _fill(tree: Path, busybox: Path) -> None:
     for name in _DIRECTORIES:
         (tree / name).mkdir(parents=True)
-    shutil.copyfile(whole / "usr/bin/busybox", tree / "bin/busybox")
+    shutil.copyfile(busybox, tree / "bin/busybox")
     for name in _APPLETS:
         (tree / "bin" / name).symlink_to("busybox")
-    shutil.copyfile(SOURCES / "init.sh", tree / "init")
-    shutil.copyfile(SOURCES / "lease.sh", tree / "lease")
-    for name in ("bin/busybox", "init", "lease"):
+    for name in _SCRIPTS:
+        shutil.copyfile(SOURCES / f"{name}.sh", tree / name)
+    for name in ("bin/busybox", *_SCRIPTS):
         (tree / name).chmod(0o755)
-    modules = next((whole / "usr/lib/modules").iterdir())
-    tools.run("depmod", "-b", whole, modules.name)
+
+
+def _modules(root: Path, tools: Tools) -> Path:
+    """All of a kernel, with their dependencies."""
+    modules = next((root / "usr/lib/modules").iterdir())
+    if not (modules / "modules.dep").exists():
+        tools.run("depmod", "-b", root, modules.name)
+    return modules
+
+
+def _take_modules(tree: Path, modules: Path, wanted: Iterable[str]) -> None:
+    """Instead of those that it has."""
+    shutil.rmtree(tree / "lib")
+    (tree / "lib").mkdir()
     names = []
-    for module in _in_order((modules / "modules.dep").read_text()):
+    for module in _in_order((modules / "modules.dep").read_text(), wanted):
         names.append(Path(module).name)
         shutil.copyfile(modules / module, tree / "lib" / names[-1])
     (tree / "modules").write_text("".join(f"{name}\n" for name in names))
 
 
-def _in_order(dependencies: str) -> tuple[str, ...]:
+def _in_order(dependencies: str, wanted: Iterable[str]) -> tuple[str, ...]:
     """The modules that are wanted, each behind all that it needs."""
+    wanted = tuple(wanted)
     needs = parse_dependencies(dependencies)
-    chosen = {module: needs[module] for module in choose(needs, _MODULES, ())}
-    wanted = [m for name in _MODULES for m in chosen if m == f"kernel/{name}"]
-    return tuple(dict.fromkeys(module for top in wanted for module in _before(top, chosen)))
+    chosen = {module: needs[module] for module in choose(needs, wanted, ())}
+    found = [m for name in wanted for m in chosen if m == f"kernel/{name}"]
+    return tuple(dict.fromkeys(module for top in found for module in _before(top, chosen)))
 
 
 def _before(module: str, needs: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
@@ -128,7 +169,7 @@ def _before(module: str, needs: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
 def publish(made: Path, directory: Path) -> None:
     """Puts what a build made where nodes of this machine look for it, each file whole."""
     directory.mkdir(parents=True, exist_ok=True)
-    for name in (KERNEL, INITRD):
+    for name in (KERNEL, INITRD, GENERAL_KERNEL, GENERAL_INITRD, DRIVERS):
         fresh = directory / f".{name}.new"
         shutil.copyfile(made / name, fresh)
         fresh.chmod(0o644)

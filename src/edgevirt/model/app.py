@@ -32,8 +32,11 @@ class BootMode(enum.IntEnum):
     UEFI = 2
 
 
-LEAST_CONTAINED_KIB = 96 * 1024
-"""Memory of a container in a virtual machine: with less its kernel does not come to the app."""
+def least_contained_kib(*, devices: bool) -> int:
+    """Memory of a container in a virtual machine: with less its kernel does not come to the app.
+    `devices`: one with devices of the node (but serial ports), or a TPM, has a larger one.
+    """
+    return (128 if devices else 96) * 1024
 
 
 class Resources(Noun, frozen=True, kw_only=True):

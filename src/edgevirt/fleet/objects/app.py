@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 
-from edgevirt.fleet.objects.app_device import FOR_CONTAINED, TPM, AppDevice, check_devices
+from edgevirt.fleet.objects.app_device import AppDevice, check_devices
 from edgevirt.fleet.objects.app_interface import AppInterface, check_interfaces
 from edgevirt.fleet.objects.app_snapshots import AppSnapshots, validate_snapshots
 from edgevirt.fleet.objects.app_vnc import AppVnc, check_vnc
@@ -15,7 +15,7 @@ from edgevirt.fleet.objects.base import ApiObject, ApiStruct, Condition
 from edgevirt.fleet.objects.columns import AGE, NAME, Column
 from edgevirt.fleet.objects.content import check_size
 from edgevirt.fleet.objects.problems import Problem, duplicate, invalid, required, unsupported
-from edgevirt.model.app import LEAST_CONTAINED_KIB
+from edgevirt.model.app import least_contained_kib
 from edgevirt.model.quantity import Quantity, parse, whole
 
 CONTAINER = "Container"
@@ -171,13 +171,6 @@ def warn(app: App, old: App | None) -> Iterator[str]:
     if app.spec.type != CONTAINER:
         return
     bare = app.virtualization == BARE
-    for index, device in enumerate(app.spec.devices):
-        if not bare and device.type not in FOR_CONTAINED:
-            who = "a VM" if device.type == TPM else "one with virtualization None"
-            yield (
-                f"spec.devices[{index}]: edgevirt's nodes give no {device.type} to a container in a"
-                f" virtual machine; {who} can have it"
-            )
     if bare and old is not None and old.virtualization != BARE:
         yield (
             "spec.virtualization: nodes do not mount what a virtual machine wrote; the app's "
@@ -193,7 +186,7 @@ def _check_type(app: App) -> Iterator[Problem]:
         why = "a container in a virtual machine starts with the node's own kernel, which is not old"
         yield invalid("spec.virtualization", spec.virtualization, why)
     if container and app.virtualization != BARE:
-        yield from _check_memory_of_contained(spec.resources)
+        yield from _check_memory_of_contained(spec.resources, spec.devices)
     if not container and app.virtualization == BARE:
         yield invalid(
             "spec.virtualization", spec.virtualization, "a container alone can do without"
@@ -217,12 +210,16 @@ def _check_type(app: App) -> Iterator[Problem]:
         yield invalid("spec.ramdisk", spec.ramdisk, "of a unikernel only")
 
 
-def _check_memory_of_contained(resources: AppResources) -> Iterator[Problem]:
+def _check_memory_of_contained(
+    resources: AppResources, devices: tuple[AppDevice, ...]
+) -> Iterator[Problem]:
+    general = any(device.type != "Serial" for device in devices)
+    least = least_contained_kib(devices=general)
     with suppress(ValueError):  # which is told elsewhere
-        if parse(resources.memory) < LEAST_CONTAINED_KIB * 1024:
+        if parse(resources.memory) < least * 1024:
             why = (
-                f"a container in a virtual machine needs {LEAST_CONTAINED_KIB // 1024}Mi at least; "
-                f"one with virtualization {BARE} needs less"
+                f"a container in a virtual machine{' with devices' if general else ''} needs "
+                f"{least // 1024}Mi at least; one with virtualization {BARE} needs less"
             )
             yield invalid("spec.resources.memory", resources.memory, why)
 

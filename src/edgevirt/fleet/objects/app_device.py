@@ -18,8 +18,6 @@ FOR_CONTAINERS: Final = frozenset(
     {"Serial", "USB", "USBDevice", "GPIO", "Ethernet", "WLAN", "WWAN", "CAN", "VCAN", "LCAN"}
     | {"Other"}
 )
-FOR_CONTAINED: Final = frozenset({"Serial"})
-"""What nodes of ours give a container in a virtual machine."""
 _MOST: Final = 32
 _NO_LINES: Final = (
     "a virtual machine cannot have GPIO lines; a container with virtualization None can"

@@ -16,6 +16,8 @@ FIRST_TERMINAL: Final = 70
 MOST_TERMINALS: Final = 3
 """A PC has four serial ports, and the first is the console."""
 _MOST_FUNCTIONS: Final = 16
+_FIRST_PLACE: Final = 0x0F
+"""To 0x1e, all that are free behind it; `image/files/guest/plugged.sh` has them, too."""
 
 
 def functions(devices: Sequence[DomainDevice]) -> tuple[str, ...]:
@@ -63,7 +65,10 @@ def files(devices: Sequence[DomainDevice]) -> Iterator[tuple[int, str]]:
         yield FIRST_TERMINAL + index, path
 
 
-def words(devices: Sequence[DomainDevice], *, legacy: bool) -> list[str]:
+def words(devices: Sequence[DomainDevice], *, legacy: bool, placed: bool = False) -> list[str]:
+    """`placed`: each PCI function at a place by which a guest of ours knows it from what it would
+    have anyway.
+    """
     told: list[str] = []
     for index, (descriptor, _) in enumerate(files(devices)):
         told += ["-chardev", f"serial,id=com{index},path=/dev/fdset/{descriptor}"]
@@ -72,7 +77,8 @@ def words(devices: Sequence[DomainDevice], *, legacy: bool) -> list[str]:
         controller = "piix3-usb-uhci" if legacy else "qemu-xhci"
         told += ["-device", f"{controller},id=usb"]
     for index, address in enumerate(functions(devices)):
-        told += ["-device", f"vfio-pci,host={address},id=pci{index}"]
+        place = f",addr={_FIRST_PLACE + index:#x}" if placed else ""
+        told += ["-device", f"vfio-pci,host={address},id=pci{index}{place}"]
     return told
 
 

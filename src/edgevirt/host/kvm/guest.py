@@ -1,10 +1,11 @@
 """A container as a virtual machine: what our kernel and its process 1 find in it. Pure.
 
-The guest gets disks, and the serial ports that the app was given: no file of the node is shared
-with it. Each disk is known by its serial. `given` is a tar that tells what to run and where to
-mount what; `end` takes the last words of the guest, and cannot grow; `imageN` holds the layers of
-volume N, `keptN` what is written over them, where that may be, `volumeN` the file system of
-another. `image/files/guest/init.sh` is the other half of this.
+The guest gets disks, and the devices that the app was given: no file of the node is shared with
+it. Each disk is known by its serial. `given` is a tar that tells what to run and where to mount
+what; `end` takes the last words of the guest, and cannot grow; `imageN` holds the layers of volume
+N, `keptN` what is written over them, where that may be, `volumeN` the file system of another.
+`drivers` is there where there may be devices that the small kernel does not know: then a larger one
+starts. `image/files/guest/init.sh` is the other half of this.
 """
 
 from __future__ import annotations
@@ -21,15 +22,17 @@ from msgspec.structs import replace
 from edgevirt.host.container import oci
 from edgevirt.host.container.user_data import UserData, parse_user_data
 from edgevirt.host.devices.of_container import DeviceNode
+from edgevirt.host.devices.of_machine import sockets
 from edgevirt.host.hypervisor import Exit, HypervisorError, UnfitError
 from edgevirt.model.app import (
-    LEAST_CONTAINED_KIB,
     BootMode,
     Domain,
     DomainVolume,
     VirtualizationMode,
+    least_contained_kib,
 )
 from edgevirt.model.content import ContentFormat
+from edgevirt.model.hardware import MachineDevices, find_usb
 
 END_SIZE: Final = 4096
 _STAY: Final = "EVE_CONTAINER_NO_POWEROFF"
@@ -39,6 +42,11 @@ ARGUMENTS: Final = (
     # what takes time at each start and is of no use here
     " lsm=landlock,yama,bpf cryptomgr.notests no_timer_check i8042.noaux"
 )
+_SCAN: Final = " usb_storage.delay_use=0"
+"""A disk is there as soon as it can be: by default a stick is given a second."""
+_SPARE_PORTS: Final = 8
+"""Serial ports that a PCI function may bring."""
+_NOTHING: Final = MachineDevices()
 _MOST_SAID: Final = 300
 _TTY: Final = 4
 _FIRST_PORT: Final = 64
@@ -46,21 +54,30 @@ _FIRST_PORT: Final = 64
 
 
 class GuestFiles(msgspec.Struct, frozen=True):
-    """What every such machine starts with: the same for all, and nobody's secret."""
+    """What every such machine starts with: the same for all, and nobody's secret.
+
+    `general_kernel`, `general_initrd`: instead, where it has devices; `drivers`: of these.
+    """
 
     kernel: Path
     initrd: Path
+    general_kernel: Path
+    general_initrd: Path
+    drivers: Path
 
     @classmethod
     def below(cls, directory: Path) -> GuestFiles:
-        return cls(directory / "vmlinux", directory / "initrd.img")
+        names = ("vmlinux", "initrd.img", "vmlinuz", "general.img", "drivers.img")
+        return cls(*(directory / name for name in names))
 
-    def lack(self) -> str:
+    def lack(self, *, general: bool = False) -> str:
         """Why they cannot be used: a sentence's end. Empty: they can. Blocks."""
-        if self.kernel.exists() and self.initrd.exists():
+        needed = (self.general_kernel, self.general_initrd, self.drivers)
+        if all(path.exists() for path in (needed if general else (self.kernel, self.initrd))):
             return ""
         return (
-            "this node has no kernel for containers in a virtual machine;"
+            "this node has no kernel for containers in a virtual machine"
+            f"{' with devices' if general else ''};"
             " `edgevirt image guest` makes it, for the Python that runs the node"
         )
 
@@ -75,42 +92,56 @@ class Insides(msgspec.Struct, frozen=True):
     given: bytes
 
 
-def make_insides(domain: Domain, user_data: bytes, files: GuestFiles) -> Insides:
-    """Raises HypervisorError, UnfitError."""
-    _check(domain, files)
+def needs_drivers(domain: Domain) -> bool:
+    """Serial ports and what is virtio the small kernel knows. And QEMU 7.2 lays the tables of a
+    machine with a TPM where the initial file system of such a kernel then comes; a packed one is
+    started by code that looks where there is room.
+    """
+    return domain.tpm or any(not device.addresses.serial for device in domain.devices)
+
+
+def make_insides(
+    domain: Domain,
+    user_data: bytes,
+    files: GuestFiles,
+    machine: MachineDevices = _NOTHING,
+) -> Insides:
+    """`machine`: what is plugged in. Raises HypervisorError, UnfitError."""
+    general = needs_drivers(domain)
+    _check(domain, files, general=general)
     wanted, nodes = parse_user_data(user_data), _nodes(domain)
     disks = [disk for index, one in enumerate(domain.volumes) for disk in _disks(index, one)]
+    if general:
+        drivers = DomainVolume(path=str(files.drivers), format=ContentFormat.RAW, readonly=True)
+        disks.append(("drivers", drivers))
     serials, volumes = zip(*disks, strict=True)
-    machine = replace(
+    ports = len(nodes) + (_SPARE_PORTS if general else 0)
+    made = replace(
         domain,
         mode=VirtualizationMode.PV,
         boot_mode=BootMode.UNSPECIFIED,
         volumes=volumes,
-        kernel=str(files.kernel),
-        ramdisk=str(files.initrd),
-        kernel_arguments=f"{ARGUMENTS} 8250.nr_uarts={len(nodes)}",
+        kernel=str(files.general_kernel if general else files.kernel),
+        ramdisk=str(files.general_initrd if general else files.initrd),
+        kernel_arguments=f"{ARGUMENTS} 8250.nr_uarts={ports}{_SCAN if general else ''}",
     )
-    return Insides(machine, serials, _give(domain, wanted, nodes))
+    plugged = sum(
+        find_usb(machine, device.addresses) is not None for device in sockets(domain.devices)
+    )
+    return Insides(made, serials, _give(domain, wanted, nodes, plugged))
 
 
-def _check(domain: Domain, files: GuestFiles) -> None:
+def _check(domain: Domain, files: GuestFiles, *, general: bool) -> None:
     if domain.kernel or domain.ramdisk or domain.kernel_arguments:
         raise UnfitError("cannot run: a container's machine has a kernel of its own")
-    if domain.tpm:  # whose log QEMU 7.2 lays where it then loads the initial file system
-        raise UnfitError("cannot run: a container in a virtual machine has no TPM of its own yet")
-    for device in domain.devices:
-        if not device.addresses.serial:
-            raise UnfitError(
-                f"cannot run: a container in a virtual machine cannot have {device.label}; of the"
-                " node's devices it can have serial ports, the others without virtualization"
-            )
-    lack = files.lack()
+    lack = files.lack() or (files.lack(general=True) if general else "")
     if lack:
         raise HypervisorError(f"cannot run: {lack}")  # they can be made while the node runs
-    if domain.memory_kib < LEAST_CONTAINED_KIB:
+    least = least_contained_kib(devices=general)
+    if domain.memory_kib < least:
         raise UnfitError(
             f"cannot run: {domain.memory_kib} KiB are too little for a container in a virtual"
-            f" machine, which needs {LEAST_CONTAINED_KIB}"
+            f" machine{' with devices' if general else ''}, which needs {least}"
         )
     for volume in domain.volumes:
         if volume.format not in (ContentFormat.CONTAINER, ContentFormat.RAW):
@@ -165,7 +196,7 @@ def _layers(volume: DomainVolume) -> str:
 def _nodes(domain: Domain) -> tuple[DeviceNode, ...]:
     """Serial ports, under the names that they have on the node; in the guest they are its first."""
     nodes = []
-    for number, device in enumerate(domain.devices):
+    for number, device in enumerate(one for one in domain.devices if one.addresses.serial):
         path = device.addresses.serial
         if not path.startswith("/dev/") or not path.isprintable():
             raise UnfitError(f"cannot give {device.label} to the app: {path!r} is no device's name")
@@ -174,7 +205,7 @@ def _nodes(domain: Domain) -> tuple[DeviceNode, ...]:
 
 
 def _plan(
-    domain: Domain, wanted: UserData, nodes: tuple[DeviceNode, ...]
+    domain: Domain, wanted: UserData, nodes: tuple[DeviceNode, ...], plugged: int
 ) -> Iterator[tuple[str, ...]]:
     """Lines of fields, in the order in which they are done: files lie below what is mounted."""
     root, *others = _mounts(domain)
@@ -185,12 +216,14 @@ def _plan(
     for number, file in enumerate(wanted.files):
         yield ("file", f"file{number}", f"{file.mode:o}", file.path)
     yield from others
+    if plugged:
+        yield ("usb", str(plugged))
     for node in nodes:
         yield ("device", node.path, str(node.major), str(node.minor))
 
 
-def _give(domain: Domain, wanted: UserData, nodes: tuple[DeviceNode, ...]) -> bytes:
-    lines = _plan(domain, wanted, nodes)
+def _give(domain: Domain, wanted: UserData, nodes: tuple[DeviceNode, ...], plugged: int) -> bytes:
+    lines = _plan(domain, wanted, nodes, plugged)
     files = {
         "app": _app(domain, wanted.environment, nodes),
         "plan": "".join("\t".join(line) + "\n" for line in lines).encode(),

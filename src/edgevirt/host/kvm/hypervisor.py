@@ -9,6 +9,7 @@ the app's own exit code if that was told.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import socket
@@ -47,7 +48,7 @@ from edgevirt.model.access import ConsoleKind
 from edgevirt.model.app import Domain, DomainVolume, VirtualizationMode
 from edgevirt.model.base import SwState
 from edgevirt.model.content import ContentFormat
-from edgevirt.model.hardware import DomainDevice
+from edgevirt.model.hardware import DomainDevice, MachineDevices
 from edgevirt.runtime import Clock
 
 _FIRST_UID: Final = 64300
@@ -161,7 +162,10 @@ class KvmHypervisor(MonitoredHypervisor):
     def _machine_of_container(
         self, bundle: Bundle, domain: Domain, user_data: bytes
     ) -> qemu.Machine:
-        insides = make_insides(domain, user_data, self._guest)
+        present = MachineDevices()
+        if of_machine.sockets(domain.devices):
+            present = asyncio.run(self._measure())  # in a thread of its own
+        insides = make_insides(domain, user_data, self._guest, present)
         bundle.begin()
         own = {
             "given": bundle.write("given", insides.given, mode=0o600),

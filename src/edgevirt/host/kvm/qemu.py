@@ -180,7 +180,8 @@ def command(program: str, machine: Machine) -> list[str]:
             words += ["-add-fd", f"fd={opened.descriptor},set={opened.number}"]
     words += _firmware(machine)
     words += virtual_tpm.words() if domain.tpm else []
-    words += of_machine.words(domain.devices, legacy=_is_legacy(domain))
+    contained = bool(machine.serials)
+    words += of_machine.words(domain.devices, legacy=_is_legacy(domain), placed=contained)
     words += _legacy_drives(machine) if _is_legacy(domain) else _drives(machine)
     return [*words, *_interfaces(machine)]
 

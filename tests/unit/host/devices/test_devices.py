@@ -219,6 +219,13 @@ def test_qemu_is_told_of_each_device_by_what_cannot_be_another_one() -> None:
     assert "ttyS1" not in told
 
 
+def test_a_guest_of_ours_knows_what_was_given_to_it_by_its_place() -> None:
+    cards = tuple(device(f"nic{n}", pci=f"0000:0{n}:00.0") for n in range(1, 3))
+    told = " ".join(of_machine.words(cards, legacy=False, placed=True))
+    assert "host=0000:01:00.0,id=pci0,addr=0xf " in told
+    assert told.endswith("host=0000:02:00.0,id=pci1,addr=0x10")
+
+
 @pytest.mark.parametrize(
     ("devices", "why"),
     [

@@ -13,7 +13,7 @@ from edgevirt.host.hypervisor import Exit, HypervisorError, UnfitError
 from edgevirt.host.kvm.guest import GuestFiles, Insides, make_insides, read_end
 from edgevirt.model.app import BootMode, Domain, DomainVolume, VirtualizationMode
 from edgevirt.model.content import ContentFormat, ImageConfig
-from edgevirt.model.hardware import Addresses, DomainDevice, IoType
+from edgevirt.model.hardware import Addresses, DomainDevice, IoType, MachineDevices, UsbDevice
 from edgevirt.model.ids import AppId
 
 APP = AppId("7f8e3c1a-0000-4000-8000-000000000001")
@@ -24,7 +24,7 @@ IMAGE = ImageConfig(
 
 @pytest.fixture
 def files(tmp_path: Path) -> GuestFiles:
-    for name in ("vmlinux", "initrd.img"):
+    for name in ("vmlinux", "initrd.img", "vmlinuz", "general.img", "drivers.img"):
         (tmp_path / name).touch()
     return GuestFiles.below(tmp_path)
 
@@ -140,6 +140,46 @@ def test_serial_ports_are_called_in_the_guest_as_on_the_node(files: GuestFiles) 
     assert "8250.nr_uarts=2" in made.domain.kernel_arguments.split()
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"devices": (device("stick", usb_port="1:2"),)},
+        {"devices": (device("card", pci="0000:03:00.0"),)},
+        {"tpm": True},
+    ],
+)
+def test_a_machine_with_devices_starts_with_a_kernel_that_knows_them(
+    files: GuestFiles, more: dict[str, Any]
+) -> None:
+    made = make_insides(domain(**more), b"", files)
+    assert made.domain.kernel == str(files.general_kernel)
+    assert made.domain.ramdisk == str(files.general_initrd)
+    drivers = made.domain.volumes[made.serials.index("drivers")]
+    assert (drivers.path, drivers.readonly) == (str(files.drivers), True)
+
+
+def test_a_machine_with_serial_ports_alone_starts_with_the_small_kernel(files: GuestFiles) -> None:
+    made = make_insides(domain(devices=(device("line", serial="/dev/ttyS1"),)), b"", files)
+    assert made.domain.kernel == str(files.kernel)
+    assert "drivers" not in made.serials
+
+
+def test_the_app_waits_for_what_is_plugged_in_and_for_nothing_else(files: GuestFiles) -> None:
+    stick = UsbDevice(port="1:2", vendor=1, product=2, node="/dev/bus/usb/001/004")
+    devices = (device("stick", usb_port="1:2"), device("other", usb_port="1:3"))
+    made = make_insides(domain(devices=devices), b"", files, MachineDevices(usb=(stick,)))
+    assert ["usb", "1"] in plan(made)
+    assert "usb" not in {
+        line[0] for line in plan(make_insides(domain(devices=devices), b"", files))
+    }
+
+
+def test_serial_ports_are_numbered_among_themselves(files: GuestFiles) -> None:
+    devices = (device("stick", usb_port="1:2"), device("line", serial="/dev/ttyS3"))
+    made = make_insides(domain(devices=devices), b"", files)
+    assert ["device", "/dev/ttyS3", "4", "64"] in plan(made)
+
+
 def test_files_of_user_data_are_written_below_what_is_mounted(files: GuestFiles) -> None:
     config = b"#cloud-config\nwrite_files: [{path: /etc/a b, content: text, permissions: '0600'}]\n"
     made = make_insides(domain(root(), data("/etc")), config, files)
@@ -158,8 +198,7 @@ def test_files_of_user_data_are_written_below_what_is_mounted(files: GuestFiles)
         (domain(root(), data("relative")), "not a directory's full path"),
         (domain(root(), data("/a\tb")), "not a name to print"),
         (domain(kernel="/kernel"), "a kernel of its own"),
-        (domain(tpm=True), "no TPM"),
-        (domain(devices=(device("modem", usb_port="1:2"),)), "modem.*without virtualization"),
+        (domain(tpm=True, memory_kib=98_304), "too little.*with devices"),
         (domain(devices=(device("COM1", serial="/dev/a\nb"),)), "no device's name"),
         (domain(image=ImageConfig()), "names no command"),
         (domain(image=ImageConfig(cmd=("a\0b",))), "a NUL"),
@@ -174,6 +213,13 @@ def test_a_node_without_the_guest_s_kernel_says_how_to_get_it(tmp_path: Path) ->
     with pytest.raises(HypervisorError, match="edgevirt image guest") as refused:
         make_insides(domain(), b"", GuestFiles.below(tmp_path))
     assert not isinstance(refused.value, UnfitError)  # it is tried again: somebody may make it
+
+
+def test_a_node_of_before_can_run_containers_without_devices(files: GuestFiles) -> None:
+    files.drivers.unlink()
+    make_insides(domain(), b"", files)
+    with pytest.raises(HypervisorError, match=r"with devices.*edgevirt image guest"):
+        make_insides(domain(tpm=True), b"", files)
 
 
 def test_a_volume_of_before_is_told_what_helps(files: GuestFiles, tmp_path: Path) -> None:

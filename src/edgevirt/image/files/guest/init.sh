@@ -5,6 +5,7 @@
 # Disks are known by their serials. `given` is a tar that the node made: `app` (see enter.c), and
 # `plan`, lines of fields between tabs. `end` is a small disk that takes the last words:
 # `exit CODE KILLED`, and a line of what could not be done. What is not told there did not end well.
+# `drivers` is there where the machine is given devices of the node, which may come later, too.
 export PATH=/bin
 mount -t proc proc /proc
 mount -t devtmpfs devtmpfs /dev
@@ -52,6 +53,35 @@ end() {
   dd if=/run/end of=/disk/end conv=notrunc,fsync
   off
 }
+
+# Loads what drives the devices that are there, and what these bring.
+drive() {
+  while aliases=$(cat /sys/bus/*/devices/*/modalias) && [ "$aliases" != "$driven" ]; do
+    driven=$aliases
+    modprobe -qab $aliases
+  done
+}
+
+# Whether $1 USB devices are there, each disk among them with its file.
+plugged() {
+  left=$1
+  for device in /sys/bus/usb/devices/[0-9]*-*; do
+    case $device in *:* | *'*') ;; *) left=$((left - 1)) ;; esac
+  done
+  for storage in /sys/bus/usb/drivers/usb-storage/*:* /sys/bus/usb/drivers/uas/*:*; do
+    set -- "$storage"/host*/target*/*:*/block/*
+    [ ! -e "$storage" ] || [ -e "$1" ] || return 1
+  done
+  [ $left -le 0 ]
+}
+
+driven=
+if [ -e /disk/drivers ]; then
+  mkdir -p /lib/modules
+  mount -t squashfs -o ro /disk/drivers /lib/modules
+  while :; do uevent /plugged; done &
+  drive
+fi
 
 tar -xf /disk/given -C /given || end 126 "cannot read what the node gave"
 
@@ -111,7 +141,10 @@ system() {
   mount -t proc -o nosuid,noexec,nodev proc /root/proc
   mount -t sysfs -o nosuid,noexec,nodev sysfs /root/sys
   mount -t devtmpfs -o nosuid devtmpfs /root/dev
-  rm -f /root/dev/ttyS* # `device` says how they are called
+  for port in /sys/class/tty/ttyS*; do # `device` says how they are called
+    cd -P "$port/device" && case $PWD in /sys/devices/pci*) ;; *) rm "/dev/${port##*/}" ;; esac
+  done
+  cd /
   mkdir -p /root/dev/pts /root/dev/shm /root/dev/mqueue
   mount -t devpts -o nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5 devpts /root/dev/pts
   mount -t tmpfs -o nosuid,noexec,nodev,mode=1777 shm /root/dev/shm
@@ -162,6 +195,14 @@ while IFS=$tab read -r what one two three four; do
       mount -t ext4 -o "nosuid,nodev,$access" "/disk/$one" "$place" ||
         end 126 "cannot mount a volume at $three"
       ;;
+    # what was plugged in all along takes a moment to be found; what comes later, comes
+    usb)
+      tries=0
+      while drive && ! plugged "$one" && [ $tries -lt 50 ]; do
+        tries=$((tries + 1))
+        sleep 0.1
+      done
+      ;;
     # whoever the app is in here: nobody else is
     device)
       mkdir -p "/root${one%/*}"
@@ -176,12 +217,13 @@ tell hosts
 [ -z "$readonly_root" ] || mount -o remount,ro /root
 
 # an address that does not come in time may come later: the app is not kept from starting
-for link in /sys/class/net/eth*; do
+for link in /sys/bus/virtio/drivers/virtio_net/virtio*/net/*; do
   [ -e "$link" ] || continue
   ip link set "${link##*/}" up
   udhcpc -i "${link##*/}" -s /lease -b -t 4 -T 2 -A 5 -O staticroutes -O mtu
 done
 
+[ ! -e /disk/drivers ] || /plugged
 : >/run/said
 (
   echo 0 >/proc/self/oom_score_adj

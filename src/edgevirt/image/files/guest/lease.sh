@@ -1,6 +1,9 @@
 #!/bin/busybox sh
-# udhcpc tells of a lease: the interface gets what it says.
+# udhcpc tells of a lease: the interface gets what it says. `aside`: it is not the app's way out, and
+# the app may have given it an address.
 export PATH=/bin
+[ -z "$aside" ] || unset router staticroutes dns
+[ -z "$aside" ] || [ "$1" != deconfig ] || exit 0
 case $1 in
   deconfig) ip address flush dev "$interface" ;;
   bound | renew)
