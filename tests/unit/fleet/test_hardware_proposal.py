@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from edgevirt.fleet.hardware_proposal import propose
 from edgevirt.fleet.objects.edgenode import EdgeNodeStatus, NodeAddress
 from edgevirt.fleet.objects.hardware_model import MOST_ADAPTERS, ModelAdapter, validate
+from edgevirt.model.hardware import Interface, MachineDevices, PciFunction
+from edgevirt.wire.convert.hardware_inventory import fill_inventory
 from edgevirt.wire.messages import info
 from tests.unit.fleet.objects_world import NODE
 
@@ -68,6 +72,52 @@ def test_what_cannot_be_kept_apart_is_one_group() -> None:
 
 def test_what_the_node_is_reached_by_is_its_own() -> None:
     assert by_name(told())["eth0"].usage == "ManagementAndApps"
+
+
+def told_of_cards() -> info.HardwareInventory:
+    """As a node tells it: two ports of one card, of which the first is the node's own; a virtual
+    function of the second; a disk that has functions, too.
+    """
+    card: dict[str, Any] = {"kind": 0x020000, "iommu_group": "7", "most_functions": 7}
+    devices = MachineDevices(
+        pci=(
+            PciFunction(address="0000:02:00.0", **card),
+            PciFunction(address="0000:02:00.1", functions=("0000:02:10.1",), **card),
+            PciFunction(address="0000:02:10.1", kind=0x020000, card="0000:02:00.1"),
+            PciFunction(address="0000:03:00.0", kind=0x020000, most_functions=2),
+            PciFunction(address="0000:04:00.0", kind=0x010802, most_functions=16),
+        ),
+        interfaces=(
+            Interface(name="eth0", mac="02:00:00:00:00:01", pci="0000:02:00.0"),
+            Interface(name="eth1", pci="0000:02:00.1"),
+        ),
+    )
+    message = info.HardwareInventory()
+    fill_inventory(message, devices, {"eth0": "02:00:00:00:00:01"})
+    return message
+
+
+def test_a_card_that_can_have_virtual_functions_is_to_have_some() -> None:
+    found = by_name(told_of_cards())
+    assert {name: (one.type, one.virtual_functions) for name, one in found.items()} == {
+        "eth0": ("EthernetPF", 4),
+        "ethernet-02:00.1": ("EthernetPF", 4),
+        "ethernet-03:00.0": ("EthernetPF", 2),
+        "nvme-04:00.0": ("NVMe", 0),
+    }
+    assert found["eth0"].usage == "ManagementAndApps"
+    assert found["ethernet-02:00.1"].functions[0] == "ethernet-02:00.1vf0"
+    assert list(validate(propose("box", BOX, told_of_cards()))) == []
+
+
+def test_what_only_we_tell_of_cards_may_be_missing_or_nonsense() -> None:
+    message = told_of_cards()
+    message.misc["sriov-totalvfs/0000:03:00.0"] = "many"
+    assert by_name(message)["ethernet-03:00.0"].type == "Ethernet"
+    message.misc.clear()
+    found = by_name(message)
+    assert found["eth0"].type == "Ethernet"
+    assert found["ethernet-02:10.1"].type == "Ethernet"
 
 
 def test_the_fleet_takes_it_as_it_is() -> None:

@@ -237,6 +237,7 @@ def test_the_inventory_is_what_a_model_can_be_made_of() -> None:
             serial=("/dev/ttyS1",),
             interfaces=(Interface(name="can0", can=True), Interface(name="eth0")),
         ),
+        {"wlan0": "02:00:00:00:00:07"},
     )
     [function] = message.pci_devices
     at = function.address
@@ -245,3 +246,24 @@ def test_the_inventory_is_what_a_model_can_be_made_of() -> None:
     assert [(d.bus_port.bus, d.bus_port.port) for d in message.usb_devices] == [(1, "2.4")]
     assert message.serial_devices[0].devpath == "/dev/ttyS1"
     assert [device.ifname for device in message.can_devices] == ["can0"]
+    told = [(device.ifname, device.mac_address) for device in message.network_devices]
+    assert told == [("wlan0", "02:00:00:00:00:07"), ("eth0", "")]
+
+
+def test_a_card_and_its_virtual_functions_are_told_as_such() -> None:
+    message = info.HardwareInventory()
+    card = PciFunction(address="0000:02:00.0", most_functions=7, functions=("0000:02:10.0",))
+    virtual = PciFunction(address="0000:02:10.0", card="0000:02:00.0")
+    interfaces = (
+        Interface(name="eth1", pci="0000:02:00.0"),
+        Interface(name="eth2", pci="0000:02:10.0"),
+    )
+    fill_inventory(message, MachineDevices(pci=(card, virtual), interfaces=interfaces), {})
+    first, second = message.network_devices
+    assert first.type == info.NETWORK_DEVICE_TYPE_ETH_PF
+    assert second.type == info.NETWORK_DEVICE_TYPE_ETH_VF
+    assert (first.parent.pci_parent.bus, second.parent.pci_parent.device) == (2, 0x10)
+    assert dict(message.misc) == {
+        "sriov-totalvfs/0000:02:00.0": "7",
+        "sriov-physfn/0000:02:10.0": "0000:02:00.0",
+    }

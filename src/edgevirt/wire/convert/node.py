@@ -114,12 +114,9 @@ def hardware(report: NodeReport) -> info.ZInfoMsg:
     hwinfo.inventory.bios.version = inventory.bios_version
     if report.module is not None:
         describe_module(hwinfo.inventory.tpm, report.module)
-    if report.devices is not None:
-        fill_inventory(hwinfo.inventory, report.devices)
-    for port in report.network.ports if report.network is not None else ():
-        hwinfo.inventory.network_devices.add(
-            ifname=port.ifname, mac_address=port.mac, type=info.NETWORK_DEVICE_TYPE_ETHERNET
-        )
+    ports = report.network.ports if report.network is not None else ()
+    macs = {port.ifname: port.mac for port in ports}
+    fill_inventory(hwinfo.inventory, report.devices or MachineDevices(), macs)
     return message
 
 
