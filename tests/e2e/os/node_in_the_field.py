@@ -63,6 +63,11 @@ class Field:
         )
         return found
 
+    def cut_power_at(self, name: str, step: str) -> None:
+        self.becomes(name, step)
+        self.system.machine.cut_power()
+        self.system.power_on()
+
     def running(self) -> str:
         [version] = [s["version"] for s in self.system.os()["slots"] if s.get("running")]
         return str(version)

@@ -95,31 +95,16 @@ def test_without_the_medium_it_onboards_proves_itself_and_runs_an_app(node: Fiel
 # -- it is updated, and its plug is pulled ---------------------------------------------------------
 
 
-def cut_power_at(node: Field, step: str) -> None:
-    node.becomes(GOOD, step)
-    node.system.machine.cut_power()
-    node.system.power_on()
-
-
-@pytest.mark.slow
-def test_an_update_that_was_cut_while_it_was_written_is_written_again(node: Field) -> None:
-    before = node.running()
-    node.want(GOOD)
-    cut_power_at(node, "Writing")
-    node.becomes(GOOD, "Rebooting")
-    assert node.running() == before
-
-
 def test_a_power_cut_right_after_the_switch_boots_the_new_version(node: Field) -> None:
     node.want(GOOD)
-    cut_power_at(node, "Rebooting")
+    node.cut_power_at(GOOD, "Rebooting")
     node.becomes(GOOD, "Testing")
     assert node.running() == node.made[GOOD].version
 
 
 def test_a_power_cut_in_the_test_window_brings_the_version_before_back(node: Field) -> None:
     [before] = [v for _, v in node.system.slots().values() if v != node.made[GOOD].version]
-    cut_power_at(node, "Testing")
+    node.cut_power_at(GOOD, "Testing")
     node.fell_back(GOOD, before, "PowerFail", "without a word")
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.e2e.os.node_in_the_field import Field, node_in_the_field
-from tests.e2e.os.variants import hangs, no_services, panics, unreachable
+from tests.e2e.os.variants import hangs, no_services, panics
 
 IMPATIENT = 'set_global dom0_extra_args "edgevirt.watchdog=60"\n'
 
@@ -45,25 +45,3 @@ def test_a_version_whose_supervisor_dies_again_and_again_is_left(node: Field) ->
     node.offer("mute", no_services)
     node.want("mute")
     node.fell_back("mute", before, "Fatal", "the supervisor died 5 times")
-
-
-@pytest.mark.slow
-def test_a_version_that_does_not_reach_the_controller_is_left(node: Field) -> None:
-    before = node.running()
-    node.offer("unreachable", unreachable)
-    node.want("unreachable")
-    node.fell_back("unreachable", before, "Fallback", "did not reach the controller")
-
-
-@pytest.mark.slow
-def test_the_fallback_counter_brings_the_version_before_back(node: Field) -> None:
-    before = node.running()
-    good = node.offer("good").version
-    node.want("good")
-    node.becomes("good", "Updated")
-    node.want("good", fallbackCounter=1)
-    node.system.eventually("it goes back", lambda: node.running() == before, 600.0)
-    node.becomes("good", "Failed")
-    assert "force.fallback.counter" in node.system.os()["phase"]
-    assert node.system.slots()[node.other_label()][1] == good
-    node.app_is_back()
