@@ -22,6 +22,7 @@ from msgspec.structs import replace
 from edgevirt.host.boot import console, early, power
 from edgevirt.host.boot.button import open_buttons
 from edgevirt.host.boot.limits import limits_of, make_groups
+from edgevirt.host.boot.newcomers import Newcomers
 from edgevirt.host.boot.persist import PersistError, open_nothing, open_persist
 from edgevirt.host.boot.release import RELEASE, read_release
 from edgevirt.host.boot.watchdog import Watchdog, arm
@@ -360,6 +361,7 @@ def _supervise(machine: Machine, services: Mapping[str, Service], *, fresh: bool
     from edgevirt.node.supervisor.supervisor import Options
 
     _give_config(machine.config, _PATHS.config)
+    newcomers = _hear_of_newcomers()  # before the last look at who is there
     machine.have_devices()  # they came while our own code was read
     watchdog = _arm_watchdog(machine).watchdog
     identity = Identity(dict(machine.partitions).get(Label.CONFIG), machine.config, _PATHS)
@@ -375,9 +377,21 @@ def _supervise(machine: Machine, services: Mapping[str, Service], *, fresh: bool
         notes=machine.notes,
     )
     options = Options(
-        fresh=fresh, watchdog=watchdog, keep_identity=identity.keep, buttons=open_buttons()
+        fresh=fresh,
+        watchdog=watchdog,
+        keep_identity=identity.keep,
+        buttons=open_buttons(),
+        newcomers=newcomers,
     )
     return supervise(_PATHS, settings, options, services=services)
+
+
+def _hear_of_newcomers() -> Newcomers | None:
+    try:
+        return Newcomers()
+    except OSError as error:
+        console.say(f"cannot hear of new devices: {error}; what is plugged in has to be at a start")
+        return None
 
 
 def _watchdog_seconds(machine: Machine) -> float:

@@ -20,6 +20,7 @@ import msgspec
 
 from edgevirt.host import memory
 from edgevirt.host.boot.button import is_pressed
+from edgevirt.host.boot.newcomers import Newcomers
 from edgevirt.host.boot.watchdog import Watchdog
 from edgevirt.host.rights.confine import limit_memory
 from edgevirt.model.machine import BootReason
@@ -57,6 +58,8 @@ _CRASHES: Final = frozenset(
 """Of native code; the interpreter writes down where it was."""
 _FAREWELL: Final = 180.0
 """Seconds that the whole machine may take to end."""
+_LOADING: Final = 1.0
+"""Seconds between two looks whether modules are loaded."""
 _MEASURE: Final = 60.0
 """Seconds between two looks at the services' memory."""
 
@@ -73,6 +76,8 @@ class Options(msgspec.Struct, frozen=True):
     """Called now and then until it returns True: see `node.identity`."""
     buttons: tuple[int, ...] = ()
     """Descriptors of power buttons: who presses one wants the node to end."""
+    newcomers: Newcomers | None = None
+    """Devices whose drivers nobody else loads."""
 
 
 class _Child(msgspec.Struct):
@@ -112,6 +117,7 @@ class Supervisor:
         self._kills: dict[str, int] = {}
         self._keep_identity = options.keep_identity
         self._buttons = options.buttons
+        self._newcomers = options.newcomers
         self._watchdog = options.watchdog
         if self._watchdog is not None:
             known = ", ".join(self._watchdog.names)
@@ -122,6 +128,8 @@ class Supervisor:
         wake = self._listen_to_signals()
         for button in self._buttons:
             self._selector.register(button, selectors.EVENT_READ)
+        if self._newcomers is not None:
+            self._selector.register(self._newcomers, selectors.EVENT_READ)
         held = [name for name in self._rows if self._waits(name)]
         self._keeping.keep(self._rows, time.monotonic(), held)
         while not self._keeping.ended:
@@ -129,9 +137,13 @@ class Supervisor:
                 self._watchdog.feed()
             self._act()
             self._tell()
+            if self._newcomers is not None:
+                self._newcomers.hear()
             for key, _ in self._selector.select(self._patience()):
                 if key.fileobj is wake:
                     self._take_signals(wake)
+                elif key.fileobj is self._newcomers:
+                    continue  # heard next
                 elif key.data is None:
                     self._look_at_button(key.fd)
                 else:
@@ -172,6 +184,8 @@ class Supervisor:
         soonest = self._measure_at if due is None else min(due, self._measure_at)
         if self._watchdog is not None:
             soonest = min(soonest, now + self._watchdog.timeout / 3)
+        if self._newcomers is not None and self._newcomers.busy:
+            soonest = min(soonest, now + _LOADING)
         return max(0.0, soonest - now)
 
     # -- what is due -----------------------------------------------------------------------------
