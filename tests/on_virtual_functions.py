@@ -29,6 +29,13 @@ def refusal(devices: MachineDevicesAdapter, address: str, count: int) -> str:
     return ""
 
 
+def drive(devices: MachineDevicesAdapter, address: str) -> str:
+    try:
+        return devices.drive_function(address)
+    except DeviceError as error:
+        return str(error)
+
+
 def main() -> None:
     address, devices = sys.argv[1], MachineDevicesAdapter()
     told: dict[str, Any] = {"most": measure(devices, address)[0].most_functions}
@@ -41,6 +48,10 @@ def main() -> None:
     told["in use"] = refusal(devices, address, 3)
     told["driver"] = measure(devices, address)[1][0].driver
     devices.give_back_pci(made[0].address)
+    told["driven"] = drive(devices, made[1].address)
+    told["drivers"] = [one.driver for one in measure(devices, address)[1]]
+    devices.free_function(made[1].address)
+    told["freed"] = [one.driver for one in measure(devices, address)[1]]
     devices.split_pci(address, 3)
     told["more"] = len(measure(devices, address)[1])
     devices.split_pci(address, 0)

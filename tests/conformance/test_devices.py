@@ -18,7 +18,7 @@ from edgevirt.model.hardware import MachineDevices, PciFunction
 from edgevirt.model.sriov import VirtualFunction
 from tests.unit.host.devices.test_sysfs import NIC, XHCI, Tree
 
-CARD, FIRST = "0000:02:00.0", "0000:02:10.0"
+CARD, FIRST, SECOND = "0000:02:00.0", "0000:02:10.0", "0000:02:10.1"
 
 
 @pytest.fixture(params=["tree", "fake"])
@@ -29,27 +29,30 @@ def devices(request: pytest.FixtureRequest, tmp_path: Path) -> Devices:
         functions = (
             PciFunction(address=XHCI, kind=0x0C0330),
             PciFunction(address=NIC, kind=0x020000, iommu_group="7", driver="vfio-pci"),
-            PciFunction(address=CARD, most_functions=4, functions=(FIRST,)),
+            PciFunction(address=CARD, most_functions=4, functions=(FIRST, SECOND)),
             PciFunction(address=FIRST, iommu_group="9", driver="vfio-pci", card=CARD),
+            PciFunction(address=SECOND, iommu_group="10", card=CARD),
         )
         return FakeDevices(MachineDevices(pci=functions, iommu=True))
     tree = Tree(tmp_path)
     tree.pci(NIC, "0x020000", "vfio-pci", "7")
     tree.pci(XHCI, "0x0c0330")
     card = tree.pci(CARD, "0x020000")
-    tree.write(card, sriov_totalvfs="4", sriov_numvfs="1", sriov_drivers_autoprobe="1")
+    tree.write(card, sriov_totalvfs="4", sriov_numvfs="2", sriov_drivers_autoprobe="0")
     (card / "virtfn0").symlink_to(tree.pci(FIRST, "0x020000", "vfio-pci", "9"))
-    (card / "virtfn0" / "physfn").symlink_to(card)
+    (card / "virtfn1").symlink_to(tree.pci(SECOND, "0x020000", "", "10"))
+    for name in ("virtfn0", "virtfn1"):
+        (card / name / "physfn").symlink_to(card)
     return MachineDevicesAdapter(tmp_path)
 
 
 async def test_the_machine_is_measured(devices: Devices) -> None:
     found = await devices.measure()
     assert [(one.address, one.iommu_group) for one in found.pci] == [
-        (XHCI, ""), (NIC, "7"), (CARD, ""), (FIRST, "9")
+        (XHCI, ""), (NIC, "7"), (CARD, ""), (FIRST, "9"), (SECOND, "10")
     ]  # fmt: skip
-    card, first = found.pci[2:]
-    assert (card.most_functions, card.functions, first.card) == (4, (FIRST,), CARD)
+    card, first, _ = found.pci[2:]
+    assert (card.most_functions, card.functions, first.card) == (4, (FIRST, SECOND), CARD)
     assert found.iommu
 
 
@@ -68,16 +71,34 @@ def test_what_cannot_be_taken_is_said(devices: Devices) -> None:
         devices.take_pci(XHCI)
 
 
+def test_a_function_that_somebody_drives_by_itself_is_not_driven_by_the_kernel(
+    devices: Devices,
+) -> None:
+    devices.take_pci(FIRST)
+    with pytest.raises(DeviceError, match=r"function 0000:02:10\.0 driven: it is in use"):
+        devices.drive_function(FIRST)
+    devices.free_function(FIRST)
+    assert devices.take_pci(FIRST) == "/dev/vfio/9"
+
+
+def test_a_function_that_cannot_be_driven_is_said(devices: Devices) -> None:
+    with pytest.raises(DeviceError, match="it is not there"):
+        devices.drive_function("0000:09:00.0")
+    with pytest.raises(DeviceError, match="this kernel has no driver for it"):
+        devices.drive_function(SECOND)
+    devices.free_function("0000:09:00.0")
+
+
 def test_giving_back_what_is_not_there_is_no_error(devices: Devices) -> None:
     devices.give_back_pci("0000:09:00.0")
 
 
 def test_a_card_is_not_made_anew_while_one_of_its_functions_is_taken(devices: Devices) -> None:
     devices.take_pci(FIRST)
-    devices.split_pci(CARD, 1)  # which it has
-    what = r"cannot make 2 virtual functions of PCI device 0000:02:00\.0: 0000:02:10\.0 is in use"
+    devices.split_pci(CARD, 2)  # which it has
+    what = r"cannot make 3 virtual functions of PCI device 0000:02:00\.0: 0000:02:10\.0 is in use"
     with pytest.raises(DeviceError, match=what):
-        devices.split_pci(CARD, 2)
+        devices.split_pci(CARD, 3)
 
 
 @pytest.mark.parametrize(

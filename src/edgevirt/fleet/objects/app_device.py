@@ -15,7 +15,19 @@ from edgevirt.model.sriov import MOST_VLAN, is_mac
 TPM: Final = "TPM"
 TYPES: Final = (*ADAPTER_TYPES, TPM)
 FOR_CONTAINERS: Final = frozenset(
-    {"Serial", "USB", "USBDevice", "GPIO", "Ethernet", "WLAN", "WWAN", "CAN", "VCAN", "LCAN"}
+    {
+        "Serial",
+        "USB",
+        "USBDevice",
+        "GPIO",
+        "Ethernet",
+        "EthernetVF",
+        "WLAN",
+        "WWAN",
+        "CAN",
+        "VCAN",
+        "LCAN",
+    }
     | {"Other"}
 )
 _MOST: Final = 32

@@ -26,11 +26,20 @@ from edgevirt.host.rights.cell import ENVIRONMENT
 from edgevirt.model.app import Domain, VirtualizationMode
 from edgevirt.model.can import CanBus
 from edgevirt.model.hardware import find_usb
+from edgevirt.model.sriov import VirtualFunction
 from edgevirt.runtime import Clock
 
 _INTERFACES = "interfaces.json"
-_Moved = tuple[str, tuple[tuple[str, CanBus | None], ...]]
-"""A network namespace (empty: the container's own), and what moves into it."""
+
+
+class _Moved(msgspec.Struct, frozen=True):
+    """What moves into a network namespace (empty: the container's own)."""
+
+    namespace: str
+    interfaces: tuple[tuple[str, CanBus | None], ...]
+    functions: tuple[tuple[str, str, VirtualFunction], ...]
+
+
 _WARDEN = (sys.executable, "-S", "-m", "edgevirt.host.devices.gpio_warden")
 _WARDEN_SECONDS = 30.0
 
@@ -72,9 +81,11 @@ class ContainerHypervisor(MonitoredHypervisor):
             limit_swap=swap_limited(),
             given=lambda: self._given(bundle, domain),
         )
-        moved = of_container.interfaces(domain)
-        if moved:
-            bundle.write(_INTERFACES, msgspec.json.encode((domain.netns, moved)))
+        moved = _Moved(
+            domain.netns, of_container.interfaces(domain), of_container.functions(domain)
+        )
+        if moved.interfaces or moved.functions:
+            bundle.write(_INTERFACES, msgspec.json.encode(moved))
         return ""
 
     def _given(self, bundle: Bundle, domain: Domain) -> Given:
@@ -101,11 +112,13 @@ class ContainerHypervisor(MonitoredHypervisor):
 
     def _give_interfaces(self, bundle: Bundle) -> None:
         written = (bundle.directory / _INTERFACES).read_bytes()
-        kept, moved = msgspec.json.decode(written, type=_Moved)
+        moved = msgspec.json.decode(written, type=_Moved)
         record = bundle.read_record()
-        namespace = kept or (f"/proc/{record.process.pid}/ns/net" if record else "")
-        for name, can in moved:
+        namespace = moved.namespace or (f"/proc/{record.process.pid}/ns/net" if record else "")
+        for name, can in moved.interfaces:
             self._handover.move_interface(bundle.directory, name, namespace, can)
+        for name, address, function in moved.functions:
+            self._handover.move_function(bundle.directory, address, function, name, namespace)
 
     async def attend(self, domain: Domain) -> tuple[str, ...]:
         """A container keeps the files that it began with."""

@@ -23,12 +23,14 @@ _FILE: Final = "taken.json"
 
 class Taken(msgspec.Struct, frozen=True):
     """`functions`: PCI addresses. `interfaces`: (name, network namespace). `virtual`: virtual
-    functions, as their cards treated them before.
+    functions, as their cards treated them before. `driven`: addresses of those that the kernel
+    drives for it.
     """
 
     functions: tuple[str, ...] = ()
     interfaces: tuple[tuple[str, str], ...] = ()
     virtual: tuple[VirtualFunction, ...] = ()
+    driven: tuple[str, ...] = ()
 
 
 _TAKEN: Final = msgspec.json.Decoder(Taken)
@@ -79,11 +81,25 @@ class Handover:
         _write(directory, msgspec.structs.replace(taken, interfaces=moved))
         interfaces.give(name, Path(namespace), can)
 
+    def move_function(
+        self, directory: Path, address: str, function: VirtualFunction, name: str, namespace: str
+    ) -> None:
+        """Its network interface, under that name. `namespace`: a path. Raises HypervisorError."""
+        self.set_function(directory, function)
+        taken = _read(directory)
+        _write(directory, msgspec.structs.replace(taken, driven=(*taken.driven, address)))
+        try:
+            now = self._devices.drive_function(address)
+        except DeviceError as failure:
+            raise HypervisorError(str(failure)) from failure
+        self.move_interface(directory, interfaces.rename(now, name), namespace)
+
     def give_back(self, directory: Path) -> None:
         """All of it, whatever state it is in. Idempotent. Raises HypervisorError."""
         taken = _read(directory)
         steps: list[tuple[Callable[..., None], tuple[object, ...]]] = [
             *((interfaces.take_back, (name, Path(place))) for name, place in taken.interfaces),
+            *((self._devices.free_function, (address,)) for address in taken.driven),
             *((self._devices.give_back_pci, (address,)) for address in taken.functions),
             *((self._reset, (function,)) for function in taken.virtual),
         ]

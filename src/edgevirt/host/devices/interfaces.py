@@ -7,13 +7,17 @@ namespace for apps has to be fetched.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
+from typing import Final
 
 from edgevirt.host.devices import can_bus
 from edgevirt.host.hypervisor import HypervisorError
 from edgevirt.host.netlink import IPRoute, NetlinkError
 from edgevirt.host.rights.namespace import inside
 from edgevirt.model.can import CanBus
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,14}")
 
 
 def give(name: str, namespace: Path, can: CanBus | None = None) -> None:
@@ -32,6 +36,22 @@ def give(name: str, namespace: Path, can: CanBus | None = None) -> None:
         raise HypervisorError(f"cannot give {name} to the app: {error}") from error
     finally:
         os.close(target)
+
+
+def rename(name: str, wanted: str) -> str:
+    """What it is called then: as before, where no interface can be called so. Blocks. Raises
+    HypervisorError.
+    """
+    if name == wanted or not _NAME.fullmatch(wanted):
+        return name
+    try:
+        with IPRoute() as netlink:
+            for index in netlink.link_lookup(ifname=name):
+                netlink.link("set", index=index, state="down")
+                netlink.link("set", index=index, ifname=wanted)
+    except NetlinkError as error:
+        raise HypervisorError(f"cannot give {name} to the app as {wanted}: {error}") from error
+    return wanted
 
 
 def take_back(name: str, namespace: Path) -> None:

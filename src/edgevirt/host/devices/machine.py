@@ -110,6 +110,35 @@ class MachineDevicesAdapter:
         if number(wanted) != count:
             raise DeviceError(f"cannot {what}: its driver made {number(wanted)}")
 
+    def drive_function(self, address: str) -> str:
+        device = self._pci / "devices" / address
+        what = f"have virtual function {address} driven"
+        if not device.is_dir():
+            raise DeviceError(f"cannot {what}: it is not there")
+        driver = self._name_of(device / "driver")
+        if driver == _VFIO:
+            raise DeviceError(f"cannot {what}: it is in use")
+        if not driver:
+            probe = device / "physfn/sriov_drivers_autoprobe"  # of one that is asked to, alone
+            if probe.exists():
+                self._write(probe, "1", what)
+            try:
+                self._change_driver(device, address)
+            finally:
+                if probe.exists():
+                    self._write(probe, "0", what)
+        if not (device / "driver").exists():
+            raise DeviceError(f"cannot {what}: this kernel has no driver for it")
+        found = _entries(device / "net")
+        if not found:
+            raise DeviceError(f"cannot {what}: it is no network interface")
+        return found[0]
+
+    def free_function(self, address: str) -> None:
+        device = self._pci / "devices" / address
+        if self._name_of(device / "driver") not in ("", _VFIO):
+            self._write(device / "driver/unbind", address, f"take virtual function {address} back")
+
     def read_function(self, card: str, index: int) -> VirtualFunction:
         return virtual_functions.read(self._interface_of(card), card, index)
 
@@ -117,13 +146,10 @@ class MachineDevicesAdapter:
         virtual_functions.configure(self._interface_of(function.card), function)
 
     def _interface_of(self, card: str) -> str:
-        try:
-            found = sorted((self._pci / "devices" / card / "net").iterdir())
-        except OSError:
-            found = []
+        found = _entries(self._pci / "devices" / card / "net")
         if not found:
             raise DeviceError(f"cannot set virtual functions of PCI device {card}: no interface")
-        return found[0].name
+        return found[0]
 
     def _change_driver(self, device: Path, address: str) -> None:
         if (device / "driver").exists():
@@ -148,6 +174,14 @@ class MachineDevicesAdapter:
                 file.write(text)
         except OSError as error:
             raise DeviceError(f"cannot {what}: {error.strerror or error}") from error
+
+
+def _entries(directory: Path) -> list[str]:
+    """Empty where there is no such directory."""
+    try:
+        return sorted(one.name for one in directory.iterdir())
+    except OSError:
+        return []
 
 
 def _listen() -> socket.socket | None:

@@ -15,6 +15,7 @@ from edgevirt.host.hypervisor import HypervisorError, UnfitError
 from edgevirt.model.app import Domain
 from edgevirt.model.can import CanBus
 from edgevirt.model.hardware import INTERFACES, DomainDevice, MachineDevices, find_usb, read_gpio
+from edgevirt.model.sriov import VirtualFunction
 
 _VARIABLE: Final = "EDGEVIRT_DEVICE_"
 
@@ -42,7 +43,16 @@ def interfaces(domain: Domain) -> tuple[tuple[str, CanBus | None], ...]:
     return tuple(
         (device.addresses.interface, device.can)
         for device in domain.devices
-        if device.type in INTERFACES and device.addresses.interface
+        if device.type in INTERFACES and device.addresses.interface and device.function is None
+    )
+
+
+def functions(domain: Domain) -> tuple[tuple[str, str, VirtualFunction], ...]:
+    """Virtual functions whose interfaces it gets: the names that these get, and PCI addresses."""
+    return tuple(
+        (device.label, device.addresses.pci, device.function)
+        for device in domain.devices
+        if device.function is not None
     )
 
 

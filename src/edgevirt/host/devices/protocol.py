@@ -41,6 +41,17 @@ class Devices(Protocol):
         """To the driver that the kernel would choose. Idempotent. Blocks."""
         ...
 
+    def drive_function(self, address: str) -> str:
+        """Lets the kernel drive a virtual function, as it would any device. Idempotent. Blocks.
+
+        Returns the name of its network interface.
+        """
+        ...
+
+    def free_function(self, address: str) -> None:
+        """From the driver that it has by that. Idempotent. Blocks."""
+        ...
+
     def split_pci(self, address: str, count: int) -> None:
         """Makes a network card have so many virtual functions, without drivers. Idempotent. Blocks.
 

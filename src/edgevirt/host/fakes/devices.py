@@ -18,6 +18,9 @@ class FakeDevices:
 
     machine: MachineDevices = field(default_factory=MachineDevices)
     taken: set[str] = field(default_factory=set)
+    driven: dict[str, str] = field(default_factory=dict)
+    """Interfaces of virtual functions that are driven; assign `interfaces` what they will be."""
+    interfaces: dict[str, str] = field(default_factory=dict)
     functions: dict[tuple[str, int], VirtualFunction] = field(default_factory=dict)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -54,6 +57,21 @@ class FakeDevices:
 
     def give_back_pci(self, address: str) -> None:
         self.taken.discard(address)
+
+    def drive_function(self, address: str) -> str:
+        what = f"cannot have virtual function {address} driven"
+        found = self._find(address)
+        if found is None:
+            raise DeviceError(f"{what}: it is not there")
+        if address in self.taken or found.driver == "vfio-pci":
+            raise DeviceError(f"{what}: it is in use")
+        if address not in self.interfaces:
+            raise DeviceError(f"{what}: this kernel has no driver for it")
+        self.driven[address] = self.interfaces[address]
+        return self.driven[address]
+
+    def free_function(self, address: str) -> None:
+        self.driven.pop(address, None)
 
     def split_pci(self, address: str, count: int) -> None:
         found = self._find(address)

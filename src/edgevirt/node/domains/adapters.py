@@ -326,8 +326,6 @@ class _Machine(msgspec.Struct, frozen=True):
             return ""
         if member.type in (IoType.CAN, IoType.LCAN) and member.can is None:
             return f"the model has no bit rate for {member.label}"
-        if member.type == IoType.ETHERNET_VF:
-            return f"only a virtual machine can have {member.label}, a virtual function"
         if member.type in INTERFACES:
             return ""
         return f"only a virtual machine can have {member.label}"

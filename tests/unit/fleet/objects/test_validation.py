@@ -445,6 +445,7 @@ def test_devices_that_an_app_cannot_have_are_refused() -> None:
     assert devices_of("App", com, **bare) == {}
     assert devices_of("Machine", com, tpm, virtualization="FML", firmware="") == {}
     lan = {"type": "EthernetVF", "adapter": "eth1vf0", "mac": "02:16:3E:00:00:01", "vlan": 7}
+    assert devices_of("App", {"name": "lan", **lan}, **bare) == {}
     assert devices_of("Machine", {"name": "lan", **lan}) == {}
     refused = (
         ("App", {**com, "type": "Radio"}, "type", "supported values"),
@@ -454,7 +455,6 @@ def test_devices_that_an_app_cannot_have_are_refused() -> None:
         ("Machine", tpm, "type", "no legacy one"),
         ("Machine", {**com, "type": "GPIO"}, "type", "cannot have GPIO lines"),
         ("Machine", {**tpm, "adapter": "com"}, "adapter", "no part of the node"),
-        ("App", {**com, "type": "EthernetVF"}, "type", "of a virtual machine only"),
         ("Machine", {**com, "vlan": 7}, "vlan", "a device of type EthernetVF has it"),
         ("Machine", {**com, "mac": "02:00:00:00:00:01"}, "mac", "a device of type EthernetVF"),
         ("Machine", {**com, "type": "EthernetVF", "vlan": 4095}, "vlan", "must be 1 to 4094"),

@@ -136,6 +136,43 @@ async def test_an_interface_moves_into_the_container_and_comes_back(
 
 
 @pytest.mark.root
+async def test_a_virtual_function_s_interface_moves_into_the_container_by_its_own_name(
+    containers: ContainerWorld,
+) -> None:
+    name = f"tst{uuid.uuid4().hex[:6]}"
+    address, card = "0000:01:10.0", replace(NIC, interfaces=("eth1",))
+    function = VirtualFunction(card=card.address, index=0, mac="02:00:00:00:00:02", vlan=7)
+    run("ip", "link", "add", name, "type", "veth", "peer", "name", f"{name}p")
+    present = (card, PciFunction(address=address, card=card.address))
+    devices = containers.devices
+    devices.machine = MachineDevices(pci=present)
+    devices.interfaces[address] = name
+    before = devices.read_function(card.address, 0)
+    try:
+        given = DomainDevice(
+            label=f"{name}vf0",
+            type=IoType.ETHERNET_VF,
+            addresses=Addresses(pci=address),
+            function=function,
+        )
+        domain = replace(
+            containers.domain("do", "ip -o link; echo done; sleep 1000"), devices=(given,)
+        )
+        hypervisor = containers.hypervisor()
+        await hypervisor.create(domain, b"")
+        await hypervisor.start(domain.app)
+        await until(lambda: "done" in containers.console(domain.app))
+        assert f"{name}vf0@" in containers.console(domain.app)
+        assert devices.driven == {address: name}
+        assert devices.read_function(card.address, 0) == function
+        await containers.hypervisor().delete(domain.app)
+        assert devices.driven == {}
+        assert devices.read_function(card.address, 0) == before
+    finally:
+        subprocess.run(["ip", "link", "del", f"{name}p"], check=False)
+
+
+@pytest.mark.root
 async def test_what_a_container_cannot_have_leaves_nothing(containers: ContainerWorld) -> None:
     hypervisor = containers.hypervisor()
     for wrong, why in (

@@ -70,7 +70,6 @@ CARD = "0000:01:00.0"
 VF = AdapterGroup(
     name="nicvf0",
     type=IoType.ETHERNET_VF,
-    why_no_container="only a virtual machine can have eth1vf0, a virtual function",
     members=(
         AdapterMember(
             label="eth1vf0", type=IoType.ETHERNET_VF, addresses=Addresses(pci="0000:01:10.0"),
@@ -158,10 +157,6 @@ def test_a_virtual_function_is_set_as_the_app_wants_it_else_as_the_model_does() 
         (virtual(index=2), "adapter nicvf0: it is virtual function 0, not 2"),
         (virtual("com", vlan=7), "a MAC address or VLAN is of one virtual function"),
         (virtual("eth1vf8"), "unknown adapter eth1vf8: eth1 has eth1vf0"),
-        (
-            app(interfaces=(), adapters=(Adapter(name="nicvf0"),)),
-            "adapter nicvf0 cannot be assigned to it: only a virtual machine can have eth1vf0",
-        ),
     ],
 )
 def test_what_a_virtual_function_cannot_be_is_said(wanted: AppInstance, said: str) -> None:
