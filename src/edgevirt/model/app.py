@@ -34,7 +34,7 @@ class BootMode(enum.IntEnum):
 
 def least_contained_kib(*, devices: bool) -> int:
     """Memory of a container in a virtual machine: with less its kernel does not come to the app.
-    `devices`: one with devices of the node (but serial ports), or a TPM, has a larger one.
+    `devices`: one with devices of the node, but serial ports, has a larger one.
     """
     return (128 if devices else 96) * 1024
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 
-from edgevirt.fleet.objects.app_device import AppDevice, check_devices
+from edgevirt.fleet.objects.app_device import TPM, AppDevice, check_devices
 from edgevirt.fleet.objects.app_interface import AppInterface, check_interfaces
 from edgevirt.fleet.objects.app_snapshots import AppSnapshots, validate_snapshots
 from edgevirt.fleet.objects.app_vnc import AppVnc, check_vnc
@@ -213,7 +213,7 @@ def _check_type(app: App) -> Iterator[Problem]:
 def _check_memory_of_contained(
     resources: AppResources, devices: tuple[AppDevice, ...]
 ) -> Iterator[Problem]:
-    general = any(device.type != "Serial" for device in devices)
+    general = any(device.type not in ("Serial", TPM) for device in devices)
     least = least_contained_kib(devices=general)
     with suppress(ValueError):  # which is told elsewhere
         if parse(resources.memory) < least * 1024:

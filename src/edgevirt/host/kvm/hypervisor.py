@@ -177,7 +177,8 @@ class KvmHypervisor(MonitoredHypervisor):
         )
         whole = msgspec.structs.replace(insides.domain, volumes=(*insides.domain.volumes, *disks))
         qemu.check(whole)
-        return qemu.Machine(whole, accelerator(), serials=(*insides.serials, *own))
+        serials = (*insides.serials, *own)
+        return qemu.Machine(whole, accelerator(), serials=serials, ramdisk_at=insides.ramdisk_at)
 
     def _variables(self, domain: Domain) -> str:
         """Where they are, or are made as those of a new machine. Empty: it has no such firmware."""

@@ -80,7 +80,8 @@ class Machine(msgspec.Struct, frozen=True):
     `variables`: the UEFI firmware's. `seed`: of cloud-init. `accelerator`: as `-accel` takes it.
     `serials`: of the volumes, for the guest of ours that a container runs in; its console is on
     virtio, and what it starts with is read where it lies. `vhost`: the node's kernel itself moves
-    what its interfaces send and get, instead of QEMU.
+    what its interfaces send and get, instead of QEMU. `ramdisk_at`: the address in its memory where
+    its RAM disk is laid, for a kernel that is told so; 0: where QEMU wants.
     """
 
     domain: Domain
@@ -90,6 +91,7 @@ class Machine(msgspec.Struct, frozen=True):
     memory: Memory = Memory.AS_USED
     serials: tuple[str, ...] = ()
     vhost: bool = False
+    ramdisk_at: int = 0
 
 
 def is_uefi(domain: Domain) -> bool:
@@ -255,7 +257,10 @@ def _firmware(machine: Machine) -> list[str]:
         words += ["-drive", f"if=pflash,format=raw,file=/dev/fdset/{_VARIABLES}"]
     if machine.domain.kernel:
         words += ["-kernel", f"/proc/self/fd/{_KERNEL}"]
-        if machine.domain.ramdisk:
+        if machine.domain.ramdisk and machine.ramdisk_at:
+            laid = f"file=/proc/self/fd/{_RAMDISK},addr={machine.ramdisk_at:#x},force-raw=on"
+            words += ["-device", f"loader,{laid}"]
+        elif machine.domain.ramdisk:
             words += ["-initrd", f"/proc/self/fd/{_RAMDISK}"]
         words += ["-append", machine.domain.kernel_arguments]
     return words

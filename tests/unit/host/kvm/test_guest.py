@@ -145,7 +145,7 @@ def test_serial_ports_are_called_in_the_guest_as_on_the_node(files: GuestFiles) 
     [
         {"devices": (device("stick", usb_port="1:2"),)},
         {"devices": (device("card", pci="0000:03:00.0"),)},
-        {"tpm": True},
+        {"devices": (device("card", pci="0000:03:00.0"),), "tpm": True},
     ],
 )
 def test_a_machine_with_devices_starts_with_a_kernel_that_knows_them(
@@ -156,6 +156,18 @@ def test_a_machine_with_devices_starts_with_a_kernel_that_knows_them(
     assert made.domain.ramdisk == str(files.general_initrd)
     drivers = made.domain.volumes[made.serials.index("drivers")]
     assert (drivers.path, drivers.readonly) == (str(files.drivers), True)
+    assert made.ramdisk_at == 0
+
+
+def test_a_tpm_alone_costs_no_larger_kernel(files: GuestFiles) -> None:
+    files.initrd.write_bytes(bytes(5000))
+    made = make_insides(domain(tpm=True, memory_kib=98_304), b"", files)
+    assert made.domain.kernel == str(files.kernel)
+    assert "drivers" not in made.serials
+    at = f"{made.ramdisk_at:#x}"
+    words = made.domain.kernel_arguments.split()
+    assert {f"initrdmem={at},5000", f"memmap=8K${at}"} < set(words)
+    assert make_insides(domain(), b"", files).ramdisk_at == 0
 
 
 def test_a_machine_with_serial_ports_alone_starts_with_the_small_kernel(files: GuestFiles) -> None:
@@ -198,7 +210,10 @@ def test_files_of_user_data_are_written_below_what_is_mounted(files: GuestFiles)
         (domain(root(), data("relative")), "not a directory's full path"),
         (domain(root(), data("/a\tb")), "not a name to print"),
         (domain(kernel="/kernel"), "a kernel of its own"),
-        (domain(tpm=True, memory_kib=98_304), "too little.*with devices"),
+        (
+            domain(devices=(device("stick", usb_port="1:2"),), memory_kib=98_304),
+            "too little.*with devices",
+        ),
         (domain(devices=(device("COM1", serial="/dev/a\nb"),)), "no device's name"),
         (domain(image=ImageConfig()), "names no command"),
         (domain(image=ImageConfig(cmd=("a\0b",))), "a NUL"),
@@ -219,7 +234,7 @@ def test_a_node_of_before_can_run_containers_without_devices(files: GuestFiles) 
     files.drivers.unlink()
     make_insides(domain(), b"", files)
     with pytest.raises(HypervisorError, match=r"with devices.*edgevirt image guest"):
-        make_insides(domain(tpm=True), b"", files)
+        make_insides(domain(devices=(device("stick", usb_port="1:2"),)), b"", files)
 
 
 def test_a_volume_of_before_is_told_what_helps(files: GuestFiles, tmp_path: Path) -> None:

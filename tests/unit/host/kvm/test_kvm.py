@@ -76,6 +76,15 @@ def test_a_kernel_is_a_copy_so_that_nobody_s_file_changes_hands() -> None:
     assert "/blobs" not in said
 
 
+def test_an_initial_file_system_lies_where_its_kernel_is_told() -> None:
+    told = replace(DOMAIN, kernel="/kernel", ramdisk="/ramdisk", kernel_arguments="quiet")
+    usual = qemu.command("qemu", qemu.Machine(told, "tcg"))
+    assert usual[usual.index("-initrd") + 1] == "/proc/self/fd/17"
+    placed = qemu.command("qemu", qemu.Machine(told, "tcg", ramdisk_at=0x5400000))
+    assert "-initrd" not in placed
+    assert "loader,file=/proc/self/fd/17,addr=0x5400000,force-raw=on" in placed
+
+
 def test_a_cd_and_a_readonly_volume_are_not_open_for_writing() -> None:
     domain = replace(DOMAIN, volumes=(replace(DISK, readonly=True), CD))
     assert not any(one.writable for one in qemu.files(qemu.Machine(domain, "tcg")))

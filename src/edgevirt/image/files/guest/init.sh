@@ -224,6 +224,7 @@ for link in /sys/bus/virtio/drivers/virtio_net/virtio*/net/*; do
 done
 
 [ ! -e /disk/drivers ] || /plugged
+[ ! -e /dev/tpm0 ] || chmod a+rw /dev/tpm0 /dev/tpmrm0
 : >/run/said
 (
   echo 0 >/proc/self/oom_score_adj

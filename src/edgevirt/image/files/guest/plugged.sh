@@ -2,15 +2,14 @@
 # A device came: loads what drives it, and lets the app use it, whoever the app is. The kernel's
 # words about it are in the environment; without any, all devices that are there are looked at.
 #
-# What was given to this machine of the node's devices is the app's: all on USB, the PCI functions
-# of the places that they are given, and the TPM. Disks of its own and their like stay root's.
+# What was given to this machine of the node's devices is the app's: all on USB, and the PCI functions
+# of the places that they are given. Disks of its own and their like stay root's.
 export PATH=/bin
 
 # $1: where it is below /sys. $2: its name below /dev.
 let_use() {
   case $1 in
     */usb[0-9]*/* | */0000:00:0f.0/* | */0000:00:1[0-9a-e].0/*) chmod a+rw "/dev/$2" ;;
-    */tpm/* | */tpmrm/*) chmod a+rw "/dev/$2" ;;
   esac
 }
 
