@@ -49,7 +49,7 @@ def main() -> None:
     told["driver"] = measure(devices, address)[1][0].driver
     devices.give_back_pci(made[0].address)
     told["driven"] = drive(devices, made[1].address)
-    told["drivers"] = [one.driver for one in measure(devices, address)[1]]
+    told["other"] = measure(devices, address)[1][0].driver
     devices.free_function(made[1].address)
     told["freed"] = [one.driver for one in measure(devices, address)[1]]
     devices.split_pci(address, 3)

@@ -23,7 +23,7 @@ DRIVERS: Final = (
     *("drivers/usb/class/*", "drivers/usb/misc/*", "drivers/net/usb/*", "drivers/media/usb/uvc/*"),
     *("drivers/hid/*", "drivers/input/evdev.ko", "drivers/input/joydev.ko"),
     *("drivers/input/joystick/xpad.ko", "drivers/tty/serial/*", "drivers/uio/uio_pci_generic.ko"),
-    *("drivers/scsi/sd_mod.ko", "drivers/scsi/sr_mod.ko", "drivers/scsi/sg.ko"),
+    *("drivers/scsi/sd_mod.ko", "drivers/scsi/sr_mod.ko"),
     *("drivers/nvme/host/nvme.ko", "drivers/ata/ahci.ko"),
     *("drivers/mmc/host/sdhci-pci.ko", "drivers/mmc/core/mmc_block.ko"),
     *("drivers/net/can/*", "net/can/*", "drivers/net/phy/*", "drivers/net/ethernet/intel/*"),

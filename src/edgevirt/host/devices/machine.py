@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import time
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +24,9 @@ _UEVENTS: Final = 15
 """NETLINK_KOBJECT_UEVENT."""
 _FROM_KERNEL: Final = 1
 _VFIO: Final = "vfio-pci"
+_INTERFACE: Final = 10.0
+"""Seconds until a driver has made a network interface of what it drives."""
+_LOOK: Final = 0.1
 
 
 class MachineDevicesAdapter:
@@ -129,9 +133,11 @@ class MachineDevicesAdapter:
                     self._write(probe, "0", what)
         if not (device / "driver").exists():
             raise DeviceError(f"cannot {what}: this kernel has no driver for it")
-        found = _entries(device / "net")
-        if not found:
-            raise DeviceError(f"cannot {what}: it is no network interface")
+        until = time.monotonic() + _INTERFACE
+        while not (found := _entries(device / "net")):
+            if time.monotonic() >= until or not (device / "driver").exists():
+                raise DeviceError(f"cannot {what}: its driver makes no network interface of it")
+            time.sleep(_LOOK)  # nobody tells, and some drivers first speak with the card
         return found[0]
 
     def free_function(self, address: str) -> None:

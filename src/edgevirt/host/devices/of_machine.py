@@ -15,6 +15,8 @@ from edgevirt.model.hardware import DomainDevice
 FIRST_TERMINAL: Final = 70
 MOST_TERMINALS: Final = 3
 """A PC has four serial ports, and the first is the console."""
+MOST_SOCKETS: Final = 15
+"""QEMU's controller has no more; what is plugged into the first of them comes to its port 1."""
 _MOST_FUNCTIONS: Final = 16
 _FIRST_PLACE: Final = 0x0F
 """To 0x1e, all that are free behind it; `image/files/guest/plugged.sh` has them, too."""
@@ -55,6 +57,8 @@ def check(devices: Sequence[DomainDevice]) -> None:
             raise UnfitError(f"cannot run: a virtual machine cannot have {device.label}")
     if len(terminals(devices)) > MOST_TERMINALS:
         raise UnfitError(f"cannot run: at most {MOST_TERMINALS} serial ports fit")
+    if len(pluggable) > MOST_SOCKETS:
+        raise UnfitError(f"cannot run: at most {MOST_SOCKETS} USB devices fit")
     if len(functions(devices)) > _MOST_FUNCTIONS:
         raise UnfitError(f"cannot run: at most {_MOST_FUNCTIONS} PCI functions fit")
 
@@ -63,6 +67,19 @@ def files(devices: Sequence[DomainDevice]) -> Iterator[tuple[int, str]]:
     """What must be open for reading and writing: descriptor and path."""
     for index, path in enumerate(terminals(devices)):
         yield FIRST_TERMINAL + index, path
+
+
+def places(devices: Sequence[DomainDevice]) -> Iterator[tuple[str, str]]:
+    """Where a guest of ours finds each: its port of the USB controller (`usb-1`), or its place on
+    the first bus (`pci-0f`), and its label.
+    """
+    for index, device in enumerate(sockets(devices), 1):
+        yield f"usb-{index}", device.label
+    placed = functions(devices)
+    for device in devices:
+        if device.addresses.pci in placed and not _is_serial(device):
+            place = _FIRST_PLACE + placed.index(device.addresses.pci)
+            yield f"pci-{place:02x}", device.label
 
 
 def words(devices: Sequence[DomainDevice], *, legacy: bool, placed: bool = False) -> list[str]:
@@ -74,7 +91,8 @@ def words(devices: Sequence[DomainDevice], *, legacy: bool, placed: bool = False
         told += ["-chardev", f"serial,id=com{index},path=/dev/fdset/{descriptor}"]
         told += ["-serial", f"chardev:com{index}"]
     if sockets(devices):
-        controller = "piix3-usb-uhci" if legacy else "qemu-xhci"
+        ports = f",p2={MOST_SOCKETS},p3={MOST_SOCKETS}"
+        controller = "piix3-usb-uhci" if legacy else f"qemu-xhci{ports}"
         told += ["-device", f"{controller},id=usb"]
     for index, address in enumerate(functions(devices)):
         place = f",addr={_FIRST_PLACE + index:#x}" if placed else ""

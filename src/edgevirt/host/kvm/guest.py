@@ -11,6 +11,7 @@ starts. `image/files/guest/init.sh` is the other half of this.
 from __future__ import annotations
 
 import io
+import re
 import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -22,7 +23,7 @@ from msgspec.structs import replace
 from edgevirt.host.container import oci
 from edgevirt.host.container.user_data import UserData, parse_user_data
 from edgevirt.host.devices.of_container import DeviceNode
-from edgevirt.host.devices.of_machine import sockets
+from edgevirt.host.devices.of_machine import places, sockets
 from edgevirt.host.hypervisor import Exit, HypervisorError, UnfitError
 from edgevirt.model.app import (
     BootMode,
@@ -54,6 +55,7 @@ _SPARE_PORTS: Final = 8
 """Serial ports that a PCI function may bring."""
 _NOTHING: Final = MachineDevices()
 _MOST_SAID: Final = 300
+_UNNAMED: Final = re.compile(r"^[.-]|[^A-Za-z0-9._:+-]")
 _TTY: Final = 4
 _FIRST_PORT: Final = 64
 """Device numbers of serial ports: the kernel's Documentation/admin-guide/devices.txt."""
@@ -243,6 +245,7 @@ def _give(domain: Domain, wanted: UserData, nodes: tuple[DeviceNode, ...], plugg
         "plan": "".join("\t".join(line) + "\n" for line in lines).encode(),
         "resolv.conf": oci.resolv_conf(domain.dns).encode(),
         "hosts": oci.hosts_file(domain.hostname or domain.app).encode(),
+        "names": _names(domain),
         **{f"file{number}": file.content for number, file in enumerate(wanted.files)},
     }
     if not domain.dns:
@@ -254,6 +257,12 @@ def _give(domain: Domain, wanted: UserData, nodes: tuple[DeviceNode, ...], plugg
             member.size, member.mode = len(content), 0o644
             tar.addfile(member, io.BytesIO(content))
     return made.getvalue()
+
+
+def _names(domain: Domain) -> bytes:
+    """Of devices, by their places: those of directories."""
+    found = ((place, _UNNAMED.sub("_", label)) for place, label in places(domain.devices))
+    return "".join(f"{place}\t{name}\n" for place, name in found).encode()
 
 
 def _app(domain: Domain, environment: Mapping[str, str], nodes: tuple[DeviceNode, ...]) -> bytes:

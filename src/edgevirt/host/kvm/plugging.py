@@ -43,7 +43,7 @@ async def attend(
     before = _read(directory)
     nodes, count = dict(before.nodes), before.count
     missing = []
-    for device in sockets(devices):
+    for port, device in enumerate(sockets(devices), 1):
         found = find_usb(machine, device.addresses)
         known = nodes.get(device.label)
         if known is not None and (found is None or found.node != known[0]):
@@ -61,7 +61,8 @@ async def attend(
                 name = f"usb{count}"
                 count += 1
                 _write(directory, Plugged(nodes, count))
-                await _plug(monitor, name, root / found.node.lstrip("/"), _FIRST_SET + count)
+                node = root / found.node.lstrip("/")
+                await _plug(monitor, name, node, _FIRST_SET + count, port)
                 nodes[device.label] = (found.node, name)
     now = Plugged(nodes, count)
     if now != before:
@@ -79,7 +80,7 @@ def _barred(device: UsbDevice, *, named: bool) -> Iterator[str]:
         yield "it is a network adapter, and the model has no usbProduct"
 
 
-async def _plug(monitor: Path, name: str, node: Path, number: int) -> None:
+async def _plug(monitor: Path, name: str, node: Path, number: int, port: int) -> None:
     try:
         opened = os.open(node, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError as error:
@@ -88,6 +89,7 @@ async def _plug(monitor: Path, name: str, node: Path, number: int) -> None:
         "driver": "usb-host",
         "id": name,
         "bus": "usb.0",
+        "port": str(port),
         "hostdevice": f"/dev/fdset/{number}",
     }
     try:

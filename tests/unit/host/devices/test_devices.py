@@ -252,7 +252,7 @@ def test_qemu_is_told_of_each_device_by_what_cannot_be_another_one() -> None:
     told = " ".join(of_machine.words(devices, legacy=False))
     assert "-device vfio-pci,host=0000:01:00.0,id=pci0" in told
     assert "-chardev serial,id=com0,path=/dev/fdset/70 -serial chardev:com0" in told
-    assert "qemu-xhci,id=usb" in told
+    assert "qemu-xhci,p2=15,p3=15,id=usb" in told
     assert "ttyS1" not in told
 
 

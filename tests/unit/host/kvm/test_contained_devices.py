@@ -61,7 +61,7 @@ async def _plug_stick(bundle: Bundle, stick: Path) -> None:
         await lend(monitor, opened, 150, "blockdev-add", drive)
     finally:
         os.close(opened)
-    await ask(monitor, "device_add", driver="usb-storage", bus="usb.0", drive="stick")
+    await ask(monitor, "device_add", driver="usb-storage", bus="usb.0", port="1", drive="stick")
 
 
 class DeviceWorld(ContainedWorld):
@@ -84,20 +84,25 @@ async def world() -> AsyncIterator[DeviceWorld]:
             await made.close()
 
 
-def sockets(*ports: str) -> tuple[DomainDevice, ...]:
+def sockets(*names: str) -> tuple[DomainDevice, ...]:
     return tuple(
-        DomainDevice(label=port, type=IoType.USB_DEVICE, addresses=Addresses(usb_port=port))
-        for port in ports
+        DomainDevice(
+            label=name, type=IoType.USB_DEVICE, addresses=Addresses(usb_port=f"1:{number}")
+        )
+        for number, name in enumerate(names, 1)
     )
 
 
 PLUGGED = """\
-dd if=/dev/sda bs=4 count=1 2>/dev/null
+dd if=/dev/edgevirt/stick/sda bs=4 count=1 2>/dev/null
 echo
 until [ -w /dev/ttyUSB0 ]; do sleep 0.1; done
 echo weigh >/dev/ttyUSB0
 echo said
 until [ -r /dev/hidraw0 ]; do sleep 0.1; done
+echo input
+while [ -L /dev/edgevirt/line/ttyUSB0 ]; do sleep 0.1; done
+echo /dev/edgevirt/stick/*
 dd if=/dev/vda bs=1 count=1 >/dev/null 2>&1 || echo its own disks are not the app\\'s
 """
 
@@ -109,17 +114,22 @@ async def test_what_was_plugged_in_is_there_before_the_app_and_what_comes_later_
     hypervisor.stick = world.directory / "stick"
     hypervisor.stick.write_bytes(b"mine".ljust(1 << 20, b"\0"))
     world.devices.machine = MachineDevices(usb=(STICK,))
-    domain = world.script(PLUGGED, devices=sockets("1:1", "1:2", "1:3"))
+    domain = world.script(PLUGGED, devices=sockets("stick", "line", "tablet"))
     await hypervisor.create(domain, b"")
     await hypervisor.start(domain.app)
     await until(lambda: "mine" in world.console(domain.app), EMULATED)
 
     monitor = world.bundle(domain.app).directory / "qmp"
     await ask(monitor, "chardev-add", id="line", backend={"type": "ringbuf", "data": {}})
-    await ask(monitor, "device_add", driver="usb-serial", bus="usb.0", chardev="line")
+    await ask(
+        monitor, "device_add",
+        driver="usb-serial", id="line", bus="usb.0", port="2", chardev="line",
+    )  # fmt: skip
     await until(lambda: "said" in world.console(domain.app), EMULATED)
     await until(lambda: _hears(monitor, "weigh"), EMULATED)
-    await ask(monitor, "device_add", driver="usb-tablet", bus="usb.0")
+    await ask(monitor, "device_add", driver="usb-tablet", bus="usb.0", port="3")
+    await until(lambda: "input" in world.console(domain.app), EMULATED)
+    await ask(monitor, "device_del", id="line")
     ended = await hypervisor.wait_exit(domain.app)
     assert ended is not None
     assert ended.exit is not None
@@ -127,6 +137,8 @@ async def test_what_was_plugged_in_is_there_before_the_app_and_what_comes_later_
     assert world.console(domain.app).splitlines() == [
         "mine",
         "said",
+        "input",
+        "/dev/edgevirt/stick/sda /dev/edgevirt/stick/usb",
         "its own disks are not the app's",
     ]
 
@@ -146,7 +158,7 @@ async def test_pci_functions_are_driven_and_the_app_may_use_them(world: DeviceWo
     hypervisor.more = ("-blockdev", "null-co,node-name=nothing,size=1048576,read-zeroes=on")
     network = "e1000e,mac=52:54:00:00:00:07,romfile="
     hypervisor.functions = ("nvme,serial=1,drive=nothing", network)
-    domain = world.script(FUNCTIONS, devices=sockets("1:1"))
+    domain = world.script(FUNCTIONS, devices=sockets("stick"))
     await hypervisor.create(domain, b"")
     await hypervisor.start(domain.app)
     await hypervisor.wait_exit(domain.app)

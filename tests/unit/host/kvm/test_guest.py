@@ -186,6 +186,21 @@ def test_the_app_waits_for_what_is_plugged_in_and_for_nothing_else(files: GuestF
     }
 
 
+def test_a_device_is_named_as_the_node_does_by_where_it_will_be(files: GuestFiles) -> None:
+    devices = (
+        device("line", serial="/dev/ttyS3"),
+        device("front left/../x", usb_port="1:2"),
+        device(".card", pci="0000:03:00.0"),
+        device("stick", usb_product="046d:c52b"),
+    )
+    made = given(make_insides(domain(devices=devices), b"", files))
+    assert made["names"].decode().splitlines() == [
+        "usb-1\tfront_left_.._x",
+        "usb-2\tstick",
+        "pci-0f\t_card",
+    ]
+
+
 def test_serial_ports_are_numbered_among_themselves(files: GuestFiles) -> None:
     devices = (device("stick", usb_port="1:2"), device("line", serial="/dev/ttyS3"))
     made = make_insides(domain(devices=devices), b"", files)

@@ -2,15 +2,41 @@
 # A device came: loads what drives it, and lets the app use it, whoever the app is. The kernel's
 # words about it are in the environment; without any, all devices that are there are looked at.
 #
+# By the name that the node knows the device by, links lead to all that it brings, in
+# /dev/edgevirt/NAME. `names` says which is where.
+#
 # What was given to this machine of the node's devices is the app's: all on USB, and the PCI functions
 # of the places that they are given. Disks of its own and their like stay root's.
 export PATH=/bin
 
+tab=$(printf '\t')
+
 # $1: where it is below /sys. $2: its name below /dev.
 let_use() {
   case $1 in
-    */usb[0-9]*/* | */0000:00:0f.0/* | */0000:00:1[0-9a-e].0/*) chmod a+rw "/dev/$2" ;;
+    */0000:00:0f.0/* | */0000:00:1[0-9a-e].0/*)
+      place=${1#*/0000:00:}
+      place=pci-${place%%.*}
+      ;;
+    */usb[0-9]*/*)
+      place=${1#*/usb[0-9]*/}
+      place=${place%%/*}
+      place=usb-${place#*-}
+      ;;
+    *) return ;;
   esac
+  chmod a+rw "/dev/$2"
+  link=${2##*/}
+  case $2 in
+    bus/usb/*) link=usb ;;
+    bsg/*) return ;; # another way to a disk
+  esac
+  while IFS=$tab read -r where name; do
+    if [ "$where" = "$place" ]; then
+      mkdir -p "/dev/edgevirt/$name"
+      ln -sf "/dev/$2" "/dev/edgevirt/$name/$link"
+    fi
+  done </given/names
 }
 
 if [ -z "$ACTION" ]; then
@@ -21,6 +47,11 @@ if [ -z "$ACTION" ]; then
     done <uevent
   done
   exit
+fi
+if [ "$ACTION" = remove ] && [ -n "$DEVNAME" ]; then
+  for link in /dev/edgevirt/*/*; do
+    [ ! -L "$link" ] || [ -e "$link" ] || rm "$link"
+  done
 fi
 [ "$ACTION" = add ] || exit 0
 [ -z "$MODALIAS" ] || modprobe -qb "$MODALIAS"
