@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -68,9 +69,9 @@ class DeviceWorld(ContainedWorld):
     def playing(self) -> PlayedDevices:
         return self.made(PlayedDevices)
 
-    def script(self, script: str, **more: object) -> Domain:
+    def script(self, script: str, *, user: str = "app", **more: object) -> Domain:
         """Not as root: whoever the app is, it may use what it was given."""
-        image = ImageConfig(entrypoint=("app", "do"), user="app")
+        image = ImageConfig(entrypoint=("app", "do"), user=user)
         return replace(self.domain(script, image=image), **more)
 
 
@@ -165,6 +166,24 @@ async def test_pci_functions_are_driven_and_the_app_may_use_them(world: DeviceWo
     said = world.console(domain.app).splitlines()
     assert "disk" in said
     assert "/sys/class/net/eth0/address:52:54:00:00:00:07" in said
+
+
+async def test_the_app_can_mount_what_is_on_a_stick(world: DeviceWorld) -> None:
+    """As root, in its own kernel: the driver of a file system comes when it is asked for."""
+    hypervisor = world.playing()
+    hypervisor.stick = world.directory / "stick"
+    subprocess.run(["mkfs.vfat", "-C", hypervisor.stick, "1024"], check=True, capture_output=True)
+    world.devices.machine = MachineDevices(usb=(STICK,))
+    script = (
+        "mount -t vfat /dev/edgevirt/stick/sda /tmp; echo kept >/tmp/file; cat /tmp/file; mount"
+    )
+    domain = world.script(script, user="root", devices=sockets("stick"))
+    await hypervisor.create(domain, b"")
+    await hypervisor.start(domain.app)
+    await hypervisor.wait_exit(domain.app)
+    said = world.console(domain.app).splitlines()
+    assert said[0] == "kept"
+    assert any("/tmp type vfat" in line for line in said)
 
 
 RANDOM = r"\200\001\000\000\000\014\000\000\001\173\000\010"

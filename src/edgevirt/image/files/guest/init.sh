@@ -79,6 +79,7 @@ driven=
 if [ -e /disk/drivers ]; then
   mkdir -p /lib/modules
   mount -t squashfs -o ro /disk/drivers /lib/modules
+  echo /bin/modprobe >/proc/sys/kernel/modprobe # what the app mounts or opens may need one, too
   while :; do uevent /plugged; done &
   drive
 fi
