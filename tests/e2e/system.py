@@ -130,7 +130,7 @@ class System:
     registry: DockerRegistry
     private_port: int
     """Where a second registry may be started; the node reaches it as `registry.local`."""
-    node: Node = field(init=False)
+    node: Node = field(init=False, repr=False)
     _seen: tuple[float, int, str] = (0.0, 0, "")
     """When a node was looked at: its first process, and its address."""
     _ports: Iterator[int] = field(init=False, default_factory=lambda: iter(range(9000, 9999)))
