@@ -28,6 +28,8 @@ from edgevirt.image.recipe import Arch
 
 _READY: Final = 60.0
 """Seconds that QEMU and the TPM get to open their sockets."""
+_SECTOR: Final = 512
+"""Bytes, of QEMU's disks unless it is told."""
 _LAST_WORDS: Final = 500
 """Characters of a program that does not come up."""
 _STICKS_AT, _CDS_AT = 8, 16
@@ -101,6 +103,7 @@ class MachineSpec:
     """`state`: a directory for what the machine keeps: firmware variables, TPM, console log.
 
     `disks`: raw, or qcow2 by their suffix; the first one boots. `sticks`: raw, on USB.
+    `sector`: bytes that the disks are read and written by.
     `sticks_first`: firmware starts from them; legacy BIOS looks at one of all disks alone.
     `cds`: in drives of their own; firmware starts from them when no disk boots.
     `memory`: MiB. `cpu`: as QEMU names them; empty: the best. `serial`: of the hardware.
@@ -111,6 +114,7 @@ class MachineSpec:
 
     state: Path
     disks: tuple[Path, ...]
+    sector: int = _SECTOR
     sticks: tuple[Path, ...] = ()
     sticks_first: bool = False
     cds: tuple[Path, ...] = ()
@@ -339,10 +343,10 @@ def qemu_command(spec: MachineSpec, sockets: Path, accelerator: str) -> list[str
     for number, disk in enumerate(spec.disks):
         kind = "qcow2" if disk.suffix == ".qcow2" else "raw"
         command += ["-drive", f"if=none,id=disk{number},format={kind},file={_value(disk)}"]
-        command += [
-            "-device",
-            f"virtio-blk-pci,drive=disk{number},bootindex={after_sticks + number}",
-        ]
+        device = f"virtio-blk-pci,drive=disk{number},bootindex={after_sticks + number}"
+        if spec.sector != _SECTOR:
+            device += f",logical_block_size={spec.sector},physical_block_size={spec.sector}"
+        command += ["-device", device]
     if spec.sticks:
         command += ["-device", "qemu-xhci"]
     for number, stick in enumerate(spec.sticks):

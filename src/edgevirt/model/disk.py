@@ -17,6 +17,8 @@ from edgevirt.model.ids import GptGuid
 MIB: Final = 1 << 20
 SECTOR: Final = 512
 """Bytes; of the disks that images are made for."""
+SECTORS: Final = (SECTOR, 4096)
+"""Bytes; of the disks that a node is installed on."""
 FIRST_SECTOR: Final = 2048
 """Where the first aligned partition begins."""
 CORE_SECTOR: Final = 34

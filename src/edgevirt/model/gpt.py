@@ -1,6 +1,8 @@
 """The partition table of a disk: read from its bytes, planned, and written as bytes. Pure.
 
 The kernel tells a partition's name, but not its type, and not those that were made since it looked.
+Everything in a table is counted in sectors, and how long they are it does not say: 512 bytes, or
+4096 on disks that have no shorter ones («4Kn»).
 Layout: UEFI specification, chapter 5 (GUID Partition Table).
 """
 
@@ -15,7 +17,7 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from edgevirt.model.disk import P3_LEAST, SECTOR, SLOTS, Label, partition
+from edgevirt.model.disk import MIB, P3_LEAST, SECTOR, SECTORS, SLOTS, Label, partition
 
 _MAGIC: Final = b"EFI PART"
 _REVISION: Final = 0x10000
@@ -24,9 +26,9 @@ _ENTRY: Final = struct.Struct("<16s16sQQQ72s")
 _ENTRIES: Final = 128
 _ENTRIES_MAX: Final = 1 << 20
 """Bytes; a usual table has 16 KiB."""
-_ALIGN: Final = 2048
-"""Sectors: 1 MiB, as every tool aligns partitions."""
-_TABLE_SECTORS: Final = _ENTRIES * _ENTRY.size // SECTOR
+_ALIGN: Final = MIB
+"""Bytes, as every tool aligns partitions."""
+_NO_TABLE: Final = "there is no GPT"
 _PROTECTIVE: Final = 0xEE
 _MBR_ENTRIES, _MBR_SIGNATURE = 446, b"\x55\xaa"
 
@@ -39,7 +41,7 @@ class TableError(Exception):
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One partition. `first` and `last` are sectors, both its own."""
+    """One partition. `first` and `last` are sectors of `sector` bytes, both its own."""
 
     number: int
     type: str
@@ -47,25 +49,29 @@ class Entry(msgspec.Struct, frozen=True):
     first: int
     last: int
     label: str
+    sector: int = SECTOR
 
     @property
     def start(self) -> int:
         """Bytes."""
-        return self.first * SECTOR
+        return self.first * self.sector
 
     @property
     def size(self) -> int:
         """Bytes."""
-        return (self.last - self.first + 1) * SECTOR
+        return (self.last - self.first + 1) * self.sector
 
 
 class Table(msgspec.Struct, frozen=True):
-    """`first`, `last`: the sectors that partitions may lie in. `backup`: where its copy is."""
+    """`first`, `last`: the sectors that partitions may lie in. `backup`: where its copy is.
+    `sector`: bytes of one.
+    """
 
     first: int
     last: int
     backup: int
     entries: tuple[Entry, ...]
+    sector: int = SECTOR
 
     def find(self, label: Label) -> Entry | None:
         """The partition of this label and of the type that belongs to it."""
@@ -84,11 +90,11 @@ class Table(msgspec.Struct, frozen=True):
 
     def gaps(self) -> list[tuple[int, int]]:
         """Free ranges of sectors, both ends included and aligned, the largest first."""
-        found, at = [], self.first
+        found, at, align = [], self.first, _ALIGN // self.sector
         taken = sorted((entry.first, entry.last) for entry in self.entries)
         for first, last in [*taken, (self.last + 1, self.last + 1)]:
-            begin = -(-at // _ALIGN) * _ALIGN
-            end = first // _ALIGN * _ALIGN - 1
+            begin = -(-at // align) * align
+            end = first // align * align - 1
             if end > begin:
                 found.append((begin, end))
             at = max(at, last + 1)
@@ -109,41 +115,45 @@ def read_table(read: Read, size: int) -> Table:
 
     Raises TableError.
     """
-    problems = []
-    for at in (1, size // SECTOR - 1):
-        try:
-            return _parse(read, at)
-        except (TableError, struct.error) as error:
-            problems.append(str(error))
-    raise TableError(f"cannot read the partition table: {problems[0]}")
+    problems = {}
+    for sector in SECTORS:
+        for at in (1, size // sector - 1):
+            try:
+                return _parse(read, at, sector)
+            except (TableError, struct.error) as error:
+                problems[str(error)] = error
+    # that none is there says less than what is wrong with one
+    why = next((text for text in problems if text != _NO_TABLE), _NO_TABLE)
+    raise TableError(f"cannot read the partition table: {why}")
 
 
-def _parse(read: Read, at: int) -> Table:
-    raw = read(at * SECTOR, SECTOR) if at > 0 else b""
+def _parse(read: Read, at: int, sector: int) -> Table:
+    raw = read(at * sector, sector) if at > 0 else b""
     if not raw.startswith(_MAGIC):
-        raise TableError("there is no GPT")
+        raise TableError(_NO_TABLE)
     fields = _HEADER.unpack_from(raw)
     _, _, header_size, crc, _, own, other, first, last, _, start, count, size, entries_crc = fields
-    if not _HEADER.size <= header_size <= SECTOR or own != at:
+    if not _HEADER.size <= header_size <= sector or own != at:
         raise TableError("its header is damaged")
     blank = raw[:16] + bytes(4) + raw[20:header_size]
     if zlib.crc32(blank) != crc:
         raise TableError("its header is damaged")
     if size < _ENTRY.size or count * size > _ENTRIES_MAX:
         raise TableError("its size is absurd")
-    entries = read(start * SECTOR, count * size)
+    entries = read(start * sector, count * size)
     if zlib.crc32(entries) != entries_crc:
         raise TableError("its entries are damaged")
-    rows = (_entry(index + 1, entries[index * size :]) for index in range(count))
-    return Table(first, last, max(own, other), tuple(row for row in rows if row is not None))
+    rows = (_entry(index + 1, entries[index * size :], sector) for index in range(count))
+    found = tuple(row for row in rows if row is not None)
+    return Table(first, last, max(own, other), found, sector)
 
 
-def _entry(number: int, raw: bytes) -> Entry | None:
+def _entry(number: int, raw: bytes, sector: int) -> Entry | None:
     kind, guid, first, last, _, name = _ENTRY.unpack_from(raw)
     if kind == bytes(16):
         return None
     label = name.decode("utf-16-le", errors="replace").split("\0")[0]
-    return Entry(number, _guid(kind), _guid(guid), first, last, label)
+    return Entry(number, _guid(kind), _guid(guid), first, last, label, sector)
 
 
 def _guid(raw: bytes) -> str:
@@ -168,6 +178,17 @@ class New(msgspec.Struct, frozen=True):
     number: int
     first: int
     last: int
+    sector: int = SECTOR
+
+    @property
+    def start(self) -> int:
+        """Bytes."""
+        return self.first * self.sector
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return (self.last - self.first + 1) * self.sector
 
 
 def plan_missing(table: Table, labels: Iterable[Label], sizes: dict[Label, int]) -> list[New]:
@@ -184,17 +205,17 @@ def plan_missing(table: Table, labels: Iterable[Label], sizes: dict[Label, int])
         number = table.free_number(row.number)
         if table.find(label) is not None or (label in SLOTS and number != row.number):
             continue
-        wanted = sizes[label] // SECTOR
-        least = wanted or P3_LEAST // SECTOR
+        wanted = sizes[label] // table.sector
+        least = wanted or P3_LEAST // table.sector
         gap = next((gap for gap in table.gaps() if gap[1] - gap[0] + 1 >= least), None)
         if gap is None:
             if label is Label.P3 and len(labels) > 1:
                 return plan_missing(before, [label], sizes)
             continue
         first, last = gap
-        new = New(label, number, first, first + wanted - 1 if wanted else last)
+        new = New(label, number, first, first + wanted - 1 if wanted else last, table.sector)
         made.append(new)
-        entry = Entry(number, row.type.lower(), "", new.first, new.last, label)
+        entry = Entry(number, row.type.lower(), "", new.first, new.last, label, table.sector)
         table = replace(table, entries=(*table.entries, entry))
     return made
 
@@ -213,31 +234,38 @@ class Written(msgspec.Struct, frozen=True):
     """The first sector alone, which is written whole or not at all."""
 
 
-def format_table(size: int, disk_guid: str, entries: Iterable[Entry], code: bytes) -> Written:
+def format_table(
+    size: int, disk_guid: str, entries: Iterable[Entry], code: bytes, sector: int = SECTOR
+) -> Written:
     """A table for a disk of `size` bytes. `code`: what legacy BIOS starts, at most 440 bytes."""
-    sectors = size // SECTOR
+    sectors = size // sector
     rows = {entry.number: _format_entry(entry) for entry in entries}
     blank = bytes(_ENTRY.size)
     array = b"".join(rows.get(number, blank) for number in range(1, _ENTRIES + 1))
     main, copy = 1, sectors - 1
-    places = ((main, copy, 2), (copy, main, copy - _TABLE_SECTORS))
+    before = copy - len(array) // sector
+    places = ((main, copy, 2), (copy, main, before))
     head, tail = (
-        _format_header(own, other, start, sectors, disk_guid, array) for own, other, start in places
+        _format_header(own, other, start, usable(size, sector), disk_guid, array).ljust(
+            sector, b"\0"
+        )
+        for own, other, start in places
     )
     protective = struct.pack(
         "<B3sB3sII", 0, b"\0\2\0", _PROTECTIVE, b"\xff" * 3, 1, min(sectors - 1, 0xFFFF_FFFF)
     )
     first = code.ljust(_MBR_ENTRIES, b"\0") + protective.ljust(64, b"\0") + _MBR_SIGNATURE
     return Written(
-        backup=((copy - _TABLE_SECTORS) * SECTOR, array + tail),
-        table=(SECTOR, head + array),
-        protective=(0, first),
+        backup=(before * sector, array + tail),
+        table=(sector, head + array),
+        protective=(0, first.ljust(sector, b"\0")),
     )
 
 
-def usable(size: int) -> tuple[int, int]:
+def usable(size: int, sector: int = SECTOR) -> tuple[int, int]:
     """The first and the last sector that partitions may have, on a disk of `size` bytes."""
-    return 2 + _TABLE_SECTORS, size // SECTOR - _TABLE_SECTORS - 2
+    table = _ENTRIES * _ENTRY.size // sector
+    return 2 + table, size // sector - table - 2
 
 
 def _format_entry(entry: Entry) -> bytes:
@@ -247,13 +275,10 @@ def _format_entry(entry: Entry) -> bytes:
 
 
 def _format_header(
-    own: int, other: int, start: int, sectors: int, disk_guid: str, array: bytes
+    own: int, other: int, start: int, usable: tuple[int, int], disk_guid: str, array: bytes
 ) -> bytes:
-    first, last = usable(sectors * SECTOR)
-    fields = (own, other, first, last, uuid.UUID(disk_guid).bytes_le, start)
+    fields = (own, other, *usable, uuid.UUID(disk_guid).bytes_le, start)
     rest = (_ENTRIES, _ENTRY.size, zlib.crc32(array))
     blank = _HEADER.pack(_MAGIC, _REVISION, _HEADER.size, 0, 0, *fields, *rest)
     crc = zlib.crc32(blank)
-    return _HEADER.pack(_MAGIC, _REVISION, _HEADER.size, crc, 0, *fields, *rest).ljust(
-        SECTOR, b"\0"
-    )
+    return _HEADER.pack(_MAGIC, _REVISION, _HEADER.size, crc, 0, *fields, *rest)

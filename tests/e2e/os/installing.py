@@ -49,9 +49,18 @@ def volume(disk: Path, label: Label) -> str:
     return f"{disk}@@{read_table(disk).get(label).start}"
 
 
+def put_file(disk: Path, label: Label, name: str, content: bytes) -> None:
+    command = ["mcopy", "-D", "o", "-i", volume(disk, label), "-", f"::{name}"]
+    subprocess.run(command, check=True, input=content)
+
+
+def get_file(disk: Path, label: Label, name: str) -> bytes:
+    command = ["mtype", "-i", volume(disk, label), f"::{name}"]
+    return subprocess.run(command, check=True, capture_output=True).stdout
+
+
 def tell_installer(medium: Path, text: str) -> None:
-    command = ["mcopy", "-i", volume(medium, Label.CONFIG), "-", "::installer.cfg"]
-    subprocess.run(command, check=True, input=text.encode())
+    put_file(medium, Label.CONFIG, "installer.cfg", text.encode())
 
 
 def await_words(running: Machine, text: str, times: int = 1) -> None:
@@ -66,8 +75,7 @@ def press_enter(running: Machine) -> None:
 
 
 def record_of(medium: Path, folder: str) -> Any:
-    command = ["mtype", "-i", volume(medium, Label.INVENTORY), f"::/{folder}/record.json"]
-    return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    return json.loads(get_file(medium, Label.INVENTORY, f"{folder}/record.json"))
 
 
 def config_of(disk: Path) -> set[str]:

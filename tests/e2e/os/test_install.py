@@ -11,17 +11,20 @@ from pathlib import Path
 import pytest
 
 from edgevirt.host.disk.table import read_table
+from edgevirt.image.grub import environment_block
 from edgevirt.image.machine import Firmware, MachineSpec, machine
-from edgevirt.model.disk import MIB, Label
+from edgevirt.model.disk import ENVIRONMENT, MIB, Label
 from edgevirt.node.installer.planner import MARK
 from tests.e2e.os.installing import (
     ARGUMENTS,
     await_words,
     config_of,
     copy_installer,
+    get_file,
     make_disk,
     make_inventory,
     press_enter,
+    put_file,
     record_of,
     tell_installer,
 )
@@ -76,11 +79,37 @@ def test_an_installation_that_was_cut_off_boots_nothing_and_is_done_again(tmp_pa
         assert "on /dev/vda, data on /dev/vdb" in running.printed()
         await_words(running, "/dev/vdb9 (P3): made")
         await_words(running, "controller   fleet.example:8443")
-        assert "soft serial box-7" in running.printed()
+        await_words(running, "soft serial box-7")
     assert Label.P3 not in {entry.label for entry in read_table(disk).entries}
 
     with machine(replace(spec, sticks=(), firmware=Firmware.BIOS)) as running:
         await_words(running, "starting the node", times=2)
+
+
+@pytest.mark.slow
+def test_a_disk_with_long_sectors_is_installed_and_starts_and_grub_writes_to_it(
+    tmp_path: Path,
+) -> None:
+    """A slot with nothing in it is marked as tried, and the other one boots."""
+    disk = make_disk(tmp_path / "disk.raw", 2048 * MIB)
+    medium = copy_installer(tmp_path / "installer.raw")
+    tell_installer(medium, ARGUMENTS)
+    spec = MachineSpec(
+        state=tmp_path / "machine", disks=(disk,), sector=4096, tpm=False, memory=768
+    )
+    with machine(replace(spec, sticks=(medium,), sticks_first=True)) as running:
+        await_words(running, "edgevirt: switching off")
+        running.wait(60)
+        assert "installed edgevirt-" in running.printed()
+    assert {entry.sector for entry in read_table(disk).entries} == {4096}
+    assert config_of(medium) - config_of(disk) == {"installer.cfg"}
+    put_file(disk, Label.ESP, ENVIRONMENT, environment_block("active", "updating"))
+    with machine(spec) as running:
+        await_words(running, "starting the node")
+        assert "(P3): made" in running.printed()
+        assert "in slot IMGA" in running.printed()
+        await_words(running, "soft serial")
+    assert b"IMGB=inprogress" in get_file(disk, Label.ESP, ENVIRONMENT)
 
 
 @pytest.mark.slow

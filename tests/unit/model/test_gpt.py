@@ -11,6 +11,7 @@ import pytest
 from edgevirt.host.disk.table import read_table
 from edgevirt.model.disk import MIB, SECTOR, Label, partition
 from edgevirt.model.gpt import Entry, TableError, format_table, has_old_table, plan_missing, usable
+from edgevirt.model.gpt import read_table as read_bytes
 
 IMGA = partition(Label.IMGA)
 P3 = partition(Label.P3)
@@ -93,12 +94,33 @@ def test_a_slot_whose_number_is_taken_is_not_made_where_nobody_would_boot_it(
 DISK_GUID = "0a0a0a0a-1111-4222-8333-444444444444"
 
 
+def two_entries(size: int, sector: int) -> tuple[Entry, ...]:
+    mib, last = MIB // sector, usable(size, sector)[1]
+    esp, data = partition(Label.ESP).type, partition(Label.P3).type
+    return (
+        Entry(1, esp, str(uuid.uuid4()), mib, 2 * mib - 1, Label.ESP, sector),
+        Entry(9, data, str(uuid.uuid4()), 2 * mib, last, Label.P3, sector),
+    )
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_table_of_long_sectors_is_read_also_from_its_copy(damaged: bool) -> None:
+    size = 64 * MIB
+    rows = two_entries(size, 4096)
+    written = format_table(size, DISK_GUID, rows, b"", 4096)
+    disk = bytearray(size)
+    pieces = (written.backup, written.protective) if damaged else (written.table,)
+    for offset, content in pieces:
+        disk[offset : offset + len(content)] = content
+    table = read_bytes(lambda offset, length: bytes(disk[offset : offset + length]), size)
+    assert table.entries == rows
+    assert table.get(Label.ESP).start == table.get(Label.ESP).size == MIB
+    assert table.gaps() == []
+
+
 def test_a_written_table_is_what_other_programs_read(tmp_path: Path) -> None:
     size = 64 * MIB
-    rows = [
-        Entry(1, partition(Label.ESP).type, str(uuid.uuid4()), 2048, 4095, Label.ESP),
-        Entry(9, partition(Label.P3).type, str(uuid.uuid4()), 4096, usable(size)[1], Label.P3),
-    ]
+    rows = two_entries(size, SECTOR)
     written = format_table(size, DISK_GUID, rows, b"code")
     disk = tmp_path / "disk"
     with disk.open("wb") as file:
@@ -106,7 +128,7 @@ def test_a_written_table_is_what_other_programs_read(tmp_path: Path) -> None:
         for offset, content in (written.backup, written.table, written.protective):
             file.seek(offset)
             file.write(content)
-    assert read_table(disk).entries == tuple(rows)
+    assert read_table(disk).entries == rows
     done = subprocess.run(["sgdisk", "-v", str(disk)], check=True, capture_output=True, text=True)
     assert "No problems found" in done.stdout
     shown = subprocess.run(["sgdisk", "-p", str(disk)], check=True, capture_output=True, text=True)

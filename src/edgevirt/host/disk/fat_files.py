@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 _SECONDS: Final = 60.0
+_LEAST_SECTOR_BITS: Final = 7
+"""mformat's code 0 stands for sectors of 128 bytes."""
+_GEOMETRY: Final = ("-h", "64", "-s", "32")
+"""Heads and sectors, which no firmware of today looks at, and mformat asks for."""
 _ENVIRONMENT: Final = {"MTOOLS_SKIP_CHECK": "1", "MTOOLSRC": "/dev/null", "PATH": "/usr/bin:/bin"}
 
 
@@ -38,6 +43,23 @@ def remove_files(volume: Path, names: Iterable[str]) -> None:
     for name in names:
         if _run("mdir", volume, "-b", f"::/{name}")[0] == 0:
             _do("mdel", volume, f"::/{name}")
+
+
+def copy_volume(volume: Path, target: Path, size: int, sector: int) -> None:
+    """All files (there are some) into a new file system: an image of `size` bytes, in sectors of
+    `sector` bytes. They pass a directory beside it, which nobody else reads. Raises FatFilesError.
+    """
+    with tempfile.TemporaryDirectory(dir=target.parent) as files:
+        _do("mcopy", volume, "-s", "-n", "::*", files)
+        names = sorted(os.listdir(files))
+        try:
+            with target.open("wb") as image:
+                image.truncate(size)
+        except OSError as error:
+            raise FatFilesError(f"cannot make {target}: {error.strerror or error}") from error
+        code = str(sector.bit_length() - 1 - _LEAST_SECTOR_BITS)
+        _do("mformat", target, "-S", code, "-T", str(size // sector), *_GEOMETRY, "::")
+        _do("mcopy", target, "-s", "-m", *(f"{files}/{name}" for name in names), "::/")
 
 
 def _sync(volume: Path) -> None:

@@ -20,7 +20,7 @@ from typing import Final
 import msgspec
 
 from edgevirt.host.disk.table import read_table
-from edgevirt.model.disk import SECTOR, SLOTS, Label, partition
+from edgevirt.model.disk import SLOTS, Label, partition
 from edgevirt.model.gpt import New, Table, TableError, plan_missing
 
 _BLOCK: Final = Path("/sys/class/block")
@@ -118,13 +118,12 @@ class BootDisk(msgspec.Struct, frozen=True):
             raise DiskError(f"cannot change the partition table: {said}")
 
     def _clear(self, new: New) -> None:
-        begin, end = new.first * SECTOR, (new.last + 1) * SECTOR
-        zeros = bytes(min(_CLEARED, end - begin))
+        zeros = bytes(min(_CLEARED, new.size))
         try:
             fd = os.open(self.device, os.O_WRONLY | os.O_CLOEXEC)
             try:
-                os.pwrite(fd, zeros, begin)
-                os.pwrite(fd, zeros, end - len(zeros))
+                os.pwrite(fd, zeros, new.start)
+                os.pwrite(fd, zeros, new.start + new.size - len(zeros))
                 os.fsync(fd)
             finally:
                 os.close(fd)
@@ -135,8 +134,7 @@ class BootDisk(msgspec.Struct, frozen=True):
         """The disk is in use, so the kernel does not read its table again by itself."""
         if self._partition(new.number) is not None:
             return
-        size = (new.last - new.first + 1) * SECTOR
-        entry = struct.pack("=qqi64s64s4x", new.first * SECTOR, size, new.number, b"", b"")
+        entry = struct.pack("=qqi64s64s4x", new.start, new.size, new.number, b"", b"")
         buffer = ctypes.create_string_buffer(entry, len(entry))
         request = struct.pack("=iii4xQ", _BLKPG_ADD, 0, len(entry), ctypes.addressof(buffer))
         fd = os.open(self.device, os.O_RDONLY | os.O_CLOEXEC)

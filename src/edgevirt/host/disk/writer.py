@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ import msgspec
 from edgevirt.model.disk import MIB, SECTOR
 from edgevirt.model.gpt import Written
 
-_BLKFLSBUF, _BLKRRPART = 0x1261, 0x125F
+_BLKFLSBUF, _BLKRRPART, _BLKSSZGET = 0x1261, 0x125F, 0x1268
 _HEAD: Final = MIB
 """Bytes at either end that are cleared: tables of partitions, and signatures of file systems."""
 
@@ -46,19 +47,20 @@ class Piece(msgspec.Struct, frozen=True):
 
 
 class DiskWriter(msgspec.Struct):
-    """Opened by `open_writer`. Raises WriteError."""
+    """Opened by `open_writer`. `size`, `sector`: bytes. Raises WriteError."""
 
     device: Path
     size: int
+    sector: int
     _fd: int
     _written: list[tuple[str, int, int, str]] = msgspec.field(default_factory=list)
 
     def begin(self, mark: bytes) -> None:
         """From here on there is nothing on the disk that anything boots or finds."""
         with self._told("clear"):
-            os.pwrite(self._fd, mark.ljust(SECTOR, b"\0"), 0)
+            os.pwrite(self._fd, mark.ljust(self.sector, b"\0"), 0)
             os.fsync(self._fd)
-            os.pwrite(self._fd, bytes(_HEAD - SECTOR), SECTOR)
+            os.pwrite(self._fd, bytes(_HEAD - self.sector), self.sector)
             self._clear(self.size - _HEAD, _HEAD)
             os.fsync(self._fd)
 
@@ -154,6 +156,15 @@ def open_writer(device: Path) -> Iterator[DiskWriter]:
     except OSError as error:
         raise WriteError(f"cannot write {device}: {error.strerror or error}") from error
     try:
-        yield DiskWriter(device, os.lseek(fd, 0, os.SEEK_END), fd)
+        yield DiskWriter(device, os.lseek(fd, 0, os.SEEK_END), _sector(fd), fd)
     finally:
         os.close(fd)
+
+
+def _sector(fd: int) -> int:
+    """Of a file that is an image, what images have."""
+    try:
+        answer = fcntl.ioctl(fd, _BLKSSZGET, bytes(4))
+    except OSError:
+        return SECTOR
+    return int.from_bytes(answer, sys.byteorder)

@@ -12,7 +12,17 @@ from typing import Final
 
 import msgspec
 
-from edgevirt.model.disk import MIB, P3_LEAST, SECTOR, Label, Place, layout, partition
+from edgevirt.model.disk import (
+    MIB,
+    P3_LEAST,
+    SECTOR,
+    SECTORS,
+    Content,
+    Label,
+    Place,
+    layout,
+    partition,
+)
 from edgevirt.model.gpt import Entry, usable
 from edgevirt.model.installation import DiskFacts, Holds, Order, Plan
 
@@ -34,6 +44,12 @@ _FLAGS: Final = {
     "eve_blackbox": "record_only",
 }
 _OFF: Final = frozenset({"0", "false", "no", "off"})
+
+
+_NOT_BY_BIOS: Final = (
+    "its sectors have 4096 bytes, and legacy BIOS starts from no such disk; let the firmware use"
+    " UEFI"
+)
 
 
 class Refusal(Exception):
@@ -87,8 +103,8 @@ def told_files(order: Order, serial: str) -> dict[str, bytes]:
 # -- which disk ------------------------------------------------------------------------------------
 
 
-def choose(order: Order, disks: Iterable[DiskFacts]) -> Plan:
-    """Raises Refusal."""
+def choose(order: Order, disks: Iterable[DiskFacts], *, uefi: bool = True) -> Plan:
+    """`uefi`: what starts this machine; otherwise legacy BIOS. Raises Refusal."""
     found = {disk.name: disk for disk in disks}
     for name in sorted({order.disk, order.persist, *order.erase} - {""}):
         if name not in found:
@@ -96,7 +112,12 @@ def choose(order: Order, disks: Iterable[DiskFacts]) -> Plan:
     for name in sorted(order.erase):
         if found[name].used:
             raise Refusal(f"cannot erase {_device(found[name])}: it is the installer's own medium")
-    target = _told(order, found[order.disk]) if order.disk else _only(order, found.values())
+    if order.disk:
+        target = _told(order, found[order.disk], _least(order, found[order.disk]))
+    else:
+        target = _only(order, found.values(), uefi=uefi)
+    if target.sector != SECTOR and not uefi:
+        raise Refusal(f"cannot install on {_device(target)}: {_NOT_BY_BIOS}")
     persist = target
     if order.persist and order.persist != target.name:
         persist = _told(order, found[order.persist], P3_LEAST + 2 * MIB)
@@ -111,20 +132,21 @@ def least_size(*, persist_elsewhere: bool = False) -> int:
     return system + (0 if persist_elsewhere else P3_LEAST) + 2 * MIB
 
 
-def _told(order: Order, disk: DiskFacts, least: int = 0) -> DiskFacts:
-    why = _why_not(order, disk, least or _least(order, disk))
+def _told(order: Order, disk: DiskFacts, least: int) -> DiskFacts:
+    why = _why_not(order, disk, least)
     if why:
         raise Refusal(f"cannot install on {_device(disk)}: {why}")
     return disk
 
 
-def _only(order: Order, disks: Iterable[DiskFacts]) -> DiskFacts:
+def _only(order: Order, disks: Iterable[DiskFacts], *, uefi: bool) -> DiskFacts:
     """The one disk that can be taken."""
     reasons, fitting = [], []
     for disk in disks:
         if disk.used or disk.name == order.persist:
             continue
         why = "it can be pulled out" if disk.removable else ""
+        why = why or ("" if uefi or disk.sector == SECTOR else _NOT_BY_BIOS)
         why = why or _why_not(order, disk, _least(order, disk))
         if why:
             reasons.append(f"{_device(disk)}: {why}")
@@ -147,8 +169,9 @@ def _why_not(order: Order, disk: DiskFacts, least: int) -> str:
         return "it is the installer's own medium"
     if disk.read_only:
         return "it cannot be written"
-    if disk.sector != SECTOR:
-        return f"its sectors have {disk.sector} bytes; a node's disk needs {SECTOR}"
+    if disk.sector not in SECTORS:
+        known = " or ".join(map(str, SECTORS))
+        return f"its sectors have {disk.sector} bytes; a node's disk has {known}"
     if disk.size < least:
         return f"it has {disk.size // MIB} MiB; a node needs {-(-least // MIB)}"
     if disk.holds.is_free or _may_erase(order, disk):
@@ -192,22 +215,29 @@ def lay_out(
     *,
     system: bool,
     data: bool,
+    sector: int = SECTOR,
     new_guid: Callable[[], str] = lambda: str(uuid.uuid4()),
 ) -> Laid:
-    """Of a disk of `size` bytes. `system`: it boots; `data`: it has P3, in all that is left."""
-    last = usable(size)[1]
-    end = (last + 1) * SECTOR // MIB * MIB
+    """Of a disk of `size` bytes, in sectors of `sector`. `system`: it boots; `data`: it has P3, in
+    all that is left. What legacy BIOS starts has its place on disks that it can start from.
+    """
+    last = usable(size, sector)[1]
+    end = (last + 1) * sector // MIB * MIB
     labels = _SYSTEM if system else ()
-    places = {place.row.label: place for place in layout(labels)}
+    places = {
+        place.row.label: place
+        for place in layout(labels)
+        if sector == SECTOR or place.row.content is not Content.CORE
+    }
     if data:
         start = max((place.start + place.size for place in places.values()), default=MIB)
         places[Label.P3] = Place(partition(Label.P3), start, end - start)
-    return Laid(places, tuple(_entry(place, new_guid()) for place in places.values()))
+    return Laid(places, tuple(_entry(place, new_guid(), sector) for place in places.values()))
 
 
-def _entry(place: Place, guid: str) -> Entry:
-    first, last = place.start // SECTOR, (place.start + place.size) // SECTOR - 1
-    return Entry(place.row.number, place.row.type, guid, first, last, place.row.label)
+def _entry(place: Place, guid: str, sector: int) -> Entry:
+    first, last = place.start // sector, (place.start + place.size) // sector - 1
+    return Entry(place.row.number, place.row.type, guid, first, last, place.row.label, sector)
 
 
 # -- what it holds ---------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ for the record. What it does it says on the console. Nothing is asked: it is tol
 from __future__ import annotations
 
 import datetime
+import os
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ import msgspec
 
 from edgevirt.host.boot import console, early
 from edgevirt.host.disk.config_partition import read_config
-from edgevirt.host.disk.fat_files import FatFilesError, put_files, remove_files
+from edgevirt.host.disk.fat_files import FatFilesError, copy_volume, put_files, remove_files
 from edgevirt.host.disk.partitions import BootDisk, DiskError, Found, boot_disk
 from edgevirt.host.disk.table import read_table
 from edgevirt.host.disk.whole_disks import WholeDisk, await_disks, read_ends
@@ -45,7 +46,8 @@ _READ_SECONDS: Final = 600.0
 _PAUSE_SECONDS: Final = 24 * 3600.0
 _DATA_CLEARED: Final = 4 * MIB
 """At either end of P3, which the node's first start formats when it finds nothing in it."""
-_CONFIG_IMAGE: Final = Path("/run/edgevirt/config.img")
+_VOLUMES: Final = Path("/run/edgevirt")
+_CONFIG_IMAGE: Final = _VOLUMES / "config.img"
 _TPM: Final = Path("/dev/tpmrm0")
 _FOR_INSTALLER: Final = ("installer.cfg",)
 """Files of CONFIG that an installed node does not get."""
@@ -100,7 +102,7 @@ def _run(
     if order.record_only:
         return "recorded this machine; nothing was installed (eve_blackbox)", False
     try:
-        plan = choose(order, disks)
+        plan = choose(order, disks, uefi=hardware.firmware() == "UEFI")
         if order.pause_before:
             console.say(f"press Enter to install on /dev/{plan.disk}")
             console.await_enter(_PAUSE_SECONDS)
@@ -198,24 +200,41 @@ def install(plan: Plan, medium: Medium, config: Path) -> None:
             writer.erase()
     if plan.persist != plan.disk:
         with open_writer(Path("/dev") / plan.persist) as writer:
-            laid = lay_out(writer.size, system=False, data=True)
+            laid = lay_out(writer.size, system=False, data=True, sector=writer.sector)
             _write(writer, laid, [], b"")
     with open_writer(Path("/dev") / plan.disk) as writer:
-        laid = lay_out(writer.size, system=True, data=plan.persist == plan.disk)
-        _write(writer, laid, _pieces(laid, medium, config), _boot_code(medium))
+        whole = plan.persist == plan.disk
+        laid = lay_out(writer.size, system=True, data=whole, sector=writer.sector)
+        pieces = _pieces(laid, medium, config, writer.sector)
+        _write(writer, laid, pieces, _boot_code(medium))
 
 
-def _pieces(laid: Laid, medium: Medium, config: Path) -> list[Piece]:
-    def of_medium(label: Label) -> Piece:
-        found, place = medium.find(label), laid.places[label]
-        return Piece(label, place.start, found.device, _fitting(found.size, place))
-
+def _pieces(laid: Laid, medium: Medium, config: Path, sector: int) -> list[Piece]:
     image, place = medium.find(Label.INSTALLER), laid.places[Label.IMGA]
     size = _fitting(medium.carried.size, place)
     root = Piece(Label.IMGA, place.start, image.device, size, sha256=medium.carried.sha256)
-    place = laid.places[Label.CONFIG]
-    given = Piece(Label.CONFIG, place.start, config, _fitting(config.stat().st_size, place))
-    return [root, of_medium(Label.ESP), given, of_medium(Label.BIOS)]
+    volumes = {Label.ESP: medium.find(Label.ESP).device, Label.CONFIG: config}
+    if sector != SECTOR:
+        volumes = {
+            label: _in_sectors(sector, volume, laid.places[label])
+            for label, volume in volumes.items()
+        }
+    else:
+        volumes[Label.BIOS] = medium.find(Label.BIOS).device
+    return [root, *(_piece(volume, laid.places[label]) for label, volume in volumes.items())]
+
+
+def _piece(source: Path, place: Place) -> Piece:
+    with source.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+    return Piece(place.row.label, place.start, source, _fitting(size, place))
+
+
+def _in_sectors(sector: int, volume: Path, place: Place) -> Path:
+    """The same files in a FAT whose sectors are the disk's own: the kernel mounts no other."""
+    made = _VOLUMES / f"{place.row.number}.fat"
+    copy_volume(volume, made, place.size, sector)
+    return made
 
 
 def _boot_code(medium: Medium) -> bytes:
@@ -248,7 +267,7 @@ def _write(writer: DiskWriter, laid: Laid, pieces: list[Piece], code: bytes) -> 
         writer.copy(piece)
     console.say(f"reading {writer.device} back")
     guid = str(uuid.uuid4())
-    writer.finish(format_table(writer.size, guid, laid.entries, code))
+    writer.finish(format_table(writer.size, guid, laid.entries, code, writer.sector))
 
 
 def _new_config(order: Order, medium: Medium, serial: str) -> Path:

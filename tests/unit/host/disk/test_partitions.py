@@ -3,45 +3,56 @@
 from __future__ import annotations
 
 import subprocess
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from edgevirt.host import mounts
 from edgevirt.host.boot.persist import Holds, PersistError, look, open_persist
 from edgevirt.host.disk.partitions import BootDisk
-from edgevirt.model.disk import MIB, Label, partition
+from edgevirt.model.disk import MIB, SECTORS, Label, partition
+from edgevirt.model.gpt import Entry, format_table
 
 pytestmark = pytest.mark.root
 
 LABELS = (Label.IMGA, Label.IMGB, Label.P3)
 
 
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[BootDisk]:
+@pytest.fixture(params=SECTORS)
+def disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[BootDisk]:
     """A disk as an installer leaves it, whose image was then put on a larger one."""
+    sector: int = request.param
     image = tmp_path / "disk.img"
     with image.open("wb") as file:
         file.truncate(128 * MIB)
-    rows = ((Label.IMGA, 32), (Label.CONFIG, 4))
-    arguments = ["-o"]
-    for label, mebi in rows:
-        number = partition(label).number
-        arguments += [f"-n{number}:0:+{mebi}M", f"-t{number}:{partition(label).type}"]
-        arguments += [f"-c{number}:{label}"]
-    subprocess.run(["sgdisk", *arguments, str(image)], check=True, capture_output=True)
+    mib = MIB // sector
+    rows = (entry(Label.IMGA, mib, 32 * mib), entry(Label.CONFIG, 40 * mib, 4 * mib))
+    given = (replace(row, sector=sector) for row in rows)
+    table = format_table(128 * MIB, str(uuid.uuid4()), given, b"", sector)
+    with image.open("r+b") as file:
+        for offset, content in (table.backup, table.table, table.protective):
+            file.seek(offset)
+            file.write(content)
     with image.open("r+b") as file:
         file.truncate(768 * MIB)
         file.seek(100 * MIB)
         file.write(b"remains of what was there before" * 65536)
-    attach = ["losetup", "--find", "--show", "--partscan", str(image)]
-    device = subprocess.run(attach, check=True, capture_output=True, text=True).stdout.strip()
+    attach = ["losetup", "--find", "--show", "--partscan", "--sector-size", str(sector)]
+    attached = subprocess.run([*attach, str(image)], check=True, capture_output=True, text=True)
+    device = attached.stdout.strip()
     try:
         yield BootDisk(Path(device))
     finally:
         mounts.unmount_below(tmp_path)
         subprocess.run(["losetup", "--detach", device], check=False)
+
+
+def entry(label: Label, first: int, sectors: int) -> Entry:
+    row = partition(label)
+    return Entry(row.number, row.type, str(uuid.uuid4()), first, first + sectors - 1, label)
 
 
 def test_missing_partitions_are_made_once_and_seen_at_once(disk: BootDisk) -> None:

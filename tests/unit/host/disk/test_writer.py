@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from edgevirt.host.disk.fat_files import FatFilesError, put_files, remove_files
+from edgevirt.host.disk.fat import locate
+from edgevirt.host.disk.fat_files import FatFilesError, copy_volume, put_files, remove_files
 from edgevirt.host.disk.table import read_table
 from edgevirt.host.disk.writer import Piece, WriteError, open_writer
 from edgevirt.model.disk import MIB, SECTOR, Label, partition
@@ -116,3 +117,24 @@ def test_files_are_put_into_a_volume_and_taken_out(tmp_path: Path) -> None:
     assert b"top" not in listed.stdout
     with pytest.raises(FatFilesError, match="cannot write to"):
         put_files(tmp_path / "none", {"x": b""})
+
+
+@pytest.mark.parametrize("size", [5 * MIB, 36 * MIB])
+def test_a_volume_is_copied_whole_into_one_with_long_sectors(tmp_path: Path, size: int) -> None:
+    volume, long = tmp_path / "volume", tmp_path / "long"
+    subprocess.run(["mkfs.vfat", "-C", str(volume), "4096"], check=True, capture_output=True)
+    block = b"# GRUB Environment Block\n".ljust(1024, b"#")
+    files = {"EFI/BOOT/grubenv": block, "DevicePortConfig/override.json": b"{}", "server": b"a:1"}
+    put_files(volume, files)
+    copy_volume(volume, long, size, 4096)
+    assert long.stat().st_size == size
+    assert long.read_bytes()[11:13] == (4096).to_bytes(2, "little")
+    subprocess.run(["fsck.vfat", "-n", str(long)], check=True, capture_output=True)
+    for name, content in files.items():
+        shown = subprocess.run(["mtype", "-i", str(long), f"::/{name}"], capture_output=True)
+        assert shown.stdout == content
+    with long.open("rb") as file:
+        clusters, _ = locate(file, "EFI/BOOT/grubenv")
+        file.seek(clusters[0])
+        assert file.read(len(block)) == block
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()], "secrets stay behind"

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from edgevirt.model.disk import MIB, P3_LEAST, SECTOR, Label, partition
+from edgevirt.model.disk import MIB, P3_LEAST, SECTOR, SECTORS, Label, partition
 from edgevirt.model.gpt import Entry, usable
 from edgevirt.model.installation import DiskFacts, Holds, Order, Plan
 from edgevirt.node.installer.planner import (
@@ -166,7 +166,7 @@ def test_the_medium_and_what_is_not_there_are_never_taken(order: Order, why: str
     ("disk", "why"),
     [
         (DiskFacts("vda", least_size() - MIB), "MiB; a node needs"),
-        (DiskFacts("vda", 8 * GIB, sector=4096), "4096"),
+        (DiskFacts("vda", 8 * GIB, sector=2048), "have 2048 bytes; a node's disk has 512 or 4096"),
         (DiskFacts("vda", 8 * GIB, read_only=True), "cannot be written"),
         (DiskFacts("vda", 8 * GIB, removable=True), "pulled out"),
     ],
@@ -174,6 +174,16 @@ def test_the_medium_and_what_is_not_there_are_never_taken(order: Order, why: str
 def test_a_disk_that_does_not_serve_is_told(disk: DiskFacts, why: str) -> None:
     with pytest.raises(Refusal, match=why):
         choose(Order(), [MEDIUM, disk])
+
+
+@pytest.mark.parametrize("order", [Order(), Order(disk="vda")])
+def test_long_sectors_are_taken_under_uefi_and_under_legacy_bios_not(order: Order) -> None:
+    long = DiskFacts("vda", 8 * GIB, sector=4096)
+    assert choose(order, [MEDIUM, long], uefi=True).disk == "vda"
+    with pytest.raises(Refusal, match="legacy BIOS starts from no such disk"):
+        choose(order, [MEDIUM, long], uefi=False)
+    data = DiskFacts("vdb", 8 * GIB, sector=4096)
+    assert choose(Order(disk="vda", persist="vdb"), [BLANK, data], uefi=False).persist == "vdb"
 
 
 def test_without_any_disk_it_says_so() -> None:
@@ -201,14 +211,21 @@ def test_an_installation_that_was_cut_off_is_done_again() -> None:
 # -- what goes where --
 
 
-@pytest.mark.parametrize("size", [least_size(), 8 * GIB, 8 * GIB + 5 * SECTOR])
-def test_partitions_fit_and_do_not_overlap(size: int) -> None:
-    laid = lay_out(size, system=True, data=True)
+@pytest.mark.parametrize("sector", SECTORS)
+@pytest.mark.parametrize("size", [least_size(), 8 * GIB, 8 * GIB + 5 * 4096])
+def test_partitions_fit_and_do_not_overlap(size: int, sector: int) -> None:
+    laid = lay_out(size, system=True, data=True, sector=sector)
     taken = sorted((e.first, e.last) for e in laid.entries)
     assert all(last < first for (_, last), (first, _) in itertools.pairwise(taken))
-    assert taken[-1][1] <= usable(size)[1]
+    first, last = usable(size, sector)
+    assert first <= taken[0][0]
+    assert taken[-1][1] <= last
     assert laid.places[Label.P3].size >= P3_LEAST
-    assert len({e.guid for e in laid.entries}) == len(laid.entries) == 6
+    assert {e.label: (e.start, e.size) for e in laid.entries} == {
+        label: (place.start, place.size) for label, place in laid.places.items()
+    }
+    wanted = 6 if sector == SECTOR else 5
+    assert len({e.guid for e in laid.entries}) == len(laid.entries) == wanted
 
 
 def test_a_disk_for_data_alone_has_nothing_that_boots() -> None:
