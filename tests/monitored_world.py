@@ -18,7 +18,9 @@ from edgevirt.host.fakes.devices import FakeDevices
 from edgevirt.host.hypervisor import DomainInfo
 from edgevirt.model.ids import AppId
 from edgevirt.runtime import RealClock
+from tests.host_node import status
 
+_SYS_RESOURCE = 24
 PATIENCE = 90.0
 """Seconds until a test gives up waiting for what must come."""
 
@@ -48,6 +50,15 @@ class MonitoredWorld(ABC):
         pieces = (line.split(" ", 3) for line in lines)
         said = "".join(text + "\n" * (end == "F") for _, _, end, text in pieces)
         return said.removesuffix("\n")
+
+    @property
+    def grows(self) -> bool:
+        """This process may let file systems grow that the node's kernel has mounted."""
+        [field] = status(os.getpid(), "CapEff")
+        return bool(int(field, 16) >> _SYS_RESOURCE & 1)
+
+    def length(self, path: str) -> int:
+        return Path(path).stat().st_size
 
     async def ready(self, app: AppId) -> None:
         await until(lambda: "ready" in self.console(app))

@@ -55,10 +55,12 @@ class World:
         (self.layers / ("a" * 64)).mkdir(parents=True)
 
     @asynccontextmanager
-    async def running(self, *, known: bool = True) -> AsyncIterator[None]:
-        """One run of the service, as after a restart: no status is left of the one before."""
+    async def running(self, *, known: bool = True, forgetting: bool = True) -> AsyncIterator[None]:
+        """One run of the service, as after a restart of the node: no status is left of the one
+        before. Not `forgetting`: of the service alone.
+        """
         kinds: tuple[Kind[Any], ...] = (VOLUME_STATUS, SNAPSHOT_STATUS)
-        for kind in kinds:
+        for kind in kinds if forgetting else ():
             for key in await self.store.list(kind):
                 await self.store.delete(kind, key)
         await self.config(known)

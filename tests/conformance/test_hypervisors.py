@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from msgspec.structs import replace
 
 from edgevirt.host.fakes.hypervisor import FakeHypervisor, FakeMachine
 from edgevirt.host.hypervisor import DomainInfo, Exit, Hypervisor, HypervisorError, UnfitError
 from edgevirt.model.access import ConsoleKind
-from edgevirt.model.app import Domain, DomainVolume
+from edgevirt.model.app import DiskStatus, Domain, DomainVolume
 from edgevirt.model.base import SwState
 from edgevirt.model.content import ContentFormat, ImageConfig
 from edgevirt.model.ids import AppId
@@ -22,6 +23,7 @@ from tests.busybox_app import ContainerWorld
 from tests.contained_world import contained_world
 from tests.guest_world import GuestWorld, guest_world
 
+BIG = 16 << 20
 APP = AppId("7f8e3c1a-0000-4000-8000-000000000001")
 
 
@@ -46,6 +48,15 @@ class World(Protocol):
         """What a domain is whose process was killed."""
         ...
 
+    @property
+    def grows(self) -> bool:
+        """Whether this machine lets a file system grow that is mounted."""
+        ...
+
+    def length(self, path: str) -> int:
+        """Bytes of a domain's disk as a file; 0: there is none."""
+        ...
+
     def hypervisor(self) -> Hypervisor: ...
 
     def domain(
@@ -66,6 +77,10 @@ class FakeWorld:
     tells_codes: bool = True
     looks_inside: bool = True
     killed: tuple[SwState, Exit] = (SwState.HALTED, Exit(137))
+    grows: bool = True
+
+    def length(self, path: str) -> int:
+        return 0
 
     def hypervisor(self) -> FakeHypervisor:
         return FakeHypervisor(self.machine, self.clock)
@@ -300,6 +315,37 @@ async def test_metrics_are_of_the_running_domain_alone(world: World) -> None:
     assert await hypervisor.metrics(running.app) is None
     await hypervisor.delete(running.app)
     assert await hypervisor.metrics(running.app) is None
+
+
+def larger(domain: Domain, size: int) -> Domain:
+    """The same, whose first disk is to have `size` bytes."""
+    first, *others = domain.volumes
+    return replace(domain, volumes=(replace(first, size=size), *others))
+
+
+async def test_a_disk_of_a_running_domain_grows_and_never_becomes_smaller(world: World) -> None:
+    running = await launch(world, domain := world.domain("run"))
+    await world.ready(running.app)
+    assert await world.hypervisor().grow(domain) == (), "none is to have a size"
+    path = domain.volumes[0].path
+    for size in (BIG, BIG, BIG // 2):
+        (disk,) = await world.hypervisor().grow(larger(domain, size))
+        if disk.why and not world.grows:
+            assert "Operation not permitted" in disk.why
+        else:
+            assert disk == DiskStatus(path=path, size=BIG)
+        assert world.length(path) in (0, BIG)
+    assert await world.hypervisor().info(running.app) == running
+
+
+async def test_a_disk_that_is_only_read_is_not_grown_under_its_readers(world: World) -> None:
+    running = await launch(world, domain := world.domain("run"))
+    wanted = larger(domain, BIG)
+    read = replace(wanted, volumes=(replace(wanted.volumes[0], readonly=True),))
+    (disk,) = await world.hypervisor().grow(read)
+    assert (disk.size, disk.why[:27]) == (0, "cannot grow a disk that its")
+    assert world.length(disk.path) != BIG
+    assert await world.hypervisor().info(running.app) == running
 
 
 async def test_waiting_for_the_end_of_nothing_returns(world: World) -> None:

@@ -51,7 +51,7 @@ printf 'Content-Type: text/plain\\r\\n\\r\\n'
 exec sh 2>&1
 """
 APPLETS = (
-    "sh cat echo date dd free httpd ls nslookup ping printf rm sed sleep tail touch true wc wget"
+    "sh cat echo date dd df free httpd ls nslookup ping printf rm sed sleep tail touch true wc wget"
 )
 _HTTP = httpx.Client(trust_env=False, timeout=httpx.Timeout(5.0, connect=2.0))
 """No proxy of this machine has a say."""

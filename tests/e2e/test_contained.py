@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from edgevirt.client.errors import Refused
 from edgevirt.image.guest import publish
 from tests.contained_world import guest_files
 from tests.e2e.machine_apps import console, machine_pid, running
@@ -82,6 +83,55 @@ def look_on(system: System, port: int) -> None:
     done = system.command("vnc", "walled")
     assert done.returncode == 1
     assert "a container has no screen; `edgevirt console walled`" in done.stderr
+
+
+BOOKS = {"name": "books", "volume": "books", "mountPath": "/data"}
+
+
+def mebibytes(system: System, port: int) -> int:
+    """Of its data, as the app sees it."""
+    return int(ask(system, port, "df -Pm /data").splitlines()[-1].split()[1])
+
+
+def listed(system: System) -> list[str]:
+    lines = system.edgevirt("get", "volumes").splitlines()
+    return next(line for line in lines if line.startswith("books")).split()
+
+
+def test_its_volume_grows_while_it_runs_and_while_it_does_not(system: System) -> None:
+    system.fleet.create("Volume", "books", {"edgeNode": NODE, "size": "16Mi"})
+    port = add(system, "reader", volumes=[BOOKS])
+    assert ask(system, port) == "here\n"
+    assert ask(system, port, "echo 'chapter one' >/data/book; sync; echo done")
+    assert 8 < mebibytes(system, port) <= 16
+    before = machine_pid(system, "reader")
+
+    system.fleet.patch("Volume", "books", {"size": "64Mi"})
+    eventually("the app sees it", lambda: mebibytes(system, port) > 48, 60, 0.5)
+    assert ask(system, port, "cat /data/book") == "chapter one\n"
+    eventually("it is told", lambda: listed(system)[2] == "64Mi", 60)
+    assert listed(system)[5] == "True"
+    assert system.fleet.status("Volume", "books")["capacity"] == 64 << 20
+    assert machine_pid(system, "reader") == before, "it went on"
+
+    with pytest.raises(Refused, match="cannot make volume books smaller: it has 64Mi"):
+        system.fleet.patch("Volume", "books", {"size": "32Mi"})
+    system.fleet.patch("Volume", "books", {"size": "999Gi"})
+    why = "cannot grow volume books from 64 MiB to 999 GiB: Remaining disk space"
+    eventually("no room is told", lambda: why in system.fleet.status("Volume", "books")["what"])
+    assert listed(system)[2] == "64Mi/999Gi"
+    assert ask(system, port, "cat /data/book") == "chapter one\n"
+
+    system.fleet.patch("AppInstance", "reader", {"activate": False})
+    eventually("it has ended", lambda: not machine_pid(system, "reader"), 60)
+    system.fleet.patch("Volume", "books", {"size": "128Mi"})
+    eventually("it has grown", lambda: listed(system)[2:6:3] == ["128Mi", "True"], 60)
+    kill(system.node.supervisor)
+    system.fleet.patch("AppInstance", "reader", {"activate": True})
+    assert ask(system, port, "cat /data/book") == "chapter one\n"
+    assert mebibytes(system, port) > 96
+    system.remove_app("reader")
+    system.fleet.delete("Volume", "books")
 
 
 @pytest.mark.slow

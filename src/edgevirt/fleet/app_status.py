@@ -65,7 +65,7 @@ _WORDS: Final = {
     "PENDING": "pending",
     "SCHEDULING": "being scheduled",
 }
-_SEVERITIES: Final = {
+SEVERITIES: Final = {
     info.SEVERITY_NOTICE: "Notice",
     info.SEVERITY_WARNING: "Warning",
     info.SEVERITY_ERROR: "Error",
@@ -230,7 +230,7 @@ def _error(told: info.ErrorInfo) -> AppError:
     hint, retry_at = read_retry(told.retry_condition)
     return AppError(
         message=told.description[:1_000],
-        severity=_SEVERITIES.get(told.severity, "Error"),
+        severity=SEVERITIES.get(told.severity, "Error"),
         since=timestamp(told.timestamp.seconds) if told.timestamp.seconds else None,
         retry_at=timestamp(retry_at) if retry_at is not None else None,
         hint=hint[:500],

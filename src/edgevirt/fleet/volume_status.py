@@ -7,7 +7,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from edgevirt.fleet.app_status import MAKING, state_name
+from edgevirt.fleet.app_status import MAKING, SEVERITIES, state_name
 from edgevirt.fleet.objects.app_instance import AppInstance
 from edgevirt.fleet.objects.base import Condition, set_condition, timestamp
 from edgevirt.fleet.objects.volume import Volume, VolumeStatus
@@ -37,11 +37,12 @@ def fill(status: VolumeStatus, told: info.ZInfoVolume, now: float) -> VolumeStat
         state=state,
         since=status.since if status.since and state == status.state else timestamp(now),
         what=trouble or _WORDS.get(state, state.lower().replace("_", " ")),
+        severity=SEVERITIES.get(told.volumeErr.severity, "Error") if trouble else "",
         progress=told.progressPercentage,
         capacity=told.resources.maxSizeBytes,
         used=told.resources.curSizeBytes,
     )
-    return _judged(filled, now, failed=bool(trouble))
+    return _judged(filled, now)
 
 
 def place(
@@ -68,7 +69,7 @@ def place(
         used_by=tuple(_users(volume, objects))[:_MOST_USERS],
         what=waiting or status.what or _WORDS[""],
     )
-    return placed if status.state else _judged(placed, now, failed=False)
+    return placed if status.state else _judged(placed, now)
 
 
 def unreachable(status: VolumeStatus, why: str, now: float) -> VolumeStatus:
@@ -79,8 +80,7 @@ def unreachable(status: VolumeStatus, why: str, now: float) -> VolumeStatus:
 
 def reachable(status: VolumeStatus, now: float) -> VolumeStatus:
     """`status` when the node is heard of again."""
-    words = _WORDS.get(status.state, "")
-    return _judged(status, now, failed=status.what != words)
+    return _judged(status, now)
 
 
 def _users(volume: Volume, objects: Objects) -> Iterable[str]:
@@ -91,7 +91,9 @@ def _users(volume: Volume, objects: Objects) -> Iterable[str]:
     return sorted(one.metadata.name for one in objects.instances if uses(one))
 
 
-def _judged(status: VolumeStatus, now: float, *, failed: bool) -> VolumeStatus:
+def _judged(status: VolumeStatus, now: float) -> VolumeStatus:
+    """Of one that is there, what is no error does not keep apps from using it."""
+    failed = bool(status.severity) and (status.state != _READY or status.severity == "Error")
     there = status.state == _READY and not failed
     reason = "Failed" if failed else "".join(p.capitalize() for p in status.state.split("_"))
     ready = Condition(

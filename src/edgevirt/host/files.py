@@ -164,7 +164,7 @@ async def make_ext4(path: Path, size: int, label: str) -> None:
     _make_sparse(path, size)
     options = "lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0"
     await run("mkfs.ext4", "-q", "-F", "-m", "0", "-L", label[:16], "-E", options, str(path))
-    await asyncio.to_thread(_sync_file, path)
+    await asyncio.to_thread(sync_file, path)
 
 
 def _make_sparse(path: Path, size: int) -> None:
@@ -222,7 +222,8 @@ def _copy_some(source: int, target: int) -> bool:
     return True
 
 
-def _sync_file(path: Path) -> None:
+def sync_file(path: Path) -> None:
+    """Makes its content, and how long it is, durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

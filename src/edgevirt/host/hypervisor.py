@@ -12,7 +12,7 @@ from typing import Protocol
 import msgspec
 
 from edgevirt.model.access import ConsoleKind
-from edgevirt.model.app import Domain, DomainMetric, VirtualizationMode
+from edgevirt.model.app import DiskStatus, Domain, DomainMetric, VirtualizationMode
 from edgevirt.model.base import SwState
 from edgevirt.model.ids import AppId
 
@@ -106,6 +106,12 @@ class Hypervisor(Protocol):
         """Gives a running domain those of its devices that were plugged in meanwhile.
 
         What is missing, in words.
+        """
+        ...
+
+    async def grow(self, domain: Domain) -> tuple[DiskStatus, ...]:
+        """Gives the disks of a running domain the `size` that they are to have, of each that has
+        one in `domain`; what became of them. Does nothing to one that is as big. Idempotent.
         """
         ...
 

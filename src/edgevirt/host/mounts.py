@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 import subprocess
 import time
@@ -15,10 +16,12 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from edgevirt.host.files import sync_file_system
+from edgevirt.host import ext4
+from edgevirt.host.files import DiskError, sync_file, sync_file_system
 
 _MS_RDONLY, _MS_NODEV = 1, 4
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
+_LOOP_SET_CAPACITY = 0x4C07
 _MAX_LAYERS = 200
 """What fits into the one page that mount(2) takes."""
 _MOUNT_SECONDS = 30.0
@@ -77,6 +80,51 @@ def image(target: Path, file: Path, *, readonly: bool) -> None:
     if done.returncode != 0:
         said = " ".join(done.stderr.split())
         raise MountError(f"cannot mount {file} as ext4: {said}")
+
+
+def enlarge(directory: Path, file: Path, size: int) -> None:
+    """Makes a file `size` bytes long, if it is shorter, and the file system in it as big, which is
+    mounted at or below `directory`. Idempotent. Blocks. Raises MountError.
+    """
+    try:
+        if file.stat().st_size < size:
+            os.truncate(file, size)
+            sync_file(file)
+        for point, source in _table(directory):
+            if source.startswith("/dev/loop") and _is_behind(source, file):
+                _tell_size(source)
+                ext4.fill(point, file)
+    except (OSError, DiskError) as failure:
+        raise MountError(f"{failure}") from failure
+
+
+def fill(directory: Path) -> str:
+    """Makes each file system that is mounted from a file at or below `directory` as big as that
+    file. Blocks. Empty, or why one is not: «cannot X: why».
+    """
+    for point, source in _table(directory):
+        file = _backing(source) if source.startswith("/dev/loop") else ""
+        try:
+            if file and os.access(point, os.W_OK):
+                ext4.fill(point, Path(file))
+        except DiskError as failure:
+            return str(failure)
+    return ""
+
+
+def _is_behind(device: str, file: Path) -> bool:
+    with suppress(OSError):
+        return os.path.samefile(_backing(device), file)
+    return False
+
+
+def _tell_size(device: str) -> None:
+    """That its file has become longer."""
+    opened = os.open(device, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(opened, _LOOP_SET_CAPACITY, 0)
+    finally:
+        os.close(opened)
 
 
 def below(directory: Path) -> list[Path]:

@@ -2,8 +2,8 @@
 
 The kernel is Debian's for clouds: it starts fast and drives nothing but what QEMU shows it. It is
 taken out of its compressed form, which an emulated processor would need a while to unpack. The
-initial file system has busybox, the modules that are loaded, `files/guest/init.sh`, and one small
-program in C, which a locked compiler makes, so that the same packages make the same bytes.
+initial file system has busybox, the modules that are loaded, `files/guest/init.sh`, and two small
+programs in C, which a locked compiler makes, so that the same packages make the same bytes.
 
 A machine that is given devices starts with the general kernel instead, as it comes, and an initial
 file system of the same kind; `drivers` is a disk besides.
@@ -94,7 +94,8 @@ def make_guest(
         (out / KERNEL).write_bytes(_unpack_kernel(packed.read_bytes(), compiler))
         shutil.copyfile(next((other / "boot").glob("vmlinuz-*")), out / GENERAL_KERNEL)
         _fill(tree, whole / "usr/bin/busybox")
-        compile_alone(compiler, SOURCES / "enter.c", tree / "enter")
+        for name in ("enter", "fill"):
+            compile_alone(compiler, SOURCES / f"{name}.c", tree / name)
         for name, source, wanted in (
             (INITRD, whole, _MODULES),
             (GENERAL_INITRD, other, _GENERAL_MODULES),

@@ -11,6 +11,7 @@ from edgevirt.model.hardware import Adapter, DomainDevice
 from edgevirt.model.ids import AppId, SnapshotId, VolumeId
 from edgevirt.model.network import AppInterface
 from edgevirt.model.snapshot import SnapshotReport, SnapshotType, SnapshotWish
+from edgevirt.model.volume import Growth
 
 
 class VirtualizationMode(enum.IntEnum):
@@ -155,6 +156,8 @@ class DomainVolume(Noun, frozen=True, kw_only=True):
     layers: tuple[str, ...] = ()
     packed: str = ""
     """Path of a disk that holds the layers, a directory each, for a container in a machine."""
+    size: int = 0
+    """Bytes that it is to have, also while the domain runs; 0: as it is."""
 
 
 class DomainVif(Noun, frozen=True, kw_only=True):
@@ -207,6 +210,16 @@ class Domain(Noun, frozen=True, kw_only=True):
         return bool(self.volumes) and self.volumes[0].format == ContentFormat.CONTAINER
 
 
+class DiskStatus(Noun, frozen=True, kw_only=True):
+    """Of a DomainVolume that is to have a `size`, as a running domain has it."""
+
+    path: str
+    size: int = 0
+    """Bytes that the domain knows of, as far as it was told; 0: as when it started."""
+    why: str = ""
+    """Why it has no more: «cannot X: why»."""
+
+
 class DomainStatus(Noun, frozen=True, kw_only=True):
     """Key: app id. domains → apps, agent. BOOTING, RUNNING, HALTING, HALTED or BROKEN."""
 
@@ -222,6 +235,7 @@ class DomainStatus(Noun, frozen=True, kw_only=True):
     crashes: int = 0
     vnc_display: int | None = None
     """Where its screen may be shown at the node's own door."""
+    disks: tuple[DiskStatus, ...] = ()
     trouble: Trouble | None = None
 
 
@@ -334,3 +348,5 @@ class VolumeUse(Noun, frozen=True, kw_only=True):
     apps: tuple[AppId, ...]
     packed: bool = False
     """One runs in a virtual machine, or is to: layers are needed as a disk."""
+    yields: Growth | None = None
+    """No domain has it, and none is started with it before it has grown so."""

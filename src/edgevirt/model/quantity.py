@@ -57,3 +57,10 @@ def human(amount: int) -> str:
         if amount >= unit and amount % unit == 0:
             return f"{amount // unit}{suffix}"
     return str(amount)
+
+
+def spelled(amount: int) -> str:
+    """The same for a sentence: `2 GiB`."""
+    short = human(amount)
+    number = short.rstrip("KMGTi")
+    return f"{amount} bytes" if number == short else f"{number} {short[len(number) :]}B"

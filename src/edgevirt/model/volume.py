@@ -60,6 +60,15 @@ class StorageUse(Noun, frozen=True, kw_only=True):
     """What further volumes may be promised."""
 
 
+class Growth(Noun, frozen=True, kw_only=True):
+    """A volume is to have more room than it has."""
+
+    size: int
+    """Bytes that it is to have."""
+    begun: float
+    """Wall clock; another one of the same size is another growth."""
+
+
 class VolumeStatus(Noun, frozen=True, kw_only=True):
     """Key: as Volume. CREATED_VOLUME when an app may use it."""
 
@@ -90,5 +99,9 @@ class VolumeStatus(Noun, frozen=True, kw_only=True):
     size: int = 0
     """Bytes that it takes on the disk, in whole MiB."""
     max_size: int = 0
+    """Bytes that it has room for."""
+    growing: Growth | None = None
+    """Its room is promised. It is a running domain's to do; where none has the volume, apps yields
+    it (VolumeUse), starts nothing with it, and this service does it."""
     readonly: bool = False
     trouble: Trouble | None = None

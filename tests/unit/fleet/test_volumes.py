@@ -11,7 +11,13 @@ from edgevirt.fleet import render, volume_status
 from edgevirt.fleet.dependencies import Dependencies
 from edgevirt.fleet.objects.app_volume import AppVolume
 from edgevirt.fleet.objects.base import find_condition, timestamp
-from edgevirt.fleet.objects.volume import Volume, VolumeSpec, VolumeStatus
+from edgevirt.fleet.objects.volume import (
+    COLUMNS,
+    Volume,
+    VolumeSpec,
+    VolumeStatus,
+    check_change,
+)
 from edgevirt.fleet.render import Objects, volumes
 from edgevirt.model.volume import VolumeOrigin
 from edgevirt.wire.messages import info
@@ -121,6 +127,49 @@ def test_its_node_alone_is_concerned_and_those_of_apps_that_name_it() -> None:
     assert ("Volume", away.key) in graph.items_of("shop/till-2")
     told = msgspec.structs.replace(away, status=VolumeStatus(state="CREATED_VOLUME"))
     assert graph.put("Volume", away.key, told, 2) == ()
+
+
+def words(volume: Volume, old: Volume) -> list[str]:
+    return [problem.message for problem in check_change(volume, old)]
+
+
+def test_a_size_is_raised_and_never_lowered_with_what_is_in_it() -> None:
+    assert words(changed(BOOKS, size="2Gi"), BOOKS) == []
+    assert words(changed(MAPS, size="2Gi"), MAPS) == []
+    why = "cannot make volume books smaller: it has 1Gi; raise purgeCounter too"
+    (said,) = words(changed(BOOKS, size="1023Mi"), BOOKS)
+    assert why in said
+    assert words(MAPS, changed(MAPS, size="2Gi"))
+    assert words(changed(BOOKS, size="512Mi", purge_counter=1), BOOKS) == []
+
+
+def test_a_size_that_found_no_room_is_taken_back() -> None:
+    stuck = changed(BOOKS, size="999Gi")
+    stuck = msgspec.structs.replace(stuck, status=VolumeStatus(capacity=1 << 30))
+    assert words(changed(BOOKS, size="1Gi"), stuck) == []
+    assert words(changed(BOOKS, size="1023Mi"), stuck)
+
+
+def test_while_it_grows_it_is_ready_and_both_sizes_are_shown() -> None:
+    wanted = changed(BOOKS, size="2Gi")
+    placed = volume_status.place(VolumeStatus(), wanted, with_user(), "", NOW)
+    said = told(info.CREATED_VOLUME, error="growing from 1 GiB to 2 GiB")
+    said.volumeErr.severity = info.SEVERITY_NOTICE
+    growing = volume_status.fill(placed, said, NOW)
+    assert (growing.what, growing.severity) == ("growing from 1 GiB to 2 GiB", "Notice")
+    assert ready(growing)[0] == "True"
+    assert size(msgspec.structs.replace(wanted, status=growing)) == "1Gi/2Gi"
+    silent = volume_status.unreachable(growing, "not heard of", NOW)
+    assert ready(volume_status.reachable(silent, NOW))[0] == "True"
+    said = told(info.CREATED_VOLUME)
+    said.resources.maxSizeBytes = 2 << 30
+    grown = volume_status.fill(growing, said, NOW)
+    assert (grown.what, grown.severity) == ("there", "")
+    assert size(msgspec.structs.replace(wanted, status=grown)) == "2Gi"
+
+
+def size(volume: Volume) -> str:
+    return next(str(one.cell(volume, NOW)) for one in COLUMNS if one.name == "Size")
 
 
 def told(state: info.ZSwState, generation: int = 0, error: str = "") -> info.ZInfoVolume:

@@ -32,6 +32,14 @@ def test_what_is_no_quantity_is_refused(written: str) -> None:
         quantity.whole(written)
 
 
+@pytest.mark.parametrize(
+    ("amount", "words"),
+    [(2 << 30, "2 GiB"), (1536 << 20, "1536 MiB"), (1_000_001, "1000001 bytes"), (0, "0 bytes")],
+)
+def test_a_size_is_spelled_for_a_sentence(amount: int, words: str) -> None:
+    assert quantity.spelled(amount) == words
+
+
 @given(st.integers(min_value=0, max_value=2**62))
 def test_a_size_for_people_loses_nothing(amount: int) -> None:
     assert quantity.whole(quantity.human(amount)) == amount

@@ -266,6 +266,7 @@ class Registry:
         problems = [*check_metadata(value.metadata, namespaced=kind.namespaced)]
         problems += kind.validate(value)
         if old is not None:
+            problems += () if problems else kind.check_change(value, old)
             problems += drafts.check_change(kind, value, old)
         options.warnings += kind.warn(value, old)
         if not problems and (old is None or _means_more(value, old)):

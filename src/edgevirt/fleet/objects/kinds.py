@@ -48,6 +48,10 @@ def _no_warning(_value: Any, _old: Any) -> Iterable[str]:
     return ()
 
 
+def _no_change(_value: Any, _old: Any) -> Iterable[Problem]:
+    return ()
+
+
 def _as_is(value: Any, _old: Any, _by: str, _now: float) -> Any:
     return value
 
@@ -72,6 +76,8 @@ class ApiKind(Generic[T]):
     """Fields for `--field-selector`, besides the name and the namespace."""
     immutable: tuple[str, ...] = ()
     """Fields that cannot change once they are set."""
+    check_change: Callable[[Any, Any], Iterable[Problem]] = _no_change
+    """What else must not change so, from (the new value, the old one), if both are valid."""
     settle: Callable[[Any, Any, str, float], Any] = _as_is
     """Before validation, from (the new value, the old one or None, who writes, the wall clock):
     the value to keep."""
@@ -156,7 +162,8 @@ KINDS: tuple[ApiKind[Any], ...] = (
             network_instance.COLUMNS, network_instance.validate, selectable=("spec.type",),
             immutable=("spec.type",)),
     ApiKind("Volume", "volumes", "volume", ("vol",), VOLUME, volume.COLUMNS, volume.validate,
-            selectable=("spec.edgeNode", "status.state"), immutable=volume.IMMUTABLE),
+            selectable=("spec.edgeNode", "status.state"), immutable=volume.IMMUTABLE,
+            check_change=volume.check_change),
     ApiKind("App", "apps", "app", (), APP, app.COLUMNS, app.validate,
             selectable=("spec.type", "spec.image"), warn=app.warn),
     ApiKind("AppInstance", "appinstances", "appinstance", ("ai",), APP_INSTANCE,

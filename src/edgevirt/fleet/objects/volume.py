@@ -21,7 +21,8 @@ class VolumeSpec(ApiStruct, frozen=True, kw_only=True):
     """The EdgeNode that it is on. Cannot be changed."""
     size: Quantity = 0
     """Room for data, such as `10Gi`; one made from an Image is at least as big as that, and may
-    leave it out. Cannot be changed."""
+    leave it out. Raise it, and the volume grows while its app runs. It cannot become smaller than
+    the volume is, unless `purgeCounter` is raised too."""
     image: str = ""
     """The Image that it is made from; empty: it is blank. Cannot be changed."""
     read_only: bool = False
@@ -41,6 +42,9 @@ class VolumeStatus(ApiStruct, frozen=True, kw_only=True):
     """By EVE's names: `DOWNLOADING`, `CREATING_VOLUME`, `CREATED_VOLUME` and so on."""
     what: str = ""
     """What is going on, in words."""
+    severity: str = ""
+    """Of what is amiss, if anything is: `Notice`, `Warning` or `Error`; only the last keeps apps
+    from using it."""
     since: Time | None = None
     """When `state` began."""
     progress: int = 0
@@ -81,10 +85,25 @@ def validate(volume: Volume) -> Iterator[Problem]:
         yield invalid("spec.purgeCounter", spec.purge_counter, why)
 
 
+def check_change(volume: Volume, old: Volume) -> Iterator[Problem]:
+    """Both are valid, each by itself. What it never grew to may be taken back."""
+    before = bytes_of(old)
+    has = min(before, old.status.capacity or before)
+    is_anew = volume.spec.purge_counter > old.spec.purge_counter
+    if bytes_of(volume) < has and not is_anew:
+        why = f"cannot make volume {volume.metadata.name} smaller: it has {human(has)}"
+        hint = "raise purgeCounter too, and it is made anew, without what is in it"
+        yield invalid("spec.size", volume.spec.size, f"{why}; {hint}")
+
+
 def _size(volume: Volume, _now: float) -> str:
+    """As it is, and as it is to be, if that is more."""
+    wanted, there = bytes_of(volume), volume.status.capacity
+    if there and wanted > there:
+        return f"{human(there)}/{volume.spec.size}"
     if volume.spec.size:
         return str(volume.spec.size)
-    return human(volume.status.capacity) if volume.status.capacity else "<none>"
+    return human(there) if there else "<none>"
 
 
 COLUMNS = (
@@ -100,7 +119,7 @@ COLUMNS = (
     Column("Message", lambda v, _: v.status.what or "<none>", priority=1),
     AGE,
 )
-IMMUTABLE = ("spec.edgeNode", "spec.size", "spec.image", "spec.readOnly")
+IMMUTABLE = ("spec.edgeNode", "spec.image", "spec.readOnly")
 
 
 def bytes_of(volume: Volume) -> int:

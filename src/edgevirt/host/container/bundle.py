@@ -94,8 +94,9 @@ class Bundle(msgspec.Struct, frozen=True):
         cgroup: str,
         limit_swap: bool,
         given: Callable[[], Given] = Given,
-    ) -> None:
+    ) -> str:
         """Mounts the volumes and writes `config.json`. `given`: makes what it gets of devices.
+        A remark, if it does without something.
 
         Raises HypervisorError, UnfitError.
 
@@ -112,6 +113,7 @@ class Bundle(msgspec.Struct, frozen=True):
                 self._mount_volume(index, volume)
                 for index, volume in enumerate(domain.volumes[1:], 1)
             )
+            remark = mounts.fill(self.directory)
             for file in wanted.files:
                 rootfs.write_file(self._root, file.path, file.content, file.mode)
             user = rootfs.resolve_user(self._root, domain.image.user)
@@ -132,6 +134,7 @@ class Bundle(msgspec.Struct, frozen=True):
         )
         config = oci.runtime_config(domain, wanted.environment, around)
         self.write("config.json", msgspec.json.encode(config), mode=0o600)
+        return remark
 
     def remove(self) -> None:
         """Unmounts and removes all of it, and never anything that is mounted. Idempotent."""
@@ -152,6 +155,15 @@ class Bundle(msgspec.Struct, frozen=True):
 
     def write_record(self, record: Record) -> None:
         self.write(self._record.name, msgspec.json.encode(record))
+
+    def read_sizes(self) -> dict[str, int]:
+        """Bytes of its disks, by their paths, that it was told of since it started."""
+        with suppress(FileNotFoundError, msgspec.MsgspecError):
+            return msgspec.json.decode((self.directory / "sizes").read_bytes(), type=dict[str, int])
+        return {}
+
+    def write_sizes(self, sizes: dict[str, int]) -> None:
+        self.write("sizes", msgspec.json.encode(sizes))
 
     def exit_code(self) -> int | None:
         """As conmon wrote it; None: it did not (yet)."""

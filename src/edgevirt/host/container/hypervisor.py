@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from edgevirt.host import mounts
 from edgevirt.host.cgroup import swap_limited
 from edgevirt.host.container.bundle import Bundle
 from edgevirt.host.devices import of_container
@@ -23,7 +24,7 @@ from edgevirt.host.domain.processors import Partition
 from edgevirt.host.hypervisor import HypervisorError
 from edgevirt.host.processes import Process
 from edgevirt.host.rights.cell import ENVIRONMENT
-from edgevirt.model.app import Domain, VirtualizationMode
+from edgevirt.model.app import Domain, DomainVolume, VirtualizationMode
 from edgevirt.model.can import CanBus
 from edgevirt.model.hardware import find_usb
 from edgevirt.model.sriov import VirtualFunction
@@ -74,7 +75,7 @@ class ContainerHypervisor(MonitoredHypervisor):
         )
 
     def _build(self, bundle: Bundle, domain: Domain, user_data: bytes) -> str:
-        bundle.build(
+        remark = bundle.build(
             domain,
             user_data,
             cgroup=self._app_group(domain.app).path,
@@ -86,7 +87,7 @@ class ContainerHypervisor(MonitoredHypervisor):
         )
         if moved.interfaces or moved.functions:
             bundle.write(_INTERFACES, msgspec.json.encode(moved))
-        return ""
+        return remark
 
     def _given(self, bundle: Bundle, domain: Domain) -> Given:
         """What it finds of the machine's devices, and who looks after its requests."""
@@ -135,6 +136,12 @@ class ContainerHypervisor(MonitoredHypervisor):
             elif f'"{found.node}"' not in given:
                 missing.append(f"{device.label} was plugged in anew: restart the app to have it")
         return tuple(missing)
+
+    async def _grow(self, bundle: Bundle, disk: DomainVolume) -> None:
+        try:
+            await asyncio.to_thread(mounts.enlarge, bundle.directory, Path(disk.path), disk.size)
+        except mounts.MountError as failure:
+            raise HypervisorError(str(failure)) from failure
 
     async def _forget(self, bundle: Bundle) -> None:
         await self._runtime.delete(bundle)

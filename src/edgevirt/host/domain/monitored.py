@@ -27,7 +27,13 @@ from edgevirt.host.domain.processors import Partition
 from edgevirt.host.hypervisor import DomainInfo, Exit, HypervisorError, UnfitError
 from edgevirt.host.processes import Process
 from edgevirt.model.access import ConsoleKind
-from edgevirt.model.app import Domain, DomainMetric, VirtualizationMode
+from edgevirt.model.app import (
+    DiskStatus,
+    Domain,
+    DomainMetric,
+    DomainVolume,
+    VirtualizationMode,
+)
 from edgevirt.model.base import SwState
 from edgevirt.model.hardware import MachineDevices
 from edgevirt.model.ids import AppId
@@ -94,6 +100,12 @@ class MonitoredHypervisor(ABC):
     async def attend(self, domain: Domain) -> tuple[str, ...]:
         """Nothing comes and goes."""
         return ()
+
+    async def _grow(self, bundle: Bundle, disk: DomainVolume) -> None:
+        """Of a domain that runs: gives a disk, which it may write to, `size` bytes if it has less.
+        Idempotent. Raises HypervisorError, UnfitError.
+        """
+        raise UnfitError(f"cannot grow a disk of a {self._conmon.what} that runs")
 
     async def _attach(self, bundle: Bundle, console: ConsoleKind, password: str) -> socket.socket:
         """Of a domain that runs. Raises HypervisorError, UnfitError."""
@@ -197,6 +209,24 @@ class MonitoredHypervisor(ABC):
         if record is not None:
             await _first(record.process.ended, record.monitor.ended)
         return await self.info(app)
+
+    async def grow(self, domain: Domain) -> tuple[DiskStatus, ...]:
+        bundle = self._bundle(domain.app)
+        return tuple([await self._grow_one(bundle, one) for one in domain.volumes if one.size])
+
+    async def _grow_one(self, bundle: Bundle, disk: DomainVolume) -> DiskStatus:
+        sizes = bundle.read_sizes()
+        told = sizes.get(disk.path, 0)
+        if told >= disk.size:
+            return DiskStatus(path=disk.path, size=told)
+        try:
+            if disk.readonly:
+                raise UnfitError("cannot grow a disk that its app only reads, while that runs")
+            await self._grow(bundle, disk)
+        except HypervisorError as failure:
+            return DiskStatus(path=disk.path, size=told, why=str(failure))
+        bundle.write_sizes({**sizes, disk.path: disk.size})
+        return DiskStatus(path=disk.path, size=disk.size)
 
     async def metrics(self, app: AppId) -> DomainMetric | None:
         record = self._bundle(app).read_record()

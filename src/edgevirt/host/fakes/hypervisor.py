@@ -15,7 +15,13 @@ from msgspec.structs import replace
 
 from edgevirt.host.hypervisor import DomainInfo, Exit, HypervisorError, UnfitError
 from edgevirt.model.access import ConsoleKind
-from edgevirt.model.app import Domain, DomainMetric, VirtualizationMode
+from edgevirt.model.app import (
+    DiskStatus,
+    Domain,
+    DomainMetric,
+    DomainVolume,
+    VirtualizationMode,
+)
 from edgevirt.model.base import SwState
 from edgevirt.model.ids import AppId
 from edgevirt.runtime import Clock
@@ -40,6 +46,7 @@ class _Running:
     user_data: bytes
     info: DomainInfo
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+    sizes: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -50,6 +57,8 @@ class FakeMachine:
     failures: list[HypervisorError] = field(default_factory=list)
     boot_seconds: float = 0.0
     """What `create` takes."""
+    stuck: str = ""
+    """Why no disk of it can grow."""
     missing: dict[AppId, tuple[str, ...]] = field(default_factory=dict)
     """What `attend` says."""
     watch_fails: bool = False
@@ -148,6 +157,20 @@ class FakeHypervisor:
 
     async def attend(self, domain: Domain) -> tuple[str, ...]:
         return self.machine.missing.get(domain.app, ())
+
+    async def grow(self, domain: Domain) -> tuple[DiskStatus, ...]:
+        return tuple(self._grow(domain.app, one) for one in domain.volumes if one.size)
+
+    def _grow(self, app: AppId, disk: DomainVolume) -> DiskStatus:
+        sizes = self.machine.domains[app].sizes
+        told = sizes.get(disk.path, 0)
+        why = "cannot grow a disk that its app only reads, while that runs" if disk.readonly else ""
+        why = why or self.machine.stuck
+        if told >= disk.size or why:
+            return DiskStatus(path=disk.path, size=told, why="" if told >= disk.size else why)
+        self.machine.log.append(f"grow {app}")
+        sizes[disk.path] = disk.size
+        return DiskStatus(path=disk.path, size=disk.size)
 
     async def metrics(self, app: AppId) -> DomainMetric | None:
         running = self.machine.domains.get(app)

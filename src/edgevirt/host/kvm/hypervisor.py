@@ -31,7 +31,14 @@ from edgevirt.host.kvm.acceleration import KVM, PROGRAM, acceleration, accelerat
 from edgevirt.host.kvm.guest import END_SIZE, WITHOUT_A_WORD, GuestFiles, make_insides, read_end
 from edgevirt.host.kvm.huge_pages import can_have
 from edgevirt.host.kvm.qemu import Memory
-from edgevirt.host.kvm.qmp import HANDED, STARTING, ask, decode_cpus, give
+from edgevirt.host.kvm.qmp import (
+    HANDED,
+    STARTING,
+    ask,
+    decode_cpus,
+    decode_sizes,
+    give,
+)
 from edgevirt.host.kvm.seed import make_seed
 from edgevirt.host.processes import Process
 from edgevirt.host.rights.cell import (
@@ -54,6 +61,7 @@ from edgevirt.runtime import Clock
 _FIRST_UID: Final = 64300
 _UIDS: Final = 1000
 _DEVICES: Final = "devices.json"
+_DRIVES: Final = "drives.json"
 _NO_HUGE_PAGES: Final = "runs in ordinary pages: no room for its memory in huge ones"
 
 
@@ -130,6 +138,7 @@ class KvmHypervisor(MonitoredHypervisor):
             companions=self._companions(domain),
         )
         bundle.write(_DEVICES, msgspec.json.encode(domain.devices))
+        bundle.write(_DRIVES, msgspec.json.encode(qemu.drives(machine)))
         bundle.write("cell.json", cell.encode(), mode=0o600)
         return _NO_HUGE_PAGES if machine.memory is Memory.WHOLE else ""
 
@@ -214,6 +223,17 @@ class KvmHypervisor(MonitoredHypervisor):
             return ()
         machine = await self._measure()
         return await plugging.attend(bundle.directory, _monitor_of(bundle), devices, machine)
+
+    async def _grow(self, bundle: Bundle, disk: DomainVolume) -> None:
+        """QEMU makes the file longer, and tells the guest, which need not be asked."""
+        monitor, path = _monitor_of(bundle), bundle.directory / _DRIVES
+        names = msgspec.json.decode(path.read_bytes(), type=dict[str, str]) if path.exists() else {}
+        name = names.get(disk.path, "")
+        there = decode_sizes(await ask(monitor, "query-block")).get(name)
+        if there is None:
+            raise HypervisorError(f"cannot grow {disk.path}: it runs without that disk")
+        if there < disk.size:  # less than it has would cut it off
+            await ask(monitor, "block_resize", device=name, size=disk.size)
 
     async def _place(self, bundle: Bundle) -> None:
         """Of a machine with processors of its own: each of its CPUs on one."""

@@ -53,7 +53,7 @@ _DISK_FORMATS: Final = {ContentFormat.RAW: "raw", ContentFormat.QCOW2: "qcow2"}
 class Opened(msgspec.Struct, frozen=True):
     """A file that the command line counts on: its descriptor, and how it is to be opened.
 
-    `number`: how the command line calls it. A writable one is there twice: QEMU reads it first.
+    `number`: how the command line calls it.
     `copied`: QEMU opens it once more, by its descriptor, and so gets a copy.
     """
 
@@ -145,10 +145,17 @@ def files(machine: Machine) -> Iterator[Opened]:
         yield Opened(number, number, path, writable=True, copied=False)
     for index, volume in enumerate(machine.domain.volumes):
         number = _FIRST_DISK + index
-        if _readonly(volume):
-            yield Opened(number, number, volume.path)
-        else:
-            yield from _both(number, volume.path)
+        writable = not _readonly(volume)
+        yield Opened(number, number, volume.path, writable=writable)
+
+
+def drives(machine: Machine) -> dict[str, str]:
+    """How QEMU's monitor calls its disks, by their paths."""
+    return {one.path: _drive(index) for index, one in enumerate(machine.domain.volumes)}
+
+
+def _drive(index: int) -> str:
+    return f"disk{index}"
 
 
 def read_in_place(machine: Machine) -> tuple[str, ...]:
@@ -159,6 +166,7 @@ def read_in_place(machine: Machine) -> tuple[str, ...]:
 
 
 def _both(number: int, path: str) -> Iterator[Opened]:
+    """What QEMU opens to read first, and then to write."""
     yield Opened(number, number, path)
     yield Opened(number, _WRITABLE + number, path, writable=True)
 
@@ -269,7 +277,7 @@ def _firmware(machine: Machine) -> list[str]:
 def _drives(machine: Machine) -> Iterator[str]:
     """Disks on virtio; CD-ROMs on the board's own SATA, which installers know."""
     for index, volume in enumerate(machine.domain.volumes):
-        name, boot = f"disk{index}", _boot_order(machine, index)
+        name, boot = _drive(index), _boot_order(machine, index)
         yield from ("-drive", _backend(index, volume, name))
         if volume.mount_dir == FLOPPY:
             yield from ("-device", f"isa-fdc,id=floppies{_floppy_boot_order(machine, index)}")
@@ -287,7 +295,7 @@ def _drives(machine: Machine) -> Iterator[str]:
 def _legacy_drives(machine: Machine) -> Iterator[str]:
     place = 0
     for index, volume in enumerate(machine.domain.volumes):
-        name, boot = f"disk{index}", _boot_order(machine, index)
+        name, boot = _drive(index), _boot_order(machine, index)
         yield from ("-drive", _backend(index, volume, name))
         if volume.mount_dir == FLOPPY:
             # the board has a controller of its own
@@ -326,7 +334,8 @@ def _floppy_boot_order(machine: Machine, index: int) -> str:
 def _backend(index: int, volume: DomainVolume, name: str) -> str:
     kind = _DISK_FORMATS.get(ContentFormat(volume.format), "raw")
     readonly = "on" if _readonly(volume) else "off"
-    discard = "" if _readonly(volume) else ",discard=unmap"
+    # opened for writing from the start, else its first descriptor keeps locks that bar a growth
+    discard = "" if _readonly(volume) else ",discard=unmap,auto-read-only=off"
     where = f"file=/dev/fdset/{_FIRST_DISK + index}"
     # a full disk is the guest's to see: by default it would stop for good, and silently
     errors = ",werror=report,rerror=report" if volume.mount_dir != FLOPPY else ""

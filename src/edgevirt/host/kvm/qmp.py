@@ -40,6 +40,30 @@ def decode_cpus(said: object) -> list[GuestCpu]:
     return sorted(found, key=lambda cpu: cpu.cpu_index)
 
 
+class _Image(msgspec.Struct, rename="kebab"):
+    virtual_size: int
+
+
+class _Inserted(msgspec.Struct):
+    image: _Image
+
+
+class _Block(msgspec.Struct):
+    """One of `query-block`."""
+
+    device: str
+    inserted: _Inserted | None = None
+
+
+def decode_sizes(said: object) -> dict[str, int]:
+    """Bytes by the drive's name. Raises HypervisorError."""
+    try:
+        found = msgspec.convert(said, list[_Block])
+    except msgspec.ValidationError as failure:
+        raise HypervisorError(f"cannot see the machine's disks: {failure}") from failure
+    return {one.device: one.inserted.image.virtual_size for one in found if one.inserted}
+
+
 async def ask(
     monitor: Path, command: str, *, within: float = SECONDS, **arguments: object
 ) -> object:

@@ -16,6 +16,7 @@ from edgevirt.host.volumes.image import MOST_VIRTUAL, READABLE, BadDiskImage
 from edgevirt.model.content import ContentFormat
 
 _MEMORY: Final = 2 << 30
+_SECTOR: Final = 512
 _INFO_SECONDS: Final = 30.0
 _SECONDS: Final = 6 * 3600.0
 
@@ -52,7 +53,19 @@ async def convert(source: Path, format: ContentFormat, target: Path, size: int) 
     kind = READABLE[format]
     await _run(source, target, "convert", "-f", kind, "-O", "qcow2", str(source), str(target))
     if size > await virtual_size(target, ContentFormat.QCOW2):
-        await _run(source, target, "resize", "-q", "-f", "qcow2", str(target), str(size))
+        await resize(target, size)
+
+
+async def resize(disk: Path, size: int) -> None:
+    """Makes a qcow2 that nobody uses have room for `size` bytes, in whole sectors: more than it
+    has. Raises BadDiskImage, DiskError.
+    """
+    wanted = str(whole_sectors(size))
+    await _run(disk, disk, "resize", "-q", "-f", "qcow2", str(disk), wanted)
+
+
+def whole_sectors(size: int) -> int:
+    return -(-size // _SECTOR) * _SECTOR
 
 
 async def _run(source: Path, target: Path | None, verb: str, *arguments: str) -> bytes:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -23,22 +23,28 @@ from edgevirt.host.files import (
     make_ext4,
     remove_tree,
     sync_directory,
+    sync_file,
     sync_file_system,
     write_whole,
 )
-from edgevirt.host.volumes.convert import convert
+from edgevirt.host.volumes.convert import convert, resize
+from edgevirt.host.volumes.image import read_disk_image
 from edgevirt.host.volumes.written import mark_foreign
 from edgevirt.model.content import ContentFormat, ImageConfig
 from edgevirt.model.eci import Declared, TreePart
 from edgevirt.model.ids import Digest
 
 _BLOCK = 1024 * 1024
+_PLAIN = frozenset({ContentFormat.CONTAINER, ContentFormat.RAW})
+"""Formats whose file is as long as what it holds."""
 
 
 class VolumeRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     format: ContentFormat
     size: int
     """Bytes at most, as far as something bounds them."""
+    asked: int = 0
+    """Bytes that the config asked for when it was made or last grown; 0: none, or not known."""
     layers: tuple[Digest, ...] = ()
     """Lowest first."""
     image: ImageConfig | None = None
@@ -56,6 +62,15 @@ _RECORDS = msgspec.json.Decoder(VolumeRecord)
 class VolumeFiles:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    @asynccontextmanager
+    async def alone(self, *keys: str) -> AsyncIterator[None]:
+        """Nobody else copies these volumes, replaces them or makes them bigger meanwhile."""
+        async with AsyncExitStack() as held:
+            for key in sorted(keys):
+                await held.enter_async_context(self._locks.setdefault(key, asyncio.Lock()))
+            yield
 
     def begin(self) -> None:
         """Clears what a crash left half done. Blocks."""
@@ -151,6 +166,35 @@ class VolumeFiles:
             staged.touch(mode=0o600)
             self._commit(key, record)
 
+    def room(self, key: str, record: VolumeRecord) -> int | None:
+        """Bytes that it really has room for, whatever its record says; None: nothing bounds them,
+        or nobody writes to it. Blocks. Raises BadDiskImage, OSError.
+        """
+        path = self.path(key)
+        if record.format in _PLAIN and path.is_file():
+            return path.stat().st_size
+        if record.format is ContentFormat.QCOW2:
+            return read_disk_image(path, record.format).virtual_size
+        return None
+
+    async def grow(self, key: str, record: VolumeRecord) -> None:
+        """Gives a volume that nobody uses room for `record.size` bytes, in whole sectors, and then
+        records that. What is in it stays. After a crash call it again. Raises DiskError,
+        BadDiskImage.
+        """
+        path = self.path(key)
+        with disk_errors(f"grow volume {key}"):
+            if record.format is ContentFormat.QCOW2:
+                await resize(path, record.size)
+            else:
+                os.truncate(path, record.size)
+            await asyncio.to_thread(sync_file, path)
+            self.write_record(key, record)
+
+    def write_record(self, key: str, record: VolumeRecord) -> None:
+        """Instead of the one that is there. Raises OSError."""
+        write_whole(self._record_path(key), msgspec.json.encode(record), mode=0o600)
+
     def give_away(self, key: str, target: Path) -> None:
         """Its file becomes `target`, in the same directory; it is no volume any more. Blocks.
 
@@ -169,7 +213,7 @@ class VolumeFiles:
         source.rename(self.path(key))
         sync_directory(self._directory)
         if self.record(key) != record:
-            write_whole(self._record_path(key), msgspec.json.encode(record), mode=0o600)
+            self.write_record(key, record)
 
     def remove(self, key: str) -> None:
         """Blocks, long for a big directory. After a crash nothing of it is believed."""
@@ -190,7 +234,7 @@ class VolumeFiles:
         remove_tree(self.path(key))
         (self._directory / f".{key}.part").rename(self.path(key))
         sync_directory(self._directory)
-        write_whole(self._record_path(key), msgspec.json.encode(record), mode=0o600)
+        self.write_record(key, record)
 
     def _record_path(self, key: str) -> Path:
         return self._directory / f"{key}.json"

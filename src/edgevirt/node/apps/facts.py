@@ -38,6 +38,8 @@ class World(msgspec.Struct, frozen=True):
     update: BaseOsStatus | None
     """Of the node's own operating system."""
     adapters: Adapters = msgspec.field(default_factory=Adapters)
+    held: frozenset[str] = frozenset()
+    """Keys of volumes that domains have."""
     grace: float = 3600.0
     """Seconds that a snapshot stays which the controller names no more."""
 

@@ -26,6 +26,7 @@ from edgevirt.node.apps.changes import (
 from edgevirt.node.apps.domain_spec import make_domain
 from edgevirt.node.apps.facts import Facts, Step, World, is_down, is_live
 from edgevirt.node.apps.gates import Wait
+from edgevirt.node.apps.growth import await_growth
 from edgevirt.node.apps.room import Room
 from edgevirt.node.apps.wants import check_wants
 
@@ -156,7 +157,11 @@ def _bring_up(
 ) -> Step:
     app = applied.app
     step = Step(applied, compare(app, facts.wanted))
-    wait = _ready(app, facts, world, room) or gates.await_update(world.update)
+    wait = (
+        _ready(app, facts, world, room)
+        or await_growth(app, world.volumes, world.held)
+        or gates.await_update(world.update)
+    )
     if wait is None and first:
         wait = gates.await_delay(app, world.since_start)
     if wait is None:

@@ -38,6 +38,7 @@ from edgevirt.model.volume import volume_key
 from edgevirt.node.apps import snapshots
 from edgevirt.node.apps.adapters import Adapters, Holder
 from edgevirt.node.apps.facts import Facts, Step, World, adapters_held, holds, is_down, is_live
+from edgevirt.node.apps.growth import grow_disks, held_volumes, yielded
 from edgevirt.node.apps.life import advance
 from edgevirt.node.apps.rollback import settle
 from edgevirt.node.apps.room import Room
@@ -87,15 +88,16 @@ class AppsPlanner:
         self._started = started
 
     def plan(self, inputs: Inputs) -> Iterable[Output | Again]:
-        world = self._world(inputs)
         wanted = inputs.all(APP_INSTANCE)
         applied = inputs.all(APP_INSTANCE_APPLIED)
+        world = self._world(inputs)
         room = self._room(inputs, applied.values())
         self._hold_adapters(world, inputs)
         users: dict[str, list[AppId]] = {}
         for key in sorted({*applied, *inputs.all(APP_INSTANCE_STATUS)} - set(wanted)):
             yield from self._leave(key, inputs, users)
         leaving = frozenset(users)
+        world = replace(world, held=world.held | leaving)
         present = {key: known for key, known in applied.items() if key not in wanted}
         for facts in self._facts(inputs, leaving):
             key = facts.wanted.id
@@ -108,13 +110,21 @@ class AppsPlanner:
                 use_volumes(users, snapshots.find(step.applied, step.applied.rolling).app)
             yield from self._outputs(facts, step, world)
         packed = packed_volumes(_apps(wanted.values(), present.values()))
-        for volume in sorted({*users, *packed}):
-            use = VolumeUse(apps=tuple(users.get(volume, ())), packed=volume in packed)
+        domains = inputs.all(DOMAIN_STATUS)
+        live = held_volumes((present[key] for key in wanted), domains, self._boot)
+        growing = yielded(world.volumes, live | leaving)
+        for volume in sorted({*users, *packed, *growing}):
+            use = VolumeUse(
+                apps=tuple(users.get(volume, ())),
+                packed=volume in packed,
+                yields=growing.get(volume),
+            )
             yield Output(VOLUME_USE, volume, use)
         for group, held in world.adapters.uses().items():
             yield Output(ADAPTER_USE, group, held)
 
     def _world(self, inputs: Inputs) -> World:
+        wanted, applied = inputs.all(APP_INSTANCE), inputs.all(APP_INSTANCE_APPLIED)
         return World(
             boot=self._boot,
             since_start=inputs.monotonic - self._started,
@@ -124,6 +134,11 @@ class AppsPlanner:
             instances=inputs.all(NETWORK_INSTANCE_STATUS),
             update=inputs.get(BASE_OS_STATUS, "node"),
             adapters=_adapters(inputs),
+            held=held_volumes(
+                (known for key, known in applied.items() if key in wanted),
+                inputs.all(DOMAIN_STATUS),
+                self._boot,
+            ),
             grace=max(_GRACE, 3.0 * number(inputs, "timer.config.interval")),
         )
 
@@ -224,7 +239,7 @@ def decide(facts: Facts, world: World, room: Room) -> tuple[Facts, Step]:
         settled = settle(changed(facts, applied=step.applied))  # what waited for it, may go on
         step = advance(settled, world, room)
     tidied = snapshots.tidy(step.applied, settled.wanted.snapshot, world.now, world.grace)
-    return settled, changed(step, applied=tidied)
+    return settled, changed(step, applied=grow_disks(tidied, world.volumes))
 
 
 def users_besides(

@@ -14,7 +14,13 @@ from typing import Any
 import msgspec
 
 from edgevirt.host.hypervisor import DomainInfo, Hypervisor, HypervisorError, UnfitError
-from edgevirt.model.app import AppSecret, Domain, DomainStatus, VirtualizationMode
+from edgevirt.model.app import (
+    AppSecret,
+    DiskStatus,
+    Domain,
+    DomainStatus,
+    VirtualizationMode,
+)
 from edgevirt.model.base import Severity, SwState, Trouble
 from edgevirt.model.ids import AppId
 from edgevirt.model.kinds import (
@@ -103,7 +109,7 @@ class DomainReconciler:
             wanted = (info.name, info.generation) == (spec.name, spec.generation)
             if wanted and info.state == SwState.RUNNING:
                 lacking = await self._attend(adapter, spec)
-                return self._running(adapter, info, spec, teller, inputs, lacking)
+                return await self._running(adapter, info, spec, teller, inputs, lacking)
             if wanted and _is_machine_lost(spec, info):
                 teller.ended(info)
                 raise await self._give_up(app, spec, info, teller, report)
@@ -147,7 +153,7 @@ class DomainReconciler:
             with suppress(HypervisorError):  # the first failure is the one to tell
                 await adapter.delete(app)
             raise
-        return self._running(adapter, info, spec, teller, inputs)
+        return await self._running(adapter, info, spec, teller, inputs)
 
     def _without(self, secret: AppSecret | None) -> Trouble:
         """Why there is no secret user data; its arrival wakes the reconciler."""
@@ -157,7 +163,7 @@ class DomainReconciler:
         why = "cannot start: its secret user data isn't decrypted yet"
         return Trouble(why=why, since=now, severity=Severity.NOTICE)
 
-    def _running(
+    async def _running(
         self,
         adapter: Hypervisor,
         info: DomainInfo,
@@ -167,6 +173,7 @@ class DomainReconciler:
         lacking: str = "",
     ) -> DomainStatus:
         self._exits.watch(adapter, info.app, info.pid)
+        disks = await self._grow(adapter, spec)
         history, now = self._history(info.app, spec), self._clock.now()
         ran = now - info.started if info.started else 0.0
         remark = history.remark(now, ran=ran, cap=number(inputs, BOOT_RETRY))
@@ -177,7 +184,17 @@ class DomainReconciler:
             remark = Trouble(why=lacking, since=now, severity=Severity.WARNING, hint=hint)
         status = teller.status(SwState.RUNNING, history, remark, info=info)
         display = spec.vnc.display if spec.vnc is not None else None
-        return msgspec.structs.replace(status, vnc_display=display)
+        return msgspec.structs.replace(status, vnc_display=display, disks=disks)
+
+    async def _grow(self, adapter: Hypervisor, spec: Domain) -> tuple[DiskStatus, ...]:
+        """What its disks have that are to have some size: tried again at the next look."""
+        if not any(volume.size for volume in spec.volumes):
+            return ()
+        try:
+            return await adapter.grow(spec)
+        except HypervisorError as failure:
+            wanted = (volume for volume in spec.volumes if volume.size)
+            return tuple(DiskStatus(path=one.path, why=str(failure)) for one in wanted)
 
     async def _attend(self, adapter: Hypervisor, spec: Domain) -> str:
         """What of its devices a running domain has not."""

@@ -90,7 +90,10 @@ class SnapshotReconciler:
         self._ledger.promise(telling.key, needed, lambda: self._files.taken(telling.key))
         await telling.report(telling.status(SwState.CREATING_VOLUME, size=needed))
         try:
-            return await self._files.take(spec.id, spec.app, spec.begun, spec.copies, spec.moves)
+            async with self._volumes.alone(*spec.copies, *spec.moves):
+                return await self._files.take(
+                    spec.id, spec.app, spec.begun, spec.copies, spec.moves
+                )
         except DiskError as failure:
             if self._files.record(spec.id) is None:
                 self._ledger.drop(telling.key)
@@ -101,7 +104,8 @@ class SnapshotReconciler:
     async def _finish(self, telling: _Telling, record: SnapshotRecord) -> SnapshotRecord:
         if not record.finished:
             try:
-                record = await asyncio.to_thread(self._files.finish, telling.key, record)
+                async with self._volumes.alone(*record.moves):
+                    record = await asyncio.to_thread(self._files.finish, telling.key, record)
             except DiskError as failure:
                 await telling.retry(telling.status(SwState.CREATING_VOLUME), str(failure))
         for volume in record.moves:
@@ -131,7 +135,8 @@ class SnapshotReconciler:
                 self._ledger.promise(_back(key), needed, lambda: 0)
                 await self._files.prepare(key, record)
             if spec.commit:
-                record = await asyncio.to_thread(self._files.restore, key, record, spec.restore)
+                async with self._volumes.alone(*record.volumes):
+                    record = await asyncio.to_thread(self._files.restore, key, record, spec.restore)
                 self._ledger.drop(_back(key))
                 return telling.whole(record, whole.size)
         except DiskError as failure:

@@ -29,6 +29,7 @@ from edgevirt.model.kinds import (
     BLOB_STATUS,
     CONTENT_TREE,
     CONTENT_TREE_STATUS,
+    DOMAIN_STATUS,
     PROPERTY,
     SNAPSHOT_STATUS,
     VOLUME,
@@ -39,6 +40,7 @@ from edgevirt.model.volume import Volume, VolumeOrigin, VolumeStatus
 from edgevirt.node.properties import flag, number
 from edgevirt.node.troubles import worsen
 from edgevirt.node.volumes.content_plan import config_is_known
+from edgevirt.node.volumes.growth import Grower
 from edgevirt.node.volumes.ledger import Ledger
 from edgevirt.node.volumes.packing import Packing, is_to_be_packed
 from edgevirt.node.volumes.space import writable_size
@@ -75,6 +77,7 @@ class VolumeReconciler:
         BLOB_STATUS,
         VOLUME_USE,
         SNAPSHOT_STATUS,
+        DOMAIN_STATUS,
         PROPERTY,
         AGENT_STATUS,
     )
@@ -91,6 +94,7 @@ class VolumeReconciler:
         self._blobs = blobs
         self._layers = layers
         self._ledger = ledger
+        self._grower = Grower(files, ledger)
         self._wanted: set[str] = set()
         self._unwanted: dict[str, float] = {}
 
@@ -111,7 +115,8 @@ class VolumeReconciler:
         self._wanted.add(key)
         self._unwanted.pop(key, None)
         if record is not None:
-            return await self._pack(key, self._made(key, spec, record, inputs), inputs, report)
+            status = await self._grow(key, spec, record, inputs, report)
+            return await self._pack(key, status, inputs, report)
         telling = _Telling(key, spec, inputs, report)
         made = await self._make_new(telling)
         return await self._pack(key, made, inputs, report)
@@ -124,6 +129,7 @@ class VolumeReconciler:
             record = VolumeRecord(
                 format=ContentFormat.RAW,
                 size=spec.max_size,
+                asked=spec.max_size,
                 name=spec.name,
                 readonly=spec.readonly,
             )
@@ -153,6 +159,7 @@ class VolumeReconciler:
         record = VolumeRecord(
             format=format,
             size=size,
+            asked=telling.spec.max_size,
             layers=tuple(Digest(f"sha256:{Path(layer).name}") for layer in tree.layers),
             image=tree.image,
             parts=tuple(one for one in tree.parts if one.part.kind in _KEPT),
@@ -310,6 +317,25 @@ class VolumeReconciler:
         records = self._files.records()
         layers = {key: self._layers_of(record) for key, record in records.items()}
         self._packing.sweep(layers, inputs)
+
+    async def _grow(
+        self,
+        key: str,
+        spec: Volume,
+        record: VolumeRecord,
+        inputs: Inputs,
+        report: Report[VolumeStatus],
+    ) -> VolumeStatus:
+        """Of one that is made: whether apps can use it does not hang on that."""
+        grown = await self._grower.settle(key, spec, record, inputs)
+        status = self._made(key, spec, grown.record, inputs)
+        status = msgspec.structs.replace(
+            status, growing=grown.growing, trouble=status.trouble or grown.trouble
+        )
+        if grown.failed and grown.trouble is not None:
+            await report(status)
+            raise Retry(grown.trouble.why, after=RETRY)
+        return status
 
     # -- letting go --
 

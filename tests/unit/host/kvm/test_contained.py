@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import tty
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,8 +17,10 @@ from edgevirt.model.app import VirtualizationMode
 from edgevirt.model.base import SwState
 from edgevirt.model.content import ImageConfig
 from edgevirt.model.hardware import Addresses, DomainDevice, IoType
+from edgevirt.model.ids import AppId
 from tests.busybox_app import ContainerWorld
 from tests.contained_world import ContainedWorld, contained_world
+from tests.monitored_world import until
 
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -203,3 +206,55 @@ async def test_a_container_whose_machine_hears_nothing_is_ended_and_can_be_start
     assert (ended.state, ended.exit) == (SwState.HALTED, Exit(137))
     again = world.domain("do", "echo again", app=domain.app, volumes=(volume,))
     assert (await world.output(again))[0] == 0
+
+
+WATCH = """\
+[ -e /data/note ] || { echo kept >/data/note; busybox sync; }
+room() { busybox df -m $1 | busybox awk 'NR == 2 {print $2}'; }
+while :; do
+now="note $(cat /data/note) root $(room /) data $(room /data)"
+[ "$now" = "$told" ] || echo "$now"
+told=$now
+sleep 0.2
+done
+"""
+
+
+def _rooms(world: ContainedWorld, app: AppId) -> list[tuple[int, int]]:
+    """MiB of its root and its data, as the app saw them one after the other; it kept its note."""
+    lines = [line.split() for line in world.console(app).splitlines()]
+    assert all(line[:2] == ["note", "kept"] for line in lines)
+    return [(int(line[3]), int(line[5])) for line in lines]
+
+
+async def test_its_file_systems_grow_while_it_runs_and_when_it_starts(
+    world: ContainedWorld,
+) -> None:
+    mib = 1 << 20
+    volumes = (world.container_volume(), world.blank_volume("/data"))
+    image = ImageConfig(entrypoint=("app", "do"), user="root")
+    domain = world.domain(
+        WATCH.replace("do\n", "do ").replace("\n", ";"), image=image, volumes=volumes
+    )
+    hypervisor = world.hypervisor()
+    await hypervisor.create(domain, b"")
+    await hypervisor.start(domain.app)
+    await until(lambda: len(_rooms(world, domain.app)) == 1)
+    [(root, data)] = _rooms(world, domain.app)
+    assert root <= 8
+    assert data <= 8
+    sized = tuple(replace(one, size=64 * mib) for one in volumes)
+    disks = await hypervisor.grow(replace(domain, volumes=sized))
+    assert [(disk.size, disk.why) for disk in disks] == [(64 * mib, "")] * 2
+    await until(lambda: min(_rooms(world, domain.app)[-1]) > 48)
+    await hypervisor.delete(domain.app)
+
+    os.truncate(volumes[1].path, 128 * mib)  # as one that no machine has grows
+    again = replace(domain, generation=2)
+    await hypervisor.create(again, b"")
+    await hypervisor.start(domain.app)
+    await until(lambda: _rooms(world, domain.app)[-1][1] > 100)
+    await hypervisor.stop(domain.app, graceful=60.0, forced=20.0)
+    await hypervisor.delete(domain.app)
+    for volume in volumes:
+        subprocess.run(["e2fsck", "-fn", volume.path], check=True, capture_output=True)

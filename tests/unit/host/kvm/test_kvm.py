@@ -54,6 +54,12 @@ def test_no_name_that_somebody_else_chose_is_on_the_command_line() -> None:
     assert "/volumes" not in said
 
 
+def test_a_disk_that_may_be_written_is_opened_so_at_once() -> None:
+    """Else QEMU leaves locks at its first descriptor, which bar the disk from growing."""
+    assert ",readonly=off,discard=unmap,auto-read-only=off" in words(DOMAIN)
+    assert "auto-read-only" not in words(replace(DOMAIN, volumes=(replace(DISK, readonly=True),)))
+
+
 def test_every_file_of_the_command_line_is_open_and_a_disk_is_so_for_writing() -> None:
     machine = qemu.Machine(replace(DOMAIN, mode=VirtualizationMode.FML), "tcg", variables="/v")
     said = " ".join(qemu.command("qemu", machine))

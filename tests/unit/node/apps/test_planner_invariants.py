@@ -23,7 +23,7 @@ from edgevirt.model.kinds import (
 )
 from edgevirt.model.network import NetworkInstanceState
 from edgevirt.model.snapshot import Snapshot, SnapshotStatus
-from edgevirt.model.volume import volume_key
+from edgevirt.model.volume import Growth, volume_key
 from edgevirt.runtime import Kind
 from tests.apps_world import APP, VOLUME, Node, app
 
@@ -46,6 +46,7 @@ class AppsLife(RuleBasedStateMachine):
         self.node = Node()
         self.wanted: AppInstance | None = None
         self.told: Domain | None = None
+        self.time = 0.0
         self.network_instance()
         self.create(activate=True)
         self.all_act()
@@ -136,6 +137,21 @@ class AppsLife(RuleBasedStateMachine):
             known = self.node.inputs.get(VOLUME_STATUS, {}).get(volume_key(VOLUME, ref.generation))
             if known is None or known.state != SwState.CREATED_VOLUME:
                 self.node.volume_is(state, generation=ref.generation)
+
+    @rule(size=st.integers(1, 3))
+    def volumes_are_to_grow(self, size: int) -> None:
+        self.time += 1.0
+        growth = Growth(size=size << 30, begun=self.time)
+        statuses = self.node.inputs.get(VOLUME_STATUS, {})
+        for key, status in statuses.items():
+            if status.state == SwState.CREATED_VOLUME:
+                statuses[key] = replace(status, growing=growth)
+
+    @rule()
+    def volumes_have_grown(self) -> None:
+        statuses = self.node.inputs.get(VOLUME_STATUS, {})
+        for key, status in statuses.items():
+            statuses[key] = replace(status, growing=None)
 
     @rule()
     def volumes_of_old_are_removed(self) -> None:
@@ -228,12 +244,26 @@ class AppsLife(RuleBasedStateMachine):
                 halted = known is not None and known.state == SwState.HALTED
                 assert domain is None or halted
 
+    def what_is_yielded_is_nobody_s(self) -> None:
+        """No domain is told to run with it, and none does."""
+        domain = self.node.last.get(DOMAIN, APP)
+        known = self.node.inputs.get(DOMAIN_STATUS, {}).get(APP)
+        statuses = self.node.inputs.get(VOLUME_STATUS, {})
+        paths = {volume.path for volume in domain.volumes} if domain is not None else set()
+        for key, use in self.node.last.all(VOLUME_USE).items():
+            if use.yields is None or f"/volumes/{key}" not in paths:
+                continue
+            assert use.yields == statuses[key].growing
+            assert domain is None or not domain.activate
+            assert known is None or known.state == SwState.HALTED
+
     @invariant()
     def holds(self) -> None:
         node = self.node
         status = node.plan_any()  # and that planning again changes nothing
         domain = node.last.get(DOMAIN, APP)
         self.disks_are_at_rest()
+        self.what_is_yielded_is_nobody_s()
         if self.wanted is None:
             assert domain is None
             self.told = None
@@ -245,7 +275,7 @@ class AppsLife(RuleBasedStateMachine):
         assert not (domain.activate and not self.wanted.activate)
         if self.told is not None:
             assert domain.generation >= self.told.generation
-            unchanged = replace(domain, activate=True) == replace(self.told, activate=True)
+            unchanged = _without_sizes(domain) == _without_sizes(self.told)
             if self.told.activate:
                 assert unchanged or domain.generation > self.told.generation
         if domain.activate:
@@ -255,6 +285,12 @@ class AppsLife(RuleBasedStateMachine):
             assert network is not None
             assert network.activate
         self.told = domain
+
+
+def _without_sizes(domain: Domain) -> Domain:
+    """That is told while it runs."""
+    volumes = tuple(replace(volume, size=0) for volume in domain.volumes)
+    return replace(domain, activate=True, volumes=volumes)
 
 
 TestAppsLife = AppsLife.TestCase

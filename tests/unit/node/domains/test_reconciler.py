@@ -13,7 +13,14 @@ import pytest
 
 from edgevirt.host.fakes.hypervisor import FakeHypervisor, FakeMachine
 from edgevirt.host.hypervisor import HypervisorError
-from edgevirt.model.app import AppSecret, Domain, DomainStatus, DomainVolume, VirtualizationMode
+from edgevirt.model.app import (
+    AppSecret,
+    DiskStatus,
+    Domain,
+    DomainStatus,
+    DomainVolume,
+    VirtualizationMode,
+)
 from edgevirt.model.base import Severity, SwState
 from edgevirt.model.content import ContentFormat, ImageConfig
 from edgevirt.model.ids import AppId
@@ -28,7 +35,7 @@ from edgevirt.model.kinds import (
 from edgevirt.model.node import Property
 from edgevirt.node.domains.exits import ExitWatch
 from edgevirt.node.domains.metering import meter_once
-from edgevirt.node.domains.reconciler import DomainReconciler
+from edgevirt.node.domains.reconciler import POLL_SECONDS, DomainReconciler
 from edgevirt.runtime import VirtualClock, engine
 from edgevirt.runtime.memory import MemoryStore
 
@@ -110,6 +117,38 @@ async def test_domain_that_is_being_made_is_told_as_booting(node: Node) -> None:
     assert (await node.told()).state == SwState.BOOTING
     await node.clock.advance(5)
     assert (await node.told()).state == SwState.RUNNING
+
+
+def disk(size: int) -> DomainVolume:
+    return DomainVolume(path="/", format=ContentFormat.CONTAINER, size=size)
+
+
+async def test_a_disk_grows_under_a_domain_that_runs_on(node: Node) -> None:
+    await node.want(domain())
+    assert (await node.told()).disks == ()
+    await node.want(domain(volumes=(disk(5 << 30),)))
+    status = await node.told()
+    assert status.disks == (DiskStatus(path="/", size=5 << 30),)
+    assert (status.state, status.pid) == (SwState.RUNNING, 100)
+    assert node.machine.log[-1] == f"grow {APP}"
+
+
+async def test_a_disk_that_does_not_grow_says_why_until_it_does(node: Node) -> None:
+    node.machine.stuck = "cannot ask the machine for block_resize: its monitor is silent"
+    await node.want(domain(volumes=(disk(5 << 30),)))
+    status = await node.told()
+    assert status.disks == (DiskStatus(path="/", why=node.machine.stuck),)
+    assert (status.state, status.trouble) == (SwState.RUNNING, None)
+    node.machine.stuck = ""
+    await node.clock.advance(POLL_SECONDS)
+    assert (await node.told()).disks == (DiskStatus(path="/", size=5 << 30),)
+
+
+async def test_after_a_crash_a_disk_is_looked_at_again(node: Node) -> None:
+    await node.want(domain(volumes=(disk(5 << 30),)))
+    node.machine.finish(APP, 1)
+    await node.clock.advance(POLL_SECONDS)
+    assert node.machine.log[-2:] == [f"start {APP}", f"grow {APP}"]
 
 
 async def test_unwanted_domain_is_stopped_removed_and_forgotten(node: Node) -> None:

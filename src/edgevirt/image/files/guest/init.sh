@@ -120,6 +120,7 @@ layer() {
   mount -t squashfs -o ro "/disk/$1" "$base/image" || end 126 "cannot mount the image"
   [ "$2" = - ] || mount -t ext4 -o errors=remount-ro "/disk/$2" "$base/kept" ||
     end 126 "cannot mount what is kept"
+  [ "$2" = - ] || filled="$filled /disk/$2 $base/kept"
   mkdir -p "$base/kept/upper" "$base/kept/work"
   number=0
   lower=
@@ -164,6 +165,7 @@ tell() {
   mount --bind "/given/$1" "$place"
 }
 
+filled=
 readonly_root=
 stay=
 tab=$(printf '\t')
@@ -195,6 +197,9 @@ while IFS=$tab read -r what one two three four; do
       [ "$two" != ro ] || access=ro,noload
       mount -t ext4 -o "nosuid,nodev,$access" "/disk/$one" "$place" ||
         end 126 "cannot mount a volume at $three"
+      # a place may have blanks in its name
+      ln -s "$place" "/run/$one"
+      [ "$two" = ro ] || filled="$filled /disk/$one /run/$one"
       ;;
     # what was plugged in all along takes a moment to be found; what comes later, comes
     usb)
@@ -213,6 +218,8 @@ while IFS=$tab read -r what one two three four; do
 done </given/plan
 ip link set lo up
 echo 0 >/proc/sys/net/ipv4/ip_unprivileged_port_start
+# what the node made bigger, now or while the app runs
+/fill $filled &
 tell resolv.conf
 tell hosts
 [ -z "$readonly_root" ] || mount -o remount,ro /root
