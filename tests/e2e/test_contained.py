@@ -107,6 +107,8 @@ def test_its_volume_grows_while_it_runs_and_while_it_does_not(system: System) ->
     before = machine_pid(system, "reader")
 
     system.fleet.patch("Volume", "books", {"size": "64Mi"})
+    for service in ("volumes", "domains", "apps"):
+        kill(system.node.pid(service))
     eventually("the app sees it", lambda: mebibytes(system, port) > 48, 60, 0.5)
     assert ask(system, port, "cat /data/book") == "chapter one\n"
     eventually("it is told", lambda: listed(system)[2] == "64Mi", 60)

@@ -15,6 +15,8 @@ import pytest
 from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
 from cryptography.hazmat.primitives.ciphers import Cipher, modes
 
+from edgevirt.host.volumes.image import BadDiskImage, read_disk_image
+from edgevirt.model.content import ContentFormat
 from tests.e2e.machine_apps import (
     add_disk,
     add_machine,
@@ -54,6 +56,25 @@ def test_a_virtual_machine_boots_from_a_qcow2_and_what_it_prints_is_kept(system:
         lambda: system.fleet.status("EdgeNode", NODE).get("virtualization"),
     )
     assert virtualization in ("Hardware", "Emulated")
+
+
+def kept_sizes(system: System) -> set[int]:
+    """Bytes that the node's volumes have as disks, by their headers."""
+    volumes = (system.directory / "node").rglob("volumes/*#*")
+    found = set()
+    for path in volumes:
+        with contextlib.suppress(BadDiskImage, OSError):
+            found.add(read_disk_image(path, ContentFormat.QCOW2).virtual_size)
+    return found
+
+
+def test_its_disk_grows_while_it_runs(system: System) -> None:
+    before = machine_pid(system, "machine")
+    system.fleet.patch("App", "machine", {"resources": {"disk": "48Mi"}})
+    eventually("it has grown", lambda: 48 << 20 in kept_sizes(system))
+    assert machine_pid(system, "machine") == before
+    assert running(system, "machine")
+    system.remove_app("machine")
 
 
 class Asked(http.server.BaseHTTPRequestHandler):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
+import subprocess
 from collections.abc import AsyncIterator, Coroutine
 from io import BytesIO
 from pathlib import Path
@@ -20,7 +22,14 @@ from edgevirt.host.hypervisor import HypervisorError, UnfitError
 from edgevirt.host.kvm import qemu
 from edgevirt.host.kvm.seed import MOST_USER_DATA, make_seed
 from edgevirt.model.access import ConsoleKind
-from edgevirt.model.app import BootMode, Domain, DomainVif, DomainVolume, VirtualizationMode
+from edgevirt.model.app import (
+    BootMode,
+    DiskStatus,
+    Domain,
+    DomainVif,
+    DomainVolume,
+    VirtualizationMode,
+)
 from edgevirt.model.base import SwState
 from edgevirt.model.content import ContentFormat
 from edgevirt.model.ids import AppId
@@ -205,6 +214,36 @@ async def test_qemu_runs_without_rights_and_without_the_node_s_network(world: Gu
     assert (fields["NoNewPrivs"], fields["Seccomp"]) == ("1", "2")
     ours = Path("/proc/self/ns/net").readlink()
     assert Path(f"/proc/{info.pid}/ns/net").readlink() != ours
+
+
+@pytest.mark.root
+@pytest.mark.slow
+async def test_a_disk_grows_by_qemu_s_hand_though_its_adapter_or_machine_began_anew(
+    world: GuestWorld,
+) -> None:
+    disks = (world.disk(ContentFormat.QCOW2), world.disk(), world.disk(ContentFormat.QCOW2))
+    domain = world.domain("run", volumes=disks)
+    sized = replace(domain, volumes=tuple(replace(one, size=40 << 20) for one in disks))
+    await world.hypervisor().create(domain, b"")
+    running = await world.hypervisor().start(domain.app)
+    for _ in range(2):
+        grown = await world.hypervisor().grow(sized)
+        assert grown == tuple(DiskStatus(path=one.path, size=40 << 20) for one in disks)
+    world.bundle(domain.app).write_sizes({})  # as if it died before it wrote that down
+    assert await world.hypervisor().grow(sized) == grown
+    assert await world.hypervisor().info(domain.app) == running
+    await world.hypervisor().delete(domain.app)
+    for one in disks:
+        kind = "qcow2" if one.format == ContentFormat.QCOW2 else "raw"
+        said = subprocess.run(
+            ["qemu-img", "info", "-f", kind, "--output=json", one.path],
+            check=True,
+            capture_output=True,
+        ).stdout
+        assert json.loads(said)["virtual-size"] == 40 << 20
+    await world.hypervisor().create(sized, b"")
+    await world.hypervisor().start(domain.app)
+    assert await world.hypervisor().grow(sized) == grown, "as it finds them"
 
 
 @pytest.mark.root
