@@ -68,12 +68,22 @@ def kept_sizes(system: System) -> set[int]:
     return found
 
 
-def test_its_disk_grows_while_it_runs(system: System) -> None:
+def test_its_disk_grows_while_it_runs_and_while_it_does_not(system: System) -> None:
     before = machine_pid(system, "machine")
     system.fleet.patch("App", "machine", {"resources": {"disk": "48Mi"}})
     eventually("it has grown", lambda: 48 << 20 in kept_sizes(system))
     assert machine_pid(system, "machine") == before
     assert running(system, "machine")
+
+    system.fleet.patch("AppInstance", "machine", {"activate": False})
+    eventually("it has ended", lambda: not machine_pid(system, "machine"))
+    system.fleet.patch("App", "machine", {"resources": {"disk": "80Mi"}})
+    eventually("it has grown", lambda: 80 << 20 in kept_sizes(system))
+    system.fleet.patch("App", "machine", {"resources": {"disk": "60Mi"}})
+    why = "cannot make volume machine-root smaller: it has 80 MiB, the config says 60 MiB"
+    eventually("it is told", lambda: why in str(system.app("machine").get("volumes")))
+    system.fleet.patch("AppInstance", "machine", {"activate": True})
+    eventually("it runs again", lambda: running(system, "machine"))
     system.remove_app("machine")
 
 
