@@ -51,13 +51,14 @@ def test_the_registers_hold_what_the_builder_computed(probe: Probe, tmp_path: Pa
     }
 
 
+@pytest.mark.parametrize("firmware", Firmware)
 def test_config_changes_the_first_domain_s_share_of_the_machine(
-    probe: Probe, tmp_path: Path
+    probe: Probe, tmp_path: Path, firmware: Firmware
 ) -> None:
     disk = probe.copy(tmp_path / "disk.raw")
     settings = b'set_global hv_dom0_mem_settings "600M"\nset_global hv_dom0_cpu_settings "1"\n'
     probe.put(disk, Label.CONFIG, {"grub.cfg": settings})
-    printed = boot(tmp_path, disk, Firmware.UEFI, patience=ONLINE, **MACHINE)
+    printed = boot(tmp_path, disk, firmware, patience=ONLINE, **MACHINE)
     assert slot_of(printed) == "IMGA"
     assert "hv_dom0_mem_settings=dom0_mem=600M,max:600M" in printed
     assert "hv_dom0_cpu_settings=dom0_max_vcpus=1" in printed
