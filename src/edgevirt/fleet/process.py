@@ -28,7 +28,6 @@ import uvloop
 from edgevirt.fleet import access
 from edgevirt.fleet.api import serving
 from edgevirt.fleet.api.app import create_app
-from edgevirt.fleet.app_reports import AppReports
 from edgevirt.fleet.bootstrap import Bootstrap
 from edgevirt.fleet.configs.configs import Configs
 from edgevirt.fleet.configs.held import HeldConfigs
@@ -50,14 +49,15 @@ from edgevirt.fleet.device.upgrade import Upgrades
 from edgevirt.fleet.enrollment import Enrollment
 from edgevirt.fleet.events import Recorder
 from edgevirt.fleet.keys import KeyRing, Role
-from edgevirt.fleet.liveness import Liveness
 from edgevirt.fleet.node_files import write_node_files
 from edgevirt.fleet.node_objects import NodeObjects
-from edgevirt.fleet.node_reports import NodeReports
 from edgevirt.fleet.objects import kinds
 from edgevirt.fleet.objects.sealing import Sealer, load_sealer
 from edgevirt.fleet.render import Objects, Rendered
-from edgevirt.fleet.statuses import Statuses
+from edgevirt.fleet.status.app_reports import AppReports
+from edgevirt.fleet.status.liveness import Liveness
+from edgevirt.fleet.status.node_reports import NodeReports
+from edgevirt.fleet.status.statuses import Statuses
 from edgevirt.fleet.telemetry import DEFAULT_QUOTAS, Quota, Stream, Telemetry
 from edgevirt.runtime import Clock, RealClock, Store, StoreError
 from edgevirt.runtime.sql import SqlStore

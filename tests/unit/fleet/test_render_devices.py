@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from edgevirt.fleet import node_status, render
+from edgevirt.fleet import render
 from edgevirt.fleet.objects.adapter_can import AdapterCan
 from edgevirt.fleet.objects.app_device import AppDevice
 from edgevirt.fleet.objects.edgenode import EdgeNodeStatus
@@ -20,6 +20,7 @@ from edgevirt.fleet.objects.hardware_model import (
 from edgevirt.fleet.objects.node_adapter import NodeAdapter
 from edgevirt.fleet.objects.node_port import NodePort
 from edgevirt.fleet.render import Objects
+from edgevirt.fleet.status import of_node
 from edgevirt.model.app import Resources
 from edgevirt.model.hardware import (
     Adapter,
@@ -204,7 +205,7 @@ def test_people_see_who_has_which_devices() -> None:
     )
     free = AdapterGroup(name="/x", type=255, why_not="it is in no group of devices")
     hardware.fill_adapters((com, port, free), {"com": AppId("1")}, message)
-    status = node_status.fill(EdgeNodeStatus(), message, 1.0, 1.0)
+    status = of_node.fill(EdgeNodeStatus(), message, 1.0, 1.0)
     lost = "cannot find COM2: no serial port is X"
     assert status.adapters == (
         NodeAdapter(group="com", type="Serial", members="COM2", used_by="web-1", message=lost),

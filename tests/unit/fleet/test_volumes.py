@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from edgevirt.fleet import render, volume_status
+from edgevirt.fleet import render
 from edgevirt.fleet.dependencies import Dependencies
 from edgevirt.fleet.objects.app_volume import AppVolume
 from edgevirt.fleet.objects.base import find_condition, timestamp
@@ -19,6 +19,7 @@ from edgevirt.fleet.objects.volume import (
     check_change,
 )
 from edgevirt.fleet.render import Objects, volumes
+from edgevirt.fleet.status import of_volume
 from edgevirt.model.volume import VolumeOrigin
 from edgevirt.wire.messages import info
 from tests.unit.fleet.objects_world import APP, IMAGE, INSTANCE, NODE, changed, having, meta
@@ -152,18 +153,18 @@ def test_a_size_that_found_no_room_is_taken_back() -> None:
 
 def test_while_it_grows_it_is_ready_and_both_sizes_are_shown() -> None:
     wanted = changed(BOOKS, size="2Gi")
-    placed = volume_status.place(VolumeStatus(), wanted, with_user(), "", NOW)
+    placed = of_volume.place(VolumeStatus(), wanted, with_user(), "", NOW)
     said = told(info.CREATED_VOLUME, error="growing from 1 GiB to 2 GiB")
     said.volumeErr.severity = info.SEVERITY_NOTICE
-    growing = volume_status.fill(placed, said, NOW)
+    growing = of_volume.fill(placed, said, NOW)
     assert (growing.what, growing.severity) == ("growing from 1 GiB to 2 GiB", "Notice")
     assert ready(growing)[0] == "True"
     assert size(msgspec.structs.replace(wanted, status=growing)) == "1Gi/2Gi"
-    silent = volume_status.unreachable(growing, "not heard of", NOW)
-    assert ready(volume_status.reachable(silent, NOW))[0] == "True"
+    silent = of_volume.unreachable(growing, "not heard of", NOW)
+    assert ready(of_volume.reachable(silent, NOW))[0] == "True"
     said = told(info.CREATED_VOLUME)
     said.resources.maxSizeBytes = 2 << 30
-    grown = volume_status.fill(growing, said, NOW)
+    grown = of_volume.fill(growing, said, NOW)
     assert (grown.what, grown.severity) == ("there", "")
     assert size(msgspec.structs.replace(wanted, status=grown)) == "2Gi"
 
@@ -188,42 +189,40 @@ def ready(status: VolumeStatus) -> tuple[str, str, str]:
 
 
 def test_the_node_s_words_become_its_status() -> None:
-    placed = volume_status.place(VolumeStatus(), BOOKS, with_user(), "", NOW)
+    placed = of_volume.place(VolumeStatus(), BOOKS, with_user(), "", NOW)
     assert (placed.volume_id, placed.used_by) == (BOOKS.metadata.uid, ("web-1",))
     assert ready(placed) == ("False", "NotOnNode", "not on the node yet")
-    loading = volume_status.fill(placed, told(info.DOWNLOAD_STARTED), NOW + 1)
+    loading = of_volume.fill(placed, told(info.DOWNLOAD_STARTED), NOW + 1)
     assert (loading.state, loading.what, loading.progress) == ("DOWNLOADING", "downloading", 40)
-    there = volume_status.fill(loading, told(info.CREATED_VOLUME), NOW + 2)
+    there = of_volume.fill(loading, told(info.CREATED_VOLUME), NOW + 2)
     assert (there.since, there.used, there.capacity) == (timestamp(NOW + 2), 5 << 20, 1 << 30)
     assert ready(there)[0] == "True"
-    again = volume_status.fill(there, told(info.CREATED_VOLUME), NOW + 9)
+    again = of_volume.fill(there, told(info.CREATED_VOLUME), NOW + 9)
     assert again.since == there.since
 
 
 def test_what_is_wrong_is_told_and_it_is_not_ready() -> None:
-    placed = volume_status.place(VolumeStatus(), BOOKS, with_user(), "", NOW)
-    failed = volume_status.fill(placed, told(info.ERROR, error="the disk is full"), NOW)
+    placed = of_volume.place(VolumeStatus(), BOOKS, with_user(), "", NOW)
+    failed = of_volume.fill(placed, told(info.ERROR, error="the disk is full"), NOW)
     assert ready(failed) == ("False", "Failed", "the disk is full")
 
 
 def test_word_of_another_generation_changes_nothing() -> None:
-    placed = volume_status.place(
-        VolumeStatus(), changed(BOOKS, purge_counter=1), with_user(), "", NOW
-    )
-    assert volume_status.fill(placed, told(info.CREATED_VOLUME, 0), NOW) == placed
-    assert volume_status.fill(placed, told(info.CREATED_VOLUME, 1), NOW).state == "CREATED_VOLUME"
+    placed = of_volume.place(VolumeStatus(), changed(BOOKS, purge_counter=1), with_user(), "", NOW)
+    assert of_volume.fill(placed, told(info.CREATED_VOLUME, 0), NOW) == placed
+    assert of_volume.fill(placed, told(info.CREATED_VOLUME, 1), NOW).state == "CREATED_VOLUME"
 
 
 def test_one_that_is_made_anew_is_not_ready_by_what_was() -> None:
-    placed = volume_status.place(VolumeStatus(), BOOKS, with_user(), "", NOW)
-    there = volume_status.fill(placed, told(info.CREATED_VOLUME), NOW)
-    anew = volume_status.place(there, changed(BOOKS, purge_counter=1), with_user(), "", NOW)
+    placed = of_volume.place(VolumeStatus(), BOOKS, with_user(), "", NOW)
+    there = of_volume.fill(placed, told(info.CREATED_VOLUME), NOW)
+    anew = of_volume.place(there, changed(BOOKS, purge_counter=1), with_user(), "", NOW)
     assert (anew.state, ready(anew)[0]) == ("", "False")
 
 
 def test_while_the_node_is_silent_nobody_knows() -> None:
-    placed = volume_status.place(VolumeStatus(), BOOKS, with_user(), "", NOW)
-    there = volume_status.fill(placed, told(info.CREATED_VOLUME), NOW)
-    silent = volume_status.unreachable(there, "not heard of", NOW)
+    placed = of_volume.place(VolumeStatus(), BOOKS, with_user(), "", NOW)
+    there = of_volume.fill(placed, told(info.CREATED_VOLUME), NOW)
+    silent = of_volume.unreachable(there, "not heard of", NOW)
     assert ready(silent)[0] == "Unknown"
-    assert ready(volume_status.reachable(silent, NOW))[0] == "True"
+    assert ready(of_volume.reachable(silent, NOW))[0] == "True"

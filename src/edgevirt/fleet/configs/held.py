@@ -12,7 +12,7 @@ from typing import Final
 from google.protobuf.message import DecodeError
 from msgspec.structs import replace
 
-from edgevirt.fleet import app_status, render, volume_status
+from edgevirt.fleet import render
 from edgevirt.fleet.configs import lineage
 from edgevirt.fleet.configs.lineage import ConfigVersion
 from edgevirt.fleet.events import Recorder
@@ -21,6 +21,7 @@ from edgevirt.fleet.objects.base import Condition, set_condition, timestamp
 from edgevirt.fleet.objects.edgenode import EdgeNodeStatus
 from edgevirt.fleet.objects.held_config import HeldConfig, KeptOnNode
 from edgevirt.fleet.render import Objects, Rendered, volumes
+from edgevirt.fleet.status import of_app, of_volume
 from edgevirt.fleet.telemetry import Stream, Telemetry
 from edgevirt.runtime import Clock
 from edgevirt.wire.messages import metrics
@@ -96,7 +97,7 @@ class HeldConfigs:
             generation = instance.metadata.generation
             if instance.status.observed_generation != generation:
                 place = partial(
-                    app_status.place,
+                    of_app.place,
                     waiting=_WAITING,
                     generation=generation,
                     app_id=render.app_id(instance),
@@ -106,7 +107,7 @@ class HeldConfigs:
         for volume in volumes.of_node(objects):
             if not volume.status.volume_id:
                 place_volume = partial(
-                    volume_status.place, volume=volume, objects=objects, waiting=_WAITING, now=now
+                    of_volume.place, volume=volume, objects=objects, waiting=_WAITING, now=now
                 )
                 await self._objects.amend_volume(volume, place_volume)
 

@@ -7,7 +7,7 @@ from functools import partial
 
 import msgspec
 
-from edgevirt.fleet import app_status, node_status, render, volume_status
+from edgevirt.fleet import render
 from edgevirt.fleet.amend import insist
 from edgevirt.fleet.configs.lineage import CONFIG_VERSION, ConfigVersion
 from edgevirt.fleet.device.registry import Registry
@@ -15,8 +15,9 @@ from edgevirt.fleet.devices import device_key
 from edgevirt.fleet.node_objects import NodeObjects
 from edgevirt.fleet.objects.base import Condition, set_condition
 from edgevirt.fleet.objects.edgenode import EdgeNodeStatus
-from edgevirt.fleet.os_status import Wanted
 from edgevirt.fleet.render import Objects, Rendered, volumes
+from edgevirt.fleet.status import of_app, of_node, of_volume
+from edgevirt.fleet.status.of_system import Wanted
 from edgevirt.runtime import Clock, Store
 
 
@@ -41,7 +42,7 @@ class ConfigStatus:
         for instance in objects.instances:
             waiting = rendered.waiting.get(instance.metadata.name, "")
             edit_app = partial(
-                app_status.place,
+                of_app.place,
                 waiting=waiting,
                 generation=instance.metadata.generation,
                 app_id=render.app_id(instance),
@@ -50,7 +51,7 @@ class ConfigStatus:
             await self._objects.amend_app(instance.key, edit_app)
         for volume in volumes.of_node(objects):
             place_volume = partial(
-                volume_status.place,
+                of_volume.place,
                 volume=volume,
                 objects=objects,
                 waiting=rendered.volumes_waiting.get(volume.metadata.name, ""),
@@ -67,7 +68,7 @@ class ConfigStatus:
         system = _wanted_os_of(objects, rendered)
 
         def edit(status: EdgeNodeStatus) -> EdgeNodeStatus:
-            status = node_status.want_os(status, system, now)
+            status = of_node.want_os(status, system, now)
             return msgspec.structs.replace(
                 status,
                 config_version=str(version.number),

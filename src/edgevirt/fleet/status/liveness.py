@@ -15,14 +15,14 @@ from typing import Any, Final
 
 import msgspec
 
-from edgevirt.fleet import app_status, node_status, volume_status
 from edgevirt.fleet.device.registry import Registry
 from edgevirt.fleet.events import Recorder
 from edgevirt.fleet.node_objects import NodeObjects
-from edgevirt.fleet.node_status import OFFLINE
 from edgevirt.fleet.objects import kinds
 from edgevirt.fleet.objects.base import find_condition, timestamp
 from edgevirt.fleet.objects.edgenode import EdgeNode
+from edgevirt.fleet.status import of_app, of_node, of_volume
+from edgevirt.fleet.status.of_node import OFFLINE
 from edgevirt.fleet.telemetry import Telemetry, Unavailable
 from edgevirt.runtime import Clock, Event, Gone, InStep, Store, StoreError
 
@@ -147,34 +147,28 @@ class Liveness:
     async def _tell_silent(self, edge_node: str, seen: float) -> None:
         """The node was last heard of at `seen`, too long ago."""
         now = self._clock.now()
-        changed = await self._objects.amend_node(
-            edge_node, lambda s: node_status.silent(s, seen, now)
-        )
+        changed = await self._objects.amend_node(edge_node, lambda s: of_node.silent(s, seen, now))
         if changed is None:
             return
         ready = find_condition(changed.value.status.conditions, "Ready")
         why = ready.message if ready is not None else ""
         await self._events.tell("EdgeNode", changed.value, "Silent", why, warning=True)
         for place in await self._objects.places(edge_node):
-            await self._objects.amend_app(place.key, lambda s: app_status.unreachable(s, why, now))
+            await self._objects.amend_app(place.key, lambda s: of_app.unreachable(s, why, now))
         for volume in await self._objects.volumes(edge_node):
-            await self._objects.amend_volume(
-                volume, lambda s: volume_status.unreachable(s, why, now)
-            )
+            await self._objects.amend_volume(volume, lambda s: of_volume.unreachable(s, why, now))
 
     async def _tell_heard(self, edge_node: str, seen: float) -> None:
         """The node was heard of after a silence."""
         now = self._clock.now()
-        changed = await self._objects.amend_node(
-            edge_node, lambda s: node_status.heard(s, seen, now)
-        )
+        changed = await self._objects.amend_node(edge_node, lambda s: of_node.heard(s, seen, now))
         if changed is None:
             return
         await self._events.tell("EdgeNode", changed.value, "Online", "the node is heard of again")
         for place in await self._objects.places(edge_node):
-            await self._objects.amend_app(place.key, lambda s: app_status.reachable(s, now))
+            await self._objects.amend_app(place.key, lambda s: of_app.reachable(s, now))
         for volume in await self._objects.volumes(edge_node):
-            await self._objects.amend_volume(volume, lambda s: volume_status.reachable(s, now))
+            await self._objects.amend_volume(volume, lambda s: of_volume.reachable(s, now))
 
     async def _show(self, name: str, seen: float) -> None:
         if name and seen and name not in self._silent:

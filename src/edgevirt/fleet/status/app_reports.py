@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from edgevirt.fleet import app_status, render, volume_status
+from edgevirt.fleet import render
 from edgevirt.fleet.amend import amend
 from edgevirt.fleet.dependencies import Dependencies
 from edgevirt.fleet.events import Recorder
@@ -19,6 +19,7 @@ from edgevirt.fleet.objects.base import find_condition, object_key
 from edgevirt.fleet.objects.edgenode import AppSummary
 from edgevirt.fleet.objects.network_instance import NetworkInstance, NetworkOnNode
 from edgevirt.fleet.render import volumes
+from edgevirt.fleet.status import of_app, of_volume
 from edgevirt.runtime import Clock, Store
 from edgevirt.wire.messages import info
 
@@ -55,10 +56,10 @@ class AppReports:
         now = self._clock.now()
 
         def edit(status: AppInstanceStatus) -> AppInstanceStatus:
-            filled = app_status.fill(status, told, now)
-            filled = app_status.compare(filled, place.instance, app)
+            filled = of_app.fill(status, told, now)
+            filled = of_app.compare(filled, place.instance, app)
             shown = url if told.state else ""
-            return app_status.starting(msgspec.structs.replace(filled, url=shown, runs_as=runs_as))
+            return of_app.starting(msgspec.structs.replace(filled, url=shown, runs_as=runs_as))
 
         changed = await self._objects.amend_app(place.key, edit)
         if changed is None:
@@ -83,14 +84,14 @@ class AppReports:
     async def take_volume(self, edge_node: str, told: info.ZInfoVolume) -> None:
         for volume in await self._objects.volumes(edge_node):
             if volumes.volume_id(volume) == told.uuid:
-                edit = partial(volume_status.fill, told=told, now=self._clock.now())
+                edit = partial(of_volume.fill, told=told, now=self._clock.now())
                 await self._objects.amend_volume(volume, edit)
                 return
         for place in await self._objects.places(edge_node):
             name = await self._volume_name(place, told.uuid)
             if name:
                 await self._objects.amend_app(
-                    place.key, partial(app_status.fill_volume, name=name, told=told)
+                    place.key, partial(of_app.fill_volume, name=name, told=told)
                 )
 
     async def _volume_name(self, place: Place, uuid: str) -> str:
@@ -112,15 +113,15 @@ class AppReports:
                 image = await self._store.get(kinds.IMAGE, key)
                 if image is not None and image.value.metadata.uid == told.uuid:
                     now = self._clock.now()
-                    edit = partial(app_status.fill_image, told=told, now=now)
+                    edit = partial(of_app.fill_image, told=told, now=now)
                     changed = await self._objects.amend_app(place.key, edit)
                     if changed is not None:
                         await self._tell_of_image(changed.value, place.instance)
 
     async def _tell_of_image(self, instance: AppInstance, before: AppInstance) -> None:
         """An app that runs says nothing of an image that it cannot change to."""
-        old = find_condition(before.status.conditions, app_status.IMAGE_READY)
-        new = find_condition(instance.status.conditions, app_status.IMAGE_READY)
+        old = find_condition(before.status.conditions, of_app.IMAGE_READY)
+        new = find_condition(instance.status.conditions, of_app.IMAGE_READY)
         failed = new is not None and new.reason == "Failed"
         if new is not None and failed and (old is None or old.message != new.message):
             await self._events.tell(
@@ -144,7 +145,7 @@ class AppReports:
         statuses = [place.instance.status for place in await self._objects.places(edge_node)]
         summary = AppSummary(
             total=len(statuses),
-            running=sum(status.state == app_status.RUNNING for status in statuses),
+            running=sum(status.state == of_app.RUNNING for status in statuses),
             failed=sum(
                 status.state == "FAILED" or any(e.severity == "Error" for e in status.errors)
                 for status in statuses
@@ -161,8 +162,8 @@ class AppReports:
         if app is None or node is None:
             return "", ""
         status = node.value.status
-        kind = app_status.runs_as(app, status.virtualization)
-        return app_status.url_of(app, status.addresses), kind
+        kind = of_app.runs_as(app, status.virtualization)
+        return of_app.url_of(app, status.addresses), kind
 
 
 def _with_node(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from edgevirt.fleet import node_status, os_status
 from edgevirt.fleet.events import Recorder
 from edgevirt.fleet.node_objects import NodeObjects
 from edgevirt.fleet.objects import kinds
 from edgevirt.fleet.objects.base import find_condition, object_key
 from edgevirt.fleet.objects.edgenode import EdgeNode, EdgeNodeStatus
-from edgevirt.fleet.os_status import Wanted
+from edgevirt.fleet.status import of_node, of_system
+from edgevirt.fleet.status.of_system import Wanted
 from edgevirt.runtime import Clock, Store
 from edgevirt.wire.messages import info
 
@@ -38,7 +38,7 @@ class NodeReports:
 
         def edit(status: EdgeNodeStatus) -> EdgeNodeStatus:
             before[:] = [status]
-            return node_status.fill(status, told, at, now, wanted)
+            return of_node.fill(status, told, at, now, wanted)
 
         changed = await self._objects.amend_node(edge_node, edit)
         if changed is not None and before:
@@ -64,7 +64,7 @@ class NodeReports:
         if before.boot_time and status.boot_time and status.boot_time != before.boot_time:
             why = _why_booted(status)
             await self._events.tell("EdgeNode", node, "Rebooted", f"the node booted: {why}")
-        for told in os_status.events(before.os, status.os):
+        for told in of_system.events(before.os, status.os):
             await self._events.tell(
                 "EdgeNode", node, told.reason, told.message, warning=told.warning
             )
@@ -72,10 +72,10 @@ class NodeReports:
             await self._tell_of_condition(node, before, type_)
         if status.phase == before.phase:
             return
-        if status.phase == node_status.ERROR:
+        if status.phase == of_node.ERROR:
             why = _ready_message(status)
             await self._events.tell("EdgeNode", node, "Maintenance", why, warning=True)
-        elif status.phase == node_status.ONLINE:
+        elif status.phase == of_node.ONLINE:
             await self._events.tell("EdgeNode", node, "Online", "the node reports")
 
     async def _tell_of_condition(self, node: EdgeNode, before: EdgeNodeStatus, type_: str) -> None:

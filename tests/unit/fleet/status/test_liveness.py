@@ -13,11 +13,11 @@ from edgevirt.fleet.dependencies import Dependencies
 from edgevirt.fleet.device.registry import Registry
 from edgevirt.fleet.devices import Device
 from edgevirt.fleet.events import Recorder
-from edgevirt.fleet.liveness import CHECK_SECONDS, SILENT_SECONDS, Liveness
 from edgevirt.fleet.node_objects import NodeObjects
 from edgevirt.fleet.objects import kinds
 from edgevirt.fleet.objects.base import find_condition, timestamp
 from edgevirt.fleet.objects.edgenode import EdgeNode, EdgeNodeStatus
+from edgevirt.fleet.status.liveness import CHECK_SECONDS, SILENT_SECONDS, Liveness
 from edgevirt.fleet.telemetry import Telemetry
 from edgevirt.runtime import Put, Resource, VirtualClock
 from edgevirt.runtime.memory import MemoryStore

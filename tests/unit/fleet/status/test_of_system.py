@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from edgevirt.fleet import os_status
 from edgevirt.fleet.objects.base import timestamp
 from edgevirt.fleet.objects.node_os import NodeOSStatus
-from edgevirt.fleet.os_status import Wanted
+from edgevirt.fleet.status import of_system
+from edgevirt.fleet.status.of_system import Wanted
 from edgevirt.wire.messages import info
 
 NOW = 1_700_000_000.0
@@ -37,7 +37,7 @@ def beside(version: str = NEW, state: str = "unused", **more: Any) -> info.ZInfo
 
 
 def fill(message: info.ZInfoDevice, before: NodeOSStatus | None = None) -> NodeOSStatus:
-    status = os_status.fill(before, WANTED, message, NOW)
+    status = of_system.fill(before, WANTED, message, NOW)
     assert status is not None
     return status
 
@@ -74,54 +74,54 @@ def test_each_step_is_told_in_words(message: info.ZInfoDevice, step: str, words:
     status = fill(message)
     assert status.step == step
     assert words in status.phase
-    condition = os_status.condition(status)
+    condition = of_system.condition(status)
     assert condition is not None
     assert (condition.status == "True") == (step == "Updated")
 
 
 def test_a_version_that_is_only_to_be_fetched_waits_for_more() -> None:
     message = beside(userStatus=info.DOWNLOAD_DONE)
-    status = os_status.fill(None, Wanted(NEW, activate=False), message, NOW)
+    status = of_system.fill(None, Wanted(NEW, activate=False), message, NOW)
     assert status is not None
     assert (status.step, "spec.os.activate" in status.phase) == ("Staged", True)
 
 
 def test_slots_are_told_even_if_nothing_is_wanted() -> None:
-    status = os_status.fill(None, None, beside(OLD), NOW)
+    status = of_system.fill(None, None, beside(OLD), NOW)
     assert status is not None
     assert [(s.label, s.running, s.state) for s in status.slots] == [
         ("IMGA", True, "active"),
         ("IMGB", False, "unused"),
     ]
     assert status.phase == f"runs {OLD}"
-    assert os_status.condition(status) is None
-    assert os_status.fill(None, None, info.ZInfoDevice(), NOW) is None
+    assert of_system.condition(status) is None
+    assert of_system.fill(None, None, info.ZInfoDevice(), NOW) is None
 
 
 def test_a_step_keeps_the_time_at_which_it_began() -> None:
     first = fill(beside(userStatus=info.DOWNLOADING, downloadProgress=1))
     message = beside(userStatus=info.DOWNLOADING, downloadProgress=90)
-    later = os_status.fill(first, WANTED, message, NOW + 60)
+    later = of_system.fill(first, WANTED, message, NOW + 60)
     assert later is not None
     assert later.since == timestamp(NOW)
 
 
 def test_what_is_wanted_shows_before_the_node_has_heard_of_it() -> None:
     before = fill(running(NEW))
-    other = os_status.want(before, Wanted("edgevirt-3"), NOW)
+    other = of_system.want(before, Wanted("edgevirt-3"), NOW)
     assert other is not None
     assert (other.version, other.step) == ("edgevirt-3", "Waiting")
     assert other.slots == before.slots
-    back = os_status.want(other, WANTED, NOW)
+    back = of_system.want(other, WANTED, NOW)
     assert back is not None
     assert back.step == "Updated"
 
 
 def test_why_a_node_is_not_given_a_version_shows() -> None:
-    status = os_status.want(None, Wanted(NEW, waiting="Datastore 'hub' does not exist"), NOW)
+    status = of_system.want(None, Wanted(NEW, waiting="Datastore 'hub' does not exist"), NOW)
     assert status is not None
     assert status.phase == "cannot update: Datastore 'hub' does not exist"
-    again = os_status.fill(status, Wanted(NEW, waiting=status.waiting), running(), NOW)
+    again = of_system.fill(status, Wanted(NEW, waiting=status.waiting), running(), NOW)
     assert again is not None
     assert again.phase == status.phase
 
@@ -129,10 +129,10 @@ def test_why_a_node_is_not_given_a_version_shows() -> None:
 def story(*messages: info.ZInfoDevice) -> list[str]:
     """Reasons of all events."""
     told = []
-    status: NodeOSStatus | None = os_status.want(fill(running()), WANTED, NOW)
+    status: NodeOSStatus | None = of_system.want(fill(running()), WANTED, NOW)
     for message in messages:
         after = fill(message, status)
-        told += [event.reason for event in os_status.events(status, after)]
+        told += [event.reason for event in of_system.events(status, after)]
         status = after
     return told
 
@@ -156,7 +156,7 @@ def test_a_fallback_is_told_once_with_its_reason() -> None:
     told = story(beside(state="updating"), failed, failed)
     assert told == ["UpdateStarted", "FellBack"]
     before = fill(beside(state="updating"))
-    (event,) = os_status.events(before, fill(failed, before))
+    (event,) = of_system.events(before, fill(failed, before))
     assert event.warning
     assert "kernel panic" in event.message
 
@@ -193,8 +193,8 @@ def test_what_was_staged_and_is_activated_later_is_one_update() -> None:
         (Wanted(NEW), beside(userStatus=info.UPDATING)),
         (Wanted(NEW), running(NEW)),
     ):
-        after = os_status.fill(status, wanted, message, NOW)
-        told += [event.reason for event in os_status.events(status, after)]
+        after = of_system.fill(status, wanted, message, NOW)
+        told += [event.reason for event in of_system.events(status, after)]
         status = after
     assert told == ["UpdateStarted", "Committed"]
 
@@ -205,8 +205,8 @@ def test_steps_that_were_not_seen_leave_no_gap() -> None:
 
 def test_a_node_that_runs_it_already_has_no_story() -> None:
     status = fill(running(NEW))
-    assert list(os_status.events(None, status)) == []
-    assert list(os_status.events(status, fill(running(NEW), status))) == []
+    assert list(of_system.events(None, status)) == []
+    assert list(of_system.events(status, fill(running(NEW), status))) == []
 
 
 def test_words_of_a_node_are_bounded() -> None:
@@ -215,9 +215,9 @@ def test_words_of_a_node_are_bounded() -> None:
         message.swList.add(partitionLabel="IMGC")
     status = fill(message)
     assert len(status.phase) <= 500
-    assert len(status.slots) <= os_status.MAX_SLOTS
+    assert len(status.slots) <= of_system.MAX_SLOTS
 
 
 def test_a_node_that_has_just_started_does_not_lose_the_step_that_it_was_at() -> None:
-    before = NodeOSStatus(version=NEW, step=os_status.REBOOTING, since=timestamp(1.0))
-    assert os_status.fill(before, Wanted(NEW), info.ZInfoDevice(), 2.0) is before
+    before = NodeOSStatus(version=NEW, step=of_system.REBOOTING, since=timestamp(1.0))
+    assert of_system.fill(before, Wanted(NEW), info.ZInfoDevice(), 2.0) is before

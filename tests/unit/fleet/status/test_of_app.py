@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from edgevirt.fleet import app_status
 from edgevirt.fleet.objects.app_instance import COLUMNS, AppInstance, AppInstanceStatus
 from edgevirt.fleet.objects.base import find_condition, timestamp
 from edgevirt.fleet.objects.edgenode import NodeAddress
+from edgevirt.fleet.status import of_app
 from edgevirt.wire.convert.reports import STATES
 from edgevirt.wire.messages import info
 from tests.unit.fleet.objects_world import APP, changed
@@ -32,7 +32,7 @@ def ready(status: AppInstanceStatus) -> tuple[str, str, str]:
 
 @pytest.mark.parametrize("state", sorted(set(STATES.values())))
 def test_every_state_has_a_name_and_words(state: info.ZSwState) -> None:
-    status = app_status.fill(AppInstanceStatus(), told(state), NOW)
+    status = of_app.fill(AppInstanceStatus(), told(state), NOW)
     assert status.state.isupper()
     assert status.what
     assert ready(status)[0] == ("True" if state == info.RUNNING else "False")
@@ -40,17 +40,17 @@ def test_every_state_has_a_name_and_words(state: info.ZSwState) -> None:
 
 def test_states_go_by_eve_s_names() -> None:
     names = {
-        state: app_status.state_name(state)
+        state: of_app.state_name(state)
         for state in (info.DOWNLOAD_STARTED, info.DELIVERED, info.RUNNING, info.INVALID)
     }
     assert list(names.values()) == ["DOWNLOADING", "LOADED", "RUNNING", ""]
-    assert app_status.state_name(999) == "UNKNOWN"  # type: ignore[arg-type]
+    assert of_app.state_name(999) == "UNKNOWN"  # type: ignore[arg-type]
 
 
 def test_since_moves_with_the_state_alone() -> None:
-    first = app_status.fill(AppInstanceStatus(), told(info.BOOTING), NOW)
-    same = app_status.fill(first, told(info.BOOTING), NOW + 60)
-    other = app_status.fill(same, told(info.RUNNING), NOW + 120)
+    first = of_app.fill(AppInstanceStatus(), told(info.BOOTING), NOW)
+    same = of_app.fill(first, told(info.BOOTING), NOW + 60)
+    other = of_app.fill(same, told(info.RUNNING), NOW + 120)
     assert [s.since for s in (first, same, other)] == [
         timestamp(NOW),
         timestamp(NOW),
@@ -59,39 +59,39 @@ def test_since_moves_with_the_state_alone() -> None:
 
 
 def test_a_start_after_an_error_counts_as_a_restart() -> None:
-    running = app_status.fill(AppInstanceStatus(), told(info.RUNNING, NOW), NOW)
-    crashed = app_status.fill(running, told(info.HALTING, NOW, "it crashed"), NOW + 1)
-    again = app_status.fill(crashed, told(info.RUNNING, NOW + 10), NOW + 10)
+    running = of_app.fill(AppInstanceStatus(), told(info.RUNNING, NOW), NOW)
+    crashed = of_app.fill(running, told(info.HALTING, NOW, "it crashed"), NOW + 1)
+    again = of_app.fill(crashed, told(info.RUNNING, NOW + 10), NOW + 10)
     assert again.restarts == 1
-    asked = app_status.fill(again, told(info.RUNNING, NOW + 90), NOW + 90)
+    asked = of_app.fill(again, told(info.RUNNING, NOW + 90), NOW + 90)
     assert asked.restarts == 1
 
 
 def test_a_start_that_has_something_to_say_of_the_one_before_counts_as_a_restart() -> None:
-    running = app_status.fill(AppInstanceStatus(), told(info.RUNNING, NOW), NOW)
-    again = app_status.fill(running, told(info.RUNNING, NOW + 1, "it crashed"), NOW + 1)
+    running = of_app.fill(AppInstanceStatus(), told(info.RUNNING, NOW), NOW)
+    again = of_app.fill(running, told(info.RUNNING, NOW + 1, "it crashed"), NOW + 1)
     assert again.restarts == 1
-    same = app_status.fill(again, told(info.RUNNING, NOW + 1, "it crashed"), NOW + 60)
-    asked = app_status.fill(same, told(info.RUNNING, NOW + 90), NOW + 90)
+    same = of_app.fill(again, told(info.RUNNING, NOW + 1, "it crashed"), NOW + 60)
+    asked = of_app.fill(same, told(info.RUNNING, NOW + 90), NOW + 90)
     assert asked.restarts == 1
 
 
 def test_when_it_is_tried_again_is_shown() -> None:
     message = told(info.INITIAL, error="no such image")
     message.appErr[0].retry_condition = "push it; tried again at 2023-11-14T22:14:20Z"
-    error = app_status.fill(AppInstanceStatus(), message, NOW).errors[0]
+    error = of_app.fill(AppInstanceStatus(), message, NOW).errors[0]
     assert (error.hint, error.retry_at) == ("push it", "2023-11-14T22:14:20Z")
 
 
 def test_what_is_wrong_is_what_keeps_it_from_being_ready() -> None:
-    status = app_status.fill(AppInstanceStatus(), told(info.ERROR, error="no memory"), NOW)
+    status = of_app.fill(AppInstanceStatus(), told(info.ERROR, error="no memory"), NOW)
     assert ready(status) == ("False", "Failed", "no memory")
     assert status.errors[0].severity == "Error"
 
 
 def test_an_app_that_is_gone_from_the_node_is_not_there() -> None:
-    running = app_status.fill(AppInstanceStatus(), told(info.RUNNING), NOW)
-    gone = app_status.fill(running, info.ZInfoApp(AppID="app"), NOW + 1)
+    running = of_app.fill(AppInstanceStatus(), told(info.RUNNING), NOW)
+    gone = of_app.fill(running, info.ZInfoApp(AppID="app"), NOW + 1)
     assert (gone.state, gone.what) == ("", "not on the node yet")
     assert ready(gone)[1] == "NotOnNode"
 
@@ -99,23 +99,23 @@ def test_an_app_that_is_gone_from_the_node_is_not_there() -> None:
 def test_volumes_come_and_go() -> None:
     volume = info.ZInfoVolume(state=info.CREATED_VOLUME, progressPercentage=100)
     volume.resources.curSizeBytes = 7
-    status = app_status.fill_volume(AppInstanceStatus(), "root", volume)
-    status = app_status.fill_volume(status, "data", volume)
+    status = of_app.fill_volume(AppInstanceStatus(), "root", volume)
+    status = of_app.fill_volume(status, "data", volume)
     assert [(v.name, v.state, v.size) for v in status.volumes] == [
         ("data", "CREATED_VOLUME", 7),
         ("root", "CREATED_VOLUME", 7),
     ]
     assert status.progress == 100
-    status = app_status.fill_volume(status, "data", info.ZInfoVolume())
+    status = of_app.fill_volume(status, "data", info.ZInfoVolume())
     assert [v.name for v in status.volumes] == ["root"]
 
 
 def test_the_image_s_progress_is_shown_until_the_app_itself_tells() -> None:
     tree = info.ZInfoContentTree(state=info.DOWNLOAD_STARTED, progressPercentage=40)
-    status = app_status.fill_image(AppInstanceStatus(), tree, NOW)
+    status = of_app.fill_image(AppInstanceStatus(), tree, NOW)
     assert (status.what, status.progress) == ("its image: downloading", 40)
-    running = app_status.fill(status, told(info.RUNNING), NOW)
-    assert app_status.fill_image(running, tree, NOW).what == "running"
+    running = of_app.fill(status, told(info.RUNNING), NOW)
+    assert of_app.fill_image(running, tree, NOW).what == "running"
 
 
 def image(status: AppInstanceStatus) -> tuple[str, str, str]:
@@ -126,27 +126,27 @@ def image(status: AppInstanceStatus) -> tuple[str, str, str]:
 
 def test_an_image_that_a_running_app_cannot_change_to_is_told() -> None:
     tree = info.ZInfoContentTree(state=info.DELIVERED)
-    running = app_status.fill(AppInstanceStatus(), told(info.RUNNING), NOW)
-    status = app_status.fill_image(running, tree, NOW)
+    running = of_app.fill(AppInstanceStatus(), told(info.RUNNING), NOW)
+    status = of_app.fill_image(running, tree, NOW)
     assert image(status) == ("True", "Loaded", "")
     tree = info.ZInfoContentTree(state=info.RESOLVING_TAG)
     tree.err.description = "cannot resolve hello:9: the registry has no such tag"
-    status = app_status.fill_image(status, tree, NOW)
+    status = of_app.fill_image(status, tree, NOW)
     assert image(status) == ("False", "Failed", tree.err.description)
     assert ready(status)[0] == "True"
     instance = AppInstance(status=status)
     message = next(c for c in COLUMNS if c.name == "Message")
     assert message.cell(instance, NOW) == f"running; its image: {tree.err.description}"
-    gone = app_status.fill_image(status, info.ZInfoContentTree(uuid="x"), NOW)
+    gone = of_app.fill_image(status, info.ZInfoContentTree(uuid="x"), NOW)
     assert gone == status
 
 
 def test_being_in_the_config_is_a_condition_of_its_own() -> None:
-    status = app_status.place(AppInstanceStatus(), "", 3, "uuid", NOW)
+    status = of_app.place(AppInstanceStatus(), "", 3, "uuid", NOW)
     scheduled = find_condition(status.conditions, "Scheduled")
     assert scheduled is not None
     assert (scheduled.status, status.observed_generation) == ("True", 3)
-    waiting = app_status.place(status, "cannot fetch its image: x", 4, "uuid", NOW)
+    waiting = of_app.place(status, "cannot fetch its image: x", 4, "uuid", NOW)
     scheduled = find_condition(waiting.conditions, "Scheduled")
     assert scheduled is not None
     assert (scheduled.status, waiting.what) == ("False", "cannot fetch its image: x")
@@ -154,9 +154,9 @@ def test_being_in_the_config_is_a_condition_of_its_own() -> None:
 
 def test_the_url_is_the_node_s_address_and_the_first_port() -> None:
     addresses = [NodeAddress(address="2001:db8::1"), NodeAddress(address="192.0.2.7/24")]
-    assert app_status.url_of(APP, addresses) == "http://192.0.2.7:8080"
-    assert app_status.url_of(APP, []) == ""
-    assert app_status.url_of(changed(APP, interfaces=()), addresses) == ""
+    assert of_app.url_of(APP, addresses) == "http://192.0.2.7:8080"
+    assert of_app.url_of(APP, []) == ""
+    assert of_app.url_of(changed(APP, interfaces=()), addresses) == ""
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_the_url_is_the_node_s_address_and_the_first_port() -> None:
 def test_what_an_app_runs_as_and_whether_it_is_emulated(
     spec: dict[str, str], virtualization: str, words: str
 ) -> None:
-    assert app_status.runs_as(changed(APP, **spec), virtualization) == words
+    assert of_app.runs_as(changed(APP, **spec), virtualization) == words
 
 
 @pytest.mark.parametrize(
@@ -186,5 +186,5 @@ def test_what_an_app_runs_as_and_whether_it_is_emulated(
 )
 def test_a_start_that_takes_long_says_why(state: str, runs_as: str, words: str) -> None:
     what = {"BOOTING": "starting", "RUNNING": "running"}[state]
-    told = app_status.starting(AppInstanceStatus(state=state, what=what, runs_as=runs_as))
+    told = of_app.starting(AppInstanceStatus(state=state, what=what, runs_as=runs_as))
     assert told.what == words

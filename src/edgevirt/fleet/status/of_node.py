@@ -11,10 +11,10 @@ from typing import Final
 
 import msgspec
 
-from edgevirt.fleet import health, node_adapters, os_status
 from edgevirt.fleet.objects.base import Condition, set_condition, timestamp
 from edgevirt.fleet.objects.edgenode import EdgeNodeStatus, NodeAddress
-from edgevirt.fleet.os_status import Wanted
+from edgevirt.fleet.status import health, of_adapters, of_system
+from edgevirt.fleet.status.of_system import Wanted
 from edgevirt.wire.messages import info
 
 MEBI: Final = 1 << 20
@@ -81,9 +81,9 @@ def fill(
         watchdog=device.hardware_watchdog_present,
         security_module=_security_module(device),
         port_config=health.source_of_ports(device.systemAdapter),
-        os=os_status.fill(status.os, wanted, device, now),
+        os=of_system.fill(status.os, wanted, device, now),
         addresses=tuple(_addresses(device)),
-        adapters=tuple(node_adapters.read(device)),
+        adapters=tuple(of_adapters.read(device)),
         errors=errors,
     )
     return msgspec.structs.replace(filled, conditions=_conditions(filled, device, now))
@@ -106,7 +106,7 @@ def _conditions(
     told = (
         ready,
         Condition(type="Online", status="True", reason="Heard"),
-        os_status.condition(status.os) if status.os is not None else None,
+        of_system.condition(status.os) if status.os is not None else None,
         health.ports_condition(device.systemAdapter),
         health.vault_condition(device.dataSecAtRestInfo),
     )
@@ -121,8 +121,8 @@ def _conditions(
 
 def want_os(status: EdgeNodeStatus, wanted: Wanted | None, now: float) -> EdgeNodeStatus:
     """`status` once it was decided what the node should run."""
-    os = os_status.want(status.os, wanted, now)
-    told = os_status.condition(os) if os is not None else None
+    os = of_system.want(status.os, wanted, now)
+    told = of_system.condition(os) if os is not None else None
     conditions = tuple(c for c in status.conditions if c.type != "OSUpdated" or told is not None)
     if told is not None:
         conditions = set_condition(conditions, told, now)

@@ -7,12 +7,12 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from edgevirt.fleet.app_status import MAKING, SEVERITIES, state_name
 from edgevirt.fleet.objects.app_instance import AppInstance
 from edgevirt.fleet.objects.base import Condition, set_condition, timestamp
 from edgevirt.fleet.objects.volume import Volume, VolumeStatus
 from edgevirt.fleet.render import Objects
 from edgevirt.fleet.render import volumes as rendering
+from edgevirt.fleet.status.of_app import MAKING, SEVERITIES, state_name
 from edgevirt.wire.messages import info
 
 _READY: Final = "CREATED_VOLUME"

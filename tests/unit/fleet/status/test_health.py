@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgevirt.fleet import health
+from edgevirt.fleet.status import health
 from edgevirt.wire.messages import info
 
 

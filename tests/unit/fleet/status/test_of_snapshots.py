@@ -6,11 +6,12 @@ from typing import Any
 
 import msgspec
 
-from edgevirt.fleet import app_status, render
+from edgevirt.fleet import render
 from edgevirt.fleet.dependencies import Dependencies
 from edgevirt.fleet.objects.app import App, validate
 from edgevirt.fleet.objects.app_instance import AppInstance, AppInstanceStatus
 from edgevirt.fleet.objects.app_snapshots import AppSnapshots, Rollback, SnapshotOnNode
+from edgevirt.fleet.status import of_app
 from edgevirt.model.app import AppInstance as Wanted
 from edgevirt.wire.messages import info
 from tests.unit.fleet.objects_world import APP, INSTANCE, NODE, changed, having
@@ -73,7 +74,7 @@ def heard(version: str, message: str = "", **spec: Any) -> AppInstanceStatus:
     one.create_time.seconds = 1_767_225_600
     one.snap_err.description = message
     instance: AppInstance = changed(INSTANCE, **spec)
-    return app_status.compare(app_status.fill(AppInstanceStatus(), told, 1.0), instance, KEEPING)
+    return of_app.compare(of_app.fill(AppInstanceStatus(), told, 1.0), instance, KEEPING)
 
 
 def test_an_app_that_went_back_says_so_until_its_app_changes() -> None:

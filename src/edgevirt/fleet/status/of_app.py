@@ -7,7 +7,6 @@ from typing import Final
 
 import msgspec
 
-from edgevirt.fleet import rollbacks
 from edgevirt.fleet.objects.app import BARE, CONTAINER, App
 from edgevirt.fleet.objects.app_instance import (
     AppAddress,
@@ -18,6 +17,7 @@ from edgevirt.fleet.objects.app_instance import (
 )
 from edgevirt.fleet.objects.base import Condition, set_condition, timestamp
 from edgevirt.fleet.objects.edgenode import NodeAddress
+from edgevirt.fleet.status import of_snapshots
 from edgevirt.wire.convert.reports import read_retry
 from edgevirt.wire.messages import info
 
@@ -107,7 +107,7 @@ def fill(status: AppInstanceStatus, told: info.ZInfoApp, now: float) -> AppInsta
         errors=tuple(map(_error, told.appErr))[:MAX_ERRORS],
         boot_time=boot or status.boot_time,
         version=told.appVersion[:64],
-        snapshots=rollbacks.told(told.snapshots),
+        snapshots=of_snapshots.told(told.snapshots),
         restarts=status.restarts + 1 if crashed else status.restarts,
     )
     return msgspec.structs.replace(filled, conditions=_conditions(filled, now))
@@ -116,7 +116,7 @@ def fill(status: AppInstanceStatus, told: info.ZInfoApp, now: float) -> AppInsta
 def compare(status: AppInstanceStatus, instance: AppInstance, app: App | None) -> AppInstanceStatus:
     """`status`, which was just filled, with words for what is not as the App says."""
     version = str(app.metadata.generation) if app is not None else ""
-    more = rollbacks.words(instance, status, version)
+    more = of_snapshots.words(instance, status, version)
     return msgspec.structs.replace(status, what=f"{status.what}; {more}") if more else status
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from edgevirt.fleet import node_status
 from edgevirt.fleet.objects.base import find_condition, timestamp
 from edgevirt.fleet.objects.edgenode import EdgeNodeStatus
-from edgevirt.fleet.os_status import Wanted
+from edgevirt.fleet.status import of_node
+from edgevirt.fleet.status.of_system import Wanted
 from edgevirt.wire.messages import info
 
 NOW = 1_700_000_000.0
@@ -32,7 +32,7 @@ def device() -> info.ZInfoDevice:
 
 
 def fill(message: info.ZInfoDevice) -> EdgeNodeStatus:
-    return node_status.fill(EdgeNodeStatus(node_id="kept"), message, NOW, NOW)
+    return of_node.fill(EdgeNodeStatus(node_id="kept"), message, NOW, NOW)
 
 
 def ready(status: EdgeNodeStatus) -> tuple[str, str]:
@@ -120,7 +120,7 @@ def test_complaints_are_bounded() -> None:
     message = device()
     for number in range(1_000):
         message.configItemStatus.configItems[f"p{number}"].error = "x"
-    assert len(fill(message).errors) == node_status.MAX_ERRORS
+    assert len(fill(message).errors) == of_node.MAX_ERRORS
 
 
 def test_why_it_booted_is_told_by_name_and_in_the_node_s_words() -> None:
@@ -154,19 +154,19 @@ def test_the_security_module_is_told_only_when_it_works() -> None:
 
 def test_a_node_that_should_run_another_version_is_not_updated() -> None:
     wanted = Wanted("3.0")
-    status = node_status.fill(EdgeNodeStatus(), device(), NOW, NOW, wanted)
+    status = of_node.fill(EdgeNodeStatus(), device(), NOW, NOW, wanted)
     updated = find_condition(status.conditions, "OSUpdated")
     assert updated is not None
     assert updated.status == "False"
-    freed = node_status.fill(status, device(), NOW, NOW)
+    freed = of_node.fill(status, device(), NOW, NOW)
     assert find_condition(freed.conditions, "OSUpdated") is None
-    asked = node_status.want_os(freed, wanted, NOW)
+    asked = of_node.want_os(freed, wanted, NOW)
     assert find_condition(asked.conditions, "OSUpdated") is not None
-    assert find_condition(node_status.want_os(asked, None, NOW).conditions, "OSUpdated") is None
+    assert find_condition(of_node.want_os(asked, None, NOW).conditions, "OSUpdated") is None
 
 
 def test_silence_and_its_end() -> None:
-    status = node_status.silent(fill(device()), NOW, NOW + 300)
+    status = of_node.silent(fill(device()), NOW, NOW + 300)
     assert (status.phase, ready(status)[0]) == ("Offline", "Unknown")
-    again = node_status.heard(status, NOW + 400, NOW + 400)
+    again = of_node.heard(status, NOW + 400, NOW + 400)
     assert (again.phase, ready(again)[0]) == ("Online", "True")
