@@ -81,8 +81,8 @@ def test_devices_of_each_kind_are_given_to_virtual_machines(tmp_path: Path) -> N
         *("-chardev", f"file,id=line,path={line}", "-serial", "chardev:line"),
         *("-drive", f"if=none,id=disk,format=raw,file={tmp_path}/disk"),
         *("-device", "nvme,addr=0x11,serial=1,drive=disk"),
-        *("-drive", f"if=none,id=stick,format=raw,file={tmp_path}/stick"),
-        *("-device", "usb-storage,bus=xhci.0,drive=stick"),
+        *("-blockdev", f"raw,node-name=stick,file.driver=file,file.filename={tmp_path}/stick"),
+        *("-device", "usb-storage,id=stick,bus=xhci.0,drive=stick"),
     )
     with os_system(tmp_path / "system", memory=2560, watchdog=False, arguments=arguments) as system:
         system.fleet.create("HardwareModel", "box", MODEL)
@@ -131,6 +131,17 @@ def _read_in_a_container(system: OsSystem) -> None:
     assert said.split("\n")[:4] == ["on the disk", "on the stick", "/dev/tpm0", "/dev/tpmrm0"]
     assert adapters(system)["disk"] == "walled"
     assert system.troubles("walled") == []
+    _plug_again(system, f"{url}cgi-bin/run")
+
+
+def _plug_again(system: OsSystem, run: str) -> None:
+    """The app sees it go, and come."""
+    look = "cat /dev/edgevirt/stick/sd*"
+    system.machine.ask("device_del", id="stick")
+    system.eventually("it is gone", lambda: "on the stick" not in read(run, look), EMULATED)
+    system.eventually("the node says so", lambda: system.troubles("walled"), BOOT)
+    system.machine.ask("device_add", driver="usb-storage", id="again", bus="xhci.0", drive="stick")
+    system.eventually("it is back", lambda: "on the stick" in read(run, look), EMULATED)
 
 
 def _add_guest(system: OsSystem, directory: Path) -> None:
