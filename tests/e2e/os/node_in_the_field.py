@@ -86,6 +86,11 @@ class Field:
         )
         assert self.system.run(self.port, "/bin/busybox sync && echo synced") == "synced"
 
+    def room_for_data(self) -> int:
+        """MiB of the file system that the app's volume has; 0 while it does not answer."""
+        shown = self.system.run(self.port, "/bin/busybox df -Pm /data").splitlines()
+        return int(shown[-1].split()[1]) if shown else 0
+
     def other_label(self) -> str:
         [label] = [s["label"] for s in self.system.os()["slots"] if not s.get("running")]
         return str(label)

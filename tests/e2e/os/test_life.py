@@ -92,6 +92,16 @@ def test_without_the_medium_it_onboards_proves_itself_and_runs_an_app(node: Fiel
     assert {state for state, _ in system.slots().values()} == {"active", "unused"}
 
 
+def test_an_app_on_the_node_s_kernel_gets_more_room_while_it_runs(node: Field) -> None:
+    """Here, since a host that tests run on may lack the right to resize a file system in use."""
+    system = node.system
+    assert node.room_for_data() < 16
+    volume = {"name": "data", "size": "48Mi", "mountPath": "/data"}
+    system.fleet.patch("App", "probe", {"volumes": [volume]})
+    system.eventually("it has the room", lambda: node.room_for_data() > 32, BOOT)
+    assert system.starts(node.port) == 1
+
+
 # -- it is updated, and its plug is pulled ---------------------------------------------------------
 
 
