@@ -1,7 +1,7 @@
 """Starts a host-mode node of the content services alone, each with its row's rights.
 
-In the place of the agent, trust and apps stand stand-ins: the agent wants one signed image on a
-volume and one blank volume, and writes what it is told of them to `checkpoint/seen.json`.
+In the place of the agent, trust, apps and domains stand stand-ins: the agent wants one signed image
+on a volume and one blank volume, and writes what it is told of them to `checkpoint/seen.json`.
 """
 
 from __future__ import annotations
@@ -80,6 +80,7 @@ async def be_silent(context: Context) -> None:
     owned: dict[str, tuple[Kind[Any], ...]] = {
         "trust": (kinds.CREDENTIALS,),
         "apps": (kinds.VOLUME_USE, kinds.SNAPSHOT),
+        "domains": (kinds.DOMAIN_STATUS,),
     }
     await release(context.store, owned[context.name])
     await asyncio.Event().wait()
@@ -103,6 +104,7 @@ if __name__ == "__main__":
         "agent": stand_in("agent", AGENT_KINDS, be_agent, SEEN),
         "trust": stand_in("trust", (kinds.CREDENTIALS,), be_silent),
         "apps": stand_in("apps", (kinds.VOLUME_USE, kinds.SNAPSHOT), be_silent),
+        "domains": stand_in("domains", (kinds.DOMAIN_STATUS,), be_silent),
     }
     rows = [replace(row, module=modules.get(row.name, row.module)) for row in ROWS]
     node = HostNode(
