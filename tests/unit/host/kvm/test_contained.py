@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import subprocess
 import tty
 from collections.abc import AsyncIterator
@@ -218,15 +219,15 @@ told=$now
 sleep 0.2
 done
 """
+_ROOM = re.compile(r"note (\w*) root (\d+) data (\d+)")
 
 
 def _rooms(world: ContainedWorld, app: AppId) -> list[tuple[int, int]]:
     """MiB of its root and its data, as the app saw them one after the other; it kept its note."""
-    said = world.console(app)
-    whole = said[: said.rfind("\n") + 1].splitlines()  # it may be in the middle of one
-    lines = [line.split() for line in whole if line.startswith("note")]
-    assert all(line[:2] == ["note", "kept"] for line in lines), said
-    return [(int(line[3]), int(line[5])) for line in lines]
+    told = (_ROOM.fullmatch(line) for line in world.console(app).splitlines())
+    whole = [found for found in told if found]  # a line may still be on its way, or was cut off
+    assert all(found[1] == "kept" for found in whole)
+    return [(int(found[2]), int(found[3])) for found in whole]
 
 
 async def test_its_file_systems_grow_while_it_runs_and_when_it_starts(
