@@ -118,10 +118,10 @@ test: check $(KUBECTL) image
 	$(PYTEST) tests/unit -m 'root or slow' $(TOGETHER) 3
 	$(PYTEST) tests/conformance $(TOGETHER) 3
 	$(PYTEST) tests/e2e --ignore tests/e2e/os -m 'not slow' $(IN_ORDER) $(TOGETHER) 3 --durations 15
-	$(PYTEST) tests/e2e/os -m 'not slow' $(TOGETHER) 3 --durations 15
+	$(PYTEST) tests/e2e/os -m 'not slow' $(TOGETHER) 2 --durations 15
 
 test-updates: setup image
-	$(PYTEST) tests/e2e/os/test_life.py tests/e2e/os/test_updates*.py $(TOGETHER) 3
+	$(PYTEST) tests/e2e/os/test_life.py tests/e2e/os/test_updates*.py $(TOGETHER) 2
 
 test-xen: setup
 	@$(MAKE) image VARIANT=xen
