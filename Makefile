@@ -4,6 +4,7 @@
 #   make run ONCE=1     the same, checks the answer, stops
 #   make run HOST=1     the same with a node in host mode: on this machine's own kernel
 #   make test           sets up what it needs, then every check and test, the slow ones last
+#   make test-kernel    CAN, virtual functions, growing file systems: on a kernel of their own
 #   make test-updates   a node in a machine is sent good and bad versions, and its plug is pulled
 #   make test-xen       the xen variant in a machine: its node onboards and makes a domain
 #   make check          format, lint, types, import contracts, fast tests: before each commit
@@ -115,10 +116,13 @@ check: lint
 	$(PYTEST) tests/unit -m 'not root and not slow' -n 2
 
 test: check $(KUBECTL) image
-	$(PYTEST) tests/unit -m 'root or slow' $(TOGETHER) 3
+	$(PYTEST) tests/unit -m '(root or slow) and not kernel' $(TOGETHER) 3
 	$(PYTEST) tests/conformance $(TOGETHER) 3
 	$(PYTEST) tests/e2e --ignore tests/e2e/os -m 'not slow' $(IN_ORDER) $(TOGETHER) 3 --durations 15
 	$(PYTEST) tests/e2e/os -m 'not slow' $(TOGETHER) 2 --durations 15
+
+test-kernel: setup image
+	$(PYTEST) tests/unit -m kernel
 
 test-updates: setup image
 	$(PYTEST) tests/e2e/os/test_life.py tests/e2e/os/test_updates*.py $(TOGETHER) 2
@@ -136,4 +140,4 @@ docs: setup
 clean:
 	rm -rf $(BUILD) src/edgevirt/wire/gen
 
-.PHONY: help setup run image format lint check test test-updates test-xen bench docs clean
+.PHONY: help setup run image format lint check test test-kernel test-updates test-xen bench docs clean

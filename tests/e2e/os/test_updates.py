@@ -40,6 +40,7 @@ def test_a_version_that_hangs_is_left_when_the_watchdog_bites(node: Field) -> No
     node.fell_back("hangs", before, "WatchdogHung", "the hardware watchdog reset the machine")
 
 
+@pytest.mark.slow
 def test_a_version_whose_supervisor_dies_again_and_again_is_left(node: Field) -> None:
     before = node.running()
     node.offer("mute", no_services)

@@ -18,6 +18,7 @@ MODULES = ("block/loop.ko", "/ext4.ko", "crc32c_generic.ko", "crc32c-intel.ko")
 MIB = 1 << 20
 
 
+@pytest.mark.kernel
 @pytest.mark.slow
 @pytest.mark.timeout(700)
 def test_mounted_file_systems_grow_to_any_size_and_keep_what_is_in_them(tmp_path: Path) -> None:

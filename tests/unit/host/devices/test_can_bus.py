@@ -14,6 +14,7 @@ REPOSITORY = Path(__file__).parents[4]
 BUS = ("-object", "can-bus,id=bus", *("-device", "kvaser_pci,canbus=bus") * 2)
 
 
+@pytest.mark.kernel
 @pytest.mark.slow
 @pytest.mark.timeout(700)
 def test_an_app_talks_at_the_bit_rate_of_the_model_and_what_cannot_be_is_said(

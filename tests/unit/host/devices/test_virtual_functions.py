@@ -34,6 +34,7 @@ ARGUMENTS = (
 )
 
 
+@pytest.mark.kernel
 @pytest.mark.slow
 @pytest.mark.timeout(700)
 def test_a_kernel_makes_what_is_wanted_and_nothing_is_taken_from_an_app(tmp_path: Path) -> None:
