@@ -33,12 +33,14 @@ from edgevirt.runtime import Clock
 _INTERFACES = "interfaces.json"
 
 
-class _Moved(msgspec.Struct, frozen=True):
-    """What moves into a network namespace (empty: the container's own)."""
+class _Moved(msgspec.Struct, frozen=True, array_like=True):
+    """What moves into a network namespace (empty: the container's own). A container may be
+    started by a newer program than made it, which knew of no functions.
+    """
 
     namespace: str
     interfaces: tuple[tuple[str, CanBus | None], ...]
-    functions: tuple[tuple[str, str, VirtualFunction], ...]
+    functions: tuple[tuple[str, str, VirtualFunction], ...] = ()
 
 
 _WARDEN = (sys.executable, "-S", "-m", "edgevirt.host.devices.gpio_warden")

@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
 from edgevirt.host import mounts
+from edgevirt.host.container.hypervisor import _Moved
 from edgevirt.host.hypervisor import HypervisorError, UnfitError
 from edgevirt.model.app import Domain, DomainVolume
 from edgevirt.model.base import SwState
@@ -347,3 +349,8 @@ def _loop_devices_of(volume: DomainVolume) -> list[Path]:
 
 def _replaced(domain: Domain, **fields: object) -> Domain:
     return replace(domain, **fields)
+
+
+def test_what_an_older_program_wrote_of_a_made_container_s_interfaces_is_read() -> None:
+    written = msgspec.json.encode(("/run/netns/app", (("eth1", None),)))
+    assert msgspec.json.decode(written, type=_Moved) == _Moved("/run/netns/app", (("eth1", None),))
