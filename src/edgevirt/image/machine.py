@@ -25,11 +25,10 @@ from qemu.qmp import ConnectError, QMPClient, QMPError
 from edgevirt.host.kvm.acceleration import EMULATED, accelerator
 from edgevirt.image.machine_tpm import make_tpm
 from edgevirt.image.recipe import Arch
+from edgevirt.model.disk import SECTOR
 
 _READY: Final = 60.0
 """Seconds that QEMU and the TPM get to open their sockets."""
-_SECTOR: Final = 512
-"""Bytes, of QEMU's disks unless it is told."""
 _LAST_WORDS: Final = 500
 """Characters of a program that does not come up."""
 _STICKS_AT, _CDS_AT = 8, 16
@@ -114,7 +113,7 @@ class MachineSpec:
 
     state: Path
     disks: tuple[Path, ...]
-    sector: int = _SECTOR
+    sector: int = SECTOR
     sticks: tuple[Path, ...] = ()
     sticks_first: bool = False
     cds: tuple[Path, ...] = ()
@@ -344,7 +343,7 @@ def qemu_command(spec: MachineSpec, sockets: Path, accelerator: str) -> list[str
         kind = "qcow2" if disk.suffix == ".qcow2" else "raw"
         command += ["-drive", f"if=none,id=disk{number},format={kind},file={_value(disk)}"]
         device = f"virtio-blk-pci,drive=disk{number},bootindex={after_sticks + number}"
-        if spec.sector != _SECTOR:
+        if spec.sector != SECTOR:  # which QEMU's have unless it is told
             device += f",logical_block_size={spec.sector},physical_block_size={spec.sector}"
         command += ["-device", device]
     if spec.sticks:
