@@ -171,35 +171,16 @@ def has_old_table(sector: bytes) -> bool:
 # -- planning --------------------------------------------------------------------------------------
 
 
-class New(msgspec.Struct, frozen=True):
-    """A partition that is to be made."""
-
-    label: Label
-    number: int
-    first: int
-    last: int
-    sector: int = SECTOR
-
-    @property
-    def start(self) -> int:
-        """Bytes."""
-        return self.first * self.sector
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return (self.last - self.first + 1) * self.sector
-
-
-def plan_missing(table: Table, labels: Iterable[Label], sizes: dict[Label, int]) -> list[New]:
-    """Where the missing ones of `labels` go, in that order. `sizes`: bytes; 0: all of a gap.
+def plan_missing(table: Table, labels: Iterable[Label], sizes: dict[Label, int]) -> list[Entry]:
+    """Where the missing ones of `labels` go, in that order, without GUIDs of their own yet.
+    `sizes`: bytes; 0: all of a gap.
 
     Each is placed in the largest gap; one that fits nowhere is left out, and so is a slot whose
     number is taken: the boot loader knows slots by it. Room for data comes first: without it a
     node keeps nothing, without a second slot it only takes no update.
     """
     labels, before = tuple(labels), table
-    made: list[New] = []
+    made: list[Entry] = []
     for label in labels:
         row = partition(label)
         number = table.free_number(row.number)
@@ -213,10 +194,9 @@ def plan_missing(table: Table, labels: Iterable[Label], sizes: dict[Label, int])
                 return plan_missing(before, [label], sizes)
             continue
         first, last = gap
-        new = New(label, number, first, first + wanted - 1 if wanted else last, table.sector)
-        made.append(new)
-        entry = Entry(number, row.type.lower(), "", new.first, new.last, label, table.sector)
-        table = replace(table, entries=(*table.entries, entry))
+        last = first + wanted - 1 if wanted else last
+        made.append(Entry(number, row.type.lower(), "", first, last, label, table.sector))
+        table = replace(table, entries=(*table.entries, made[-1]))
     return made
 
 

@@ -21,7 +21,7 @@ import msgspec
 
 from edgevirt.host.disk.table import read_table
 from edgevirt.model.disk import SLOTS, Label, partition
-from edgevirt.model.gpt import New, Table, TableError, plan_missing
+from edgevirt.model.gpt import Entry, Table, TableError, plan_missing
 
 _BLOCK: Final = Path("/sys/class/block")
 _NUMBERS: Final = Path("/sys/dev/block")
@@ -84,14 +84,14 @@ class BootDisk(msgspec.Struct, frozen=True):
             self._clear(new)
             arguments += [
                 f"--new={new.number}:{new.first}:{new.last}",
-                f"--typecode={new.number}:{partition(new.label).type}",
+                f"--typecode={new.number}:{new.type}",
                 f"--change-name={new.number}:{new.label}",
             ]
         if made:
             self._sgdisk(*arguments)
         for new in made:
             self._tell_kernel(new)
-        return tuple(new.label for new in made)
+        return tuple(Label(new.label) for new in made)
 
     def _partition(self, number: int) -> Path | None:
         for path in sorted((_BLOCK / self.device.name).resolve().iterdir()):
@@ -117,7 +117,7 @@ class BootDisk(msgspec.Struct, frozen=True):
             said = " ".join((done.stderr or done.stdout).split())[-300:]
             raise DiskError(f"cannot change the partition table: {said}")
 
-    def _clear(self, new: New) -> None:
+    def _clear(self, new: Entry) -> None:
         zeros = bytes(min(_CLEARED, new.size))
         try:
             fd = os.open(self.device, os.O_WRONLY | os.O_CLOEXEC)
@@ -130,7 +130,7 @@ class BootDisk(msgspec.Struct, frozen=True):
         except OSError as error:
             raise DiskError(f"cannot clear the place of {new.label}: {error}") from error
 
-    def _tell_kernel(self, new: New) -> None:
+    def _tell_kernel(self, new: Entry) -> None:
         """The disk is in use, so the kernel does not read its table again by itself."""
         if self._partition(new.number) is not None:
             return
