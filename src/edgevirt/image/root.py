@@ -20,7 +20,7 @@ from edgevirt.image.recipe import Settings, Variant
 
 PLACE: Final = "usr/lib/edgevirt/site-packages"
 GUEST_PLACE: Final = "usr/share/edgevirt/guest"
-NOT_ON_A_NODE: Final = ("fleet", "cli", "image", "client", "__main__.py", "proto")
+NOT_ON_A_NODE: Final = ("fleet", "cli", "programs", "image", "client", "__main__.py", "proto")
 """Of our package: it has no operators, and builds nothing."""
 _CONSOLES: Final = {
     "amd64": "console=tty0 console=ttyS0,115200",
