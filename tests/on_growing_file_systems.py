@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edgevirt.host import ext4, mounts
-from edgevirt.host.files import make_ext4
+from edgevirt.host.big_files import make_ext4
 
 FILE, PLACE = Path("/mnt/volume"), Path("/mnt/place")
 MIB = 1 << 20

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from edgevirt.host.big_files import make_ext4
 from edgevirt.host.ext4 import Layout
-from edgevirt.host.files import DiskError, make_ext4
+from edgevirt.host.files import DiskError
 from tests.debian_kernel import on_debian_kernel
 
 REPOSITORY = Path(__file__).parents[3]

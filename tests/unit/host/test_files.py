@@ -1,24 +1,13 @@
-"""Whole writes, copies, file systems in files, and removal of whatever a workload made."""
+"""Whole writes, and removal of whatever a workload made."""
 
 from __future__ import annotations
 
-import errno
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from edgevirt.host.files import (
-    DiskError,
-    copy_sparse,
-    make_ext4,
-    remove_tree,
-    room,
-    run,
-    sync_file_system,
-    write_whole,
-)
+from edgevirt.host.files import remove_tree, room, sync_file_system, write_whole
 
 MIB = 1024 * 1024
 
@@ -88,42 +77,3 @@ def test_a_file_system_that_cannot_be_synced_is_an_error(tmp_path: Path) -> None
 def test_room_is_less_free_than_there_is(tmp_path: Path) -> None:
     found = room(tmp_path)
     assert 0 < found.free < found.total
-
-
-async def test_a_copy_keeps_holes_and_shares_no_later_write(tmp_path: Path) -> None:
-    source, copied = tmp_path / "source", tmp_path / "copy"
-    with open(source, "wb") as file:
-        file.truncate(64 * MIB)
-        file.seek(MIB)
-        file.write(b"data")
-    await copy_sparse(source, copied)
-    source.write_bytes(b"changed")
-    assert copied.stat().st_size == 64 * MIB
-    assert copied.stat().st_blocks * 512 < MIB
-    with open(copied, "rb") as file:
-        file.seek(MIB)
-        assert file.read(4) == b"data"
-
-
-async def test_a_tool_that_fails_tells_what_it_said() -> None:
-    with pytest.raises(DiskError, match=r"cannot run cp: exit 1: .*nothing"):
-        await run("cp", "--", "/nothing", "/nowhere")
-    with pytest.raises(DiskError, match="no-such-tool: it is not installed"):
-        await run("no-such-tool")
-
-
-@pytest.mark.root
-async def test_a_full_file_system_in_a_file_is_full_by_itself(tmp_path: Path) -> None:
-    disk, mounted = tmp_path / "disk", tmp_path / "mounted"
-    await make_ext4(disk, 16 * MIB, "volume-label-that-is-long")
-    mounted.mkdir()
-    subprocess.run(["mount", "-o", "loop", disk, mounted], check=True)
-    try:
-        assert mounted.stat().st_uid == 0
-        with pytest.raises(OSError, match="No space left") as full:
-            (mounted / "big").write_bytes(bytes(17 * MIB))
-        assert full.value.errno == errno.ENOSPC
-    finally:
-        subprocess.run(["umount", mounted], check=True)
-    assert disk.stat().st_size == 16 * MIB
-    assert room(tmp_path).free > 0

@@ -16,11 +16,10 @@ from pathlib import Path
 
 import msgspec
 
+from edgevirt.host.big_files import copy_sparse, make_ext4
 from edgevirt.host.files import (
     allocated,
-    copy_sparse,
     disk_errors,
-    make_ext4,
     remove_tree,
     sync_directory,
     sync_file,

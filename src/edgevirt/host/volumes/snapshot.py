@@ -14,10 +14,10 @@ from pathlib import Path
 
 import msgspec
 
+from edgevirt.host.big_files import copy_sparse
 from edgevirt.host.files import (
     DiskError,
     allocated,
-    copy_sparse,
     disk_errors,
     remove_tree,
     sync_directory,

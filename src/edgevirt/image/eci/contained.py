@@ -16,9 +16,10 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from edgevirt.host.big_files import make_ext4
 from edgevirt.host.content.packed import PackedLayers
 from edgevirt.host.content.unpack import CannotUnpack, NoRoom
-from edgevirt.host.files import DiskError, make_ext4
+from edgevirt.host.files import DiskError
 from edgevirt.host.hypervisor import HypervisorError
 from edgevirt.host.kvm.acceleration import processor
 from edgevirt.host.kvm.guest import (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgevirt.host import files as disk
+from edgevirt.host import big_files as disk
 from edgevirt.host.files import DiskError
 from edgevirt.host.hypervisor import UnfitError
 from edgevirt.host.volumes.files import VolumeFiles, VolumeRecord
