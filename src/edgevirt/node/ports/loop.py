@@ -15,8 +15,9 @@ from edgevirt.host.net.ports import Ports, PortsError
 from edgevirt.host.net.probe import Finding, Prober
 from edgevirt.model.kinds import DEVICE_NETWORK_STATUS, PORT_CONFIG_LIST
 from edgevirt.model.ports import PortConfig, Reach
-from edgevirt.node.ports.keeper import Apply, Keeper, Moment, Test
+from edgevirt.node.ports.keeper import Keeper
 from edgevirt.node.ports.status_report import Times, setups, status
+from edgevirt.node.ports.steps import Apply, Moment, Test
 from edgevirt.runtime import Clock, Store
 
 _LOG: Final = logging.getLogger("edgevirt.ports")

@@ -20,8 +20,9 @@ from edgevirt.model.kinds import (
 from edgevirt.model.node import GivenProperties
 from edgevirt.model.ports import PortConfigList, PortSource
 from edgevirt.node.ports.given import read_given, remember_bootstrap
-from edgevirt.node.ports.keeper import Keeper, Moment, Timers
+from edgevirt.node.ports.keeper import Keeper
 from edgevirt.node.ports.loop import Loop
+from edgevirt.node.ports.steps import Moment, Timers
 from edgevirt.node.properties import DEFAULTS
 from edgevirt.node.service import Context, Service
 from edgevirt.runtime import Put, release

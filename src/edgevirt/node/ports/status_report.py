@@ -16,7 +16,8 @@ from edgevirt.model.ports import (
     PortSettings,
     PortStatus,
 )
-from edgevirt.node.ports.keeper import Keeper, Phase
+from edgevirt.node.ports.keeper import Keeper
+from edgevirt.node.ports.steps import Phase
 
 
 def setups(config: PortConfig) -> list[Setup]:
@@ -47,7 +48,7 @@ def status(
         return DeviceNetworkStatus(since=keeper.since)
     return DeviceNetworkStatus(
         source=entry.config.source,
-        index=keeper.current,
+        index=keeper.listed.current,
         state=entry.state,
         since=keeper.since,
         testing=keeper.phase is Phase.TRYING,
@@ -55,7 +56,7 @@ def status(
             _port_status(
                 port,
                 interfaces.get(port.ifname),
-                keeper.findings.get(port.name),
+                keeper.questions.findings.get(port.name),
                 times.get(port.name, Times()),
             )
             for port in entry.config.ports

@@ -7,7 +7,7 @@ import pytest
 from edgevirt.host.fakes.ports import Cable
 from edgevirt.host.net.probe import Finding
 from edgevirt.model.ports import PortConfig, PortConfigState, PortSettings, PortSource, Reach
-from edgevirt.node.ports.keeper import Timers
+from edgevirt.node.ports.steps import Timers
 from tests.unit.node.ports.world import (
     EXPIRED,
     OK,

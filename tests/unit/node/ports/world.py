@@ -21,8 +21,9 @@ from edgevirt.model.ports import (
     PortSource,
     Reach,
 )
-from edgevirt.node.ports.keeper import Keeper, Moment, Timers
+from edgevirt.node.ports.keeper import Keeper
 from edgevirt.node.ports.loop import Loop
+from edgevirt.node.ports.steps import Moment, Timers
 from edgevirt.runtime.clock import VirtualClock
 from edgevirt.runtime.memory import MemoryStore
 
