@@ -29,7 +29,7 @@ from edgevirt.model.kinds import (
 from edgevirt.model.node import Property
 from edgevirt.model.snapshot import Snapshot
 from edgevirt.model.volume import Growth, Volume, VolumeOrigin, VolumeStatus
-from edgevirt.node.volumes.volume_status import RETRY
+from edgevirt.node.volumes.telling import RETRY
 from tests.volumes_world import KEY, MIB, TREE, World
 
 pytestmark = pytest.mark.root

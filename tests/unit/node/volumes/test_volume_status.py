@@ -31,7 +31,8 @@ from edgevirt.model.kinds import (
 )
 from edgevirt.model.node import Property
 from edgevirt.model.volume import Volume, VolumeOrigin
-from edgevirt.node.volumes.volume_status import GRACE, RETRY
+from edgevirt.node.volumes.telling import RETRY
+from edgevirt.node.volumes.volume_status import GRACE
 from tests.volumes_world import KEY, MIB, TREE, World
 
 pytestmark = pytest.mark.root
