@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from edgevirt.host import files as disk
+from edgevirt.host import big_files as disk
 from edgevirt.host.files import room
 from edgevirt.host.volumes.files import VolumeFiles
 from edgevirt.host.volumes.snapshot import SnapshotFiles
