@@ -255,6 +255,7 @@ _TYPES: Final = {
     "i": "whole number",
     "b": "`true` or `false`",
     "t": "`none`, `enabled` or `disabled`",
+    "u": "`usb`, `nousb` or empty",
     "s": "text",
 }
 

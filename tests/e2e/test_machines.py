@@ -102,25 +102,54 @@ class Asked(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def test_a_guest_gets_its_address_and_reaches_the_outside_by_the_node(system: System) -> None:
+@contextlib.contextmanager
+def asked(system: System) -> Iterator[str]:
+    """A server outside, as guests call it."""
     server = http.server.HTTPServer(("127.0.0.1", system.private_port), Asked)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        add_disk(system, "ipxe", IPXE)
-        outside = system.address.rpartition(".")[0] + ".1"
-        where = f"http://{outside}:{system.private_port}/i-am-${{net0/ip}}"
-        add_machine(
-            *(system, "netboot", "ipxe"),
-            type="Unikernel",
-            command=["dhcp", "&&", "imgfetch", where],
-            interfaces=[{"name": "eth0", "networkInstance": "apps"}],
-        )
-        eventually("it asks", lambda: Asked.paths, 90)
+        yield f"http://{system.address.rpartition('.')[0]}.1:{system.private_port}"
     finally:
         server.shutdown()
         server.server_close()
+
+
+def test_a_guest_gets_its_address_and_reaches_the_outside_by_the_node(system: System) -> None:
+    add_disk(system, "ipxe", IPXE)
+    with asked(system) as outside:
+        add_machine(
+            *(system, "netboot", "ipxe"),
+            type="Unikernel",
+            command=["dhcp", "&&", "imgfetch", f"{outside}/i-am-${{net0/ip}}"],
+            interfaces=[{"name": "eth0", "networkInstance": "apps"}],
+        )
+        eventually("it asks", lambda: Asked.paths, 90)
     assert Asked.paths[0].startswith("/i-am-10.9.0.")
     system.remove_app("netboot")
+
+
+def test_a_guest_finds_its_interfaces_in_the_order_that_its_app_says(system: System) -> None:
+    """iPXE, too, counts its cards by their places on the bus."""
+    macs = {
+        name: f"02:16:3e:00:0a:0{index}" for index, name in enumerate(("first", "middle", "last"))
+    }
+    interfaces = [
+        {"name": name, "networkInstance": "apps", "mac": macs[name]}
+        for name in ("last", "first", "middle")
+    ]
+    say = "/".join(f"${{net{index}/mac:hexhyp}}" for index in range(3))
+    with asked(system) as outside:
+        add_machine(
+            *(system, "ordered", "ipxe"),
+            type="Unikernel",
+            command=["dhcp", "net0", "&&", "imgfetch", f"{outside}/{say}"],
+            interfaces=interfaces,
+            interfaceOrder=["first", "middle"],
+        )
+        saw = eventually("it asks", lambda: [one for one in Asked.paths if "02-16" in one], 90)
+    wanted = "/".join(macs[name] for name in ("first", "middle", "last")).replace(":", "-")
+    assert saw[0] == f"/{wanted}"
+    system.remove_app("ordered")
 
 
 def test_a_machine_outlives_the_services_and_is_watched_again(system: System) -> None:

@@ -33,6 +33,17 @@ class BootMode(enum.IntEnum):
     UEFI = 2
 
 
+class BootOrder(enum.IntEnum):
+    """`BootOrder` of the wire: whether a virtual machine looks for its system on what is plugged
+    into USB. UNSPECIFIED: where no disk has one.
+    """
+
+    UNSPECIFIED = 0
+    USB = 1
+    """There first."""
+    NO_USB = 2
+
+
 def least_contained_kib(*, devices: bool) -> int:
     """Memory of a container in a virtual machine: with less its kernel does not come to the app.
     `devices`: one with devices of the node, but serial ports, has a larger one.
@@ -46,6 +57,10 @@ class Resources(Noun, frozen=True, kw_only=True):
     vcpus: int = 1
     mode: VirtualizationMode = VirtualizationMode.PV
     boot_mode: BootMode = BootMode.UNSPECIFIED
+    boot_order: BootOrder = BootOrder.UNSPECIFIED
+    ordered: bool = False
+    """A virtual machine finds its network interfaces, devices among them, by their `order`. (The
+    wire's `enforce_network_interface_order`.)"""
     vmm_memory_kib: int = 0
     """What a virtual machine may take besides its own memory; 0: as `overhead_kib` reckons."""
     kernel: str = ""
@@ -166,6 +181,9 @@ class DomainVif(Noun, frozen=True, kw_only=True):
     host_name: str
     mac: str
     mtu: int = 0
+    place: int = 0
+    """Among all network interfaces that the guest finds, devices included, from 1. 0 of all: these
+    first, as they are listed, and then the devices."""
 
 
 class Domain(Noun, frozen=True, kw_only=True):
@@ -185,6 +203,7 @@ class Domain(Noun, frozen=True, kw_only=True):
     """The processors of the cores that it has for itself, at least one for each of its CPUs, in
     their order; empty: it shares."""
     boot_mode: BootMode = BootMode.UNSPECIFIED
+    boot_order: BootOrder = BootOrder.UNSPECIFIED
     volumes: tuple[DomainVolume, ...] = ()
     """The first is the root; without those that `kernel` and `ramdisk` name."""
     kernel: str = ""

@@ -63,6 +63,8 @@ INTERFACES = frozenset(
 )
 """Types that are a network interface to the kernel."""
 
+NETWORKS = INTERFACES - {IoType.CAN, IoType.VCAN, IoType.LCAN}
+
 
 class Addresses(Noun, frozen=True, kw_only=True):
     """Where a device is found. What is given must all hold; empty: not given."""
@@ -113,6 +115,8 @@ class Adapter(Noun, frozen=True, kw_only=True):
     type: int = 0
     function: FunctionSettings | None = None
     """Of a virtual function of a network card."""
+    order: int = 0
+    """Of a network interface, as that of `AppInterface`."""
 
 
 # -- what the machine has --
@@ -246,6 +250,8 @@ class DomainDevice(Noun, frozen=True, kw_only=True):
     can: CanBus | None = None
     function: VirtualFunction | None = None
     """How it is set while the domain has it."""
+    place: int = 0
+    """Of a network interface: as that of a DomainVif."""
 
 
 def as_used(group: AdapterGroup, use: AdapterUse | None) -> AdapterGroup:

@@ -103,6 +103,8 @@ class AppInterface(Noun, frozen=True, kw_only=True):
     mac: str = ""
     ip: str = ""
     acls: tuple[Acl, ...] = ()
+    order: int = 0
+    """Among the app's interfaces and adapters, where `Resources.ordered` says that it counts."""
     rest: bytes = b""
 
 

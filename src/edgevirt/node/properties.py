@@ -6,6 +6,7 @@ from edgevirt.model.kinds import PROPERTY
 from edgevirt.runtime import Inputs
 
 DEFAULTS = {
+    "app.boot.order": "",
     "blob.download.max.retries": "5",
     "datastore.http.security.allowinsecureauth": "false",
     "force.fallback.counter": "0",
@@ -42,8 +43,12 @@ def number(inputs: Inputs, name: str) -> int:
     return int(DEFAULTS[name])
 
 
-def flag(inputs: Inputs, name: str) -> bool:
+def text(inputs: Inputs, name: str) -> str:
     """As `number`."""
     applied = inputs.get(PROPERTY, name)
-    value = DEFAULTS[name] if applied is None else applied.value
-    return value.lower() == "true"
+    return DEFAULTS[name] if applied is None else applied.value
+
+
+def flag(inputs: Inputs, name: str) -> bool:
+    """As `number`."""
+    return text(inputs, name).lower() == "true"

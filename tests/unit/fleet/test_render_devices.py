@@ -37,7 +37,7 @@ from edgevirt.model.sriov import FunctionSettings
 from edgevirt.wire.convert import device as convert
 from edgevirt.wire.convert import hardware
 from edgevirt.wire.convert.hardware_inventory import fill_inventory
-from edgevirt.wire.messages import common, info
+from edgevirt.wire.messages import common, config, info
 from tests.unit.fleet.objects_world import APP, NODE, changed, having, meta
 
 MODEL = HardwareModel(
@@ -180,6 +180,34 @@ def test_another_device_makes_the_app_anew_and_none_leaves_it_alone() -> None:
     other = render.render(objects(COM)).config.apps[0]
     assert without.purge_counter == same.purge_counter != other.purge_counter
     assert without.volumes == other.volumes
+
+
+def test_an_order_goes_across_interfaces_and_devices_and_an_app_without_one_is_left_alone() -> None:
+    two = tuple(replace(APP.spec.interfaces[0], name=name, ports=()) for name in ("lan", "dmz"))
+    nic = AppDevice(name="wan", type="Ethernet", adapter="nics")
+
+    def told(*order: str) -> config.AppInstanceConfig:
+        fields = {"type": "VM", "env": (), "command": (), "volumes": (), "devices": (COM, nic)}
+        app = changed(APP, interfaces=two, interface_order=order, **fields)
+        node = changed(NODE, hardware_model="box")
+        found = having(apps={"web": app}, node=node, hardware_models={"box": MODEL})
+        [message] = convert.to_message(render.render(found).config).apps
+        return message
+
+    message = told("wan", "dmz")
+    assert message.fixedresources.enforce_network_interface_order
+    assert [(one.name, one.interface_order) for one in message.interfaces] == [
+        ("lan", 3),
+        ("dmz", 2),
+    ]
+    orders = {one.name: one.interface_order for one in message.adapters}
+    assert orders == {"com": 4, "nics": 1}
+    before = told()
+    assert not before.fixedresources.enforce_network_interface_order
+    assert not any(one.interface_order for one in before.interfaces)
+    assert not any(one.interface_order for one in before.adapters)
+    assert before.restart.counter != message.restart.counter
+    assert told("wan", "lan").restart.counter != message.restart.counter
 
 
 def test_an_app_has_a_virtual_tpm_when_it_asks_for_one_and_else_none() -> None:

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from edgevirt.fleet.objects.app_device import TPM, AppDevice, check_devices
 from edgevirt.fleet.objects.app_interface import AppInterface, check_interfaces
+from edgevirt.fleet.objects.app_order import check_boot_order, check_interface_order
 from edgevirt.fleet.objects.app_snapshots import AppSnapshots, validate_snapshots
 from edgevirt.fleet.objects.app_vnc import AppVnc, check_vnc
 from edgevirt.fleet.objects.app_volume import AppVolume, check_volumes
@@ -85,6 +86,13 @@ class AppSpec(ApiStruct, frozen=True, kw_only=True):
     """Its network interfaces."""
     devices: tuple[AppDevice, ...] = ()
     """Devices of the node that it has for itself. A change restarts the app; its data stays."""
+    interface_order: tuple[str, ...] = ()
+    """Names of `interfaces`, and of devices that are network interfaces, in the order in which a
+    virtual machine finds them; those that are not named come after. Empty: interfaces as they are
+    listed, then the devices. A system may have an order of its own."""
+    boot_order: str = ""
+    """Of a virtual machine: `USB`: it looks for its system on USB devices first; `NoUSB`: never
+    there. Empty: where no disk has one, if the node has no property `app.boot.order`."""
     virtualization: str = ""
     """What it is kept in: a virtual machine, `PV` (also when empty) or `HVM` (with a BIOS), `FML`
     (with UEFI), or `Legacy`, which has the hardware of twenty years ago for systems that know no
@@ -162,6 +170,10 @@ def validate(app: App) -> Iterator[Problem]:
         bare=app.virtualization == BARE,
         legacy=app.virtualization == "Legacy",
     )
+    yield from check_interface_order(
+        spec.interface_order, spec.interfaces, spec.devices, bare=app.virtualization == BARE
+    )
+    yield from check_boot_order(spec.boot_order, machine=spec.type == VM)
     yield from check_vnc(spec.vnc, machine=spec.type == VM)
     yield from validate_snapshots(spec.snapshots)
 

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from edgevirt.fleet.objects.app import BARE, CONTAINER, UNIKERNEL, App
 from edgevirt.fleet.objects.app_instance import AppInstance
 from edgevirt.fleet.objects.app_interface import AppAcl, AppInterface
+from edgevirt.fleet.objects.app_order import make_order
 from edgevirt.fleet.render import devices, screens, volumes
 from edgevirt.fleet.render.nouns import (
     COUNTERS,
@@ -36,6 +37,11 @@ _FIRMWARES: Final = {
     "BIOS": app_model.BootMode.LEGACY,
     "UEFI": app_model.BootMode.UEFI,
 }
+_BOOT_ORDERS: Final = {
+    "": app_model.BootOrder.UNSPECIFIED,
+    "USB": app_model.BootOrder.USB,
+    "NoUSB": app_model.BootOrder.NO_USB,
+}
 _KIB: Final = 1024
 _MODES: Final = {
     BARE: app_model.VirtualizationMode.NOHYPER,
@@ -49,6 +55,7 @@ _ANYWHERE: Final = (("ip", "0.0.0.0/0"),)
 
 def app_instance(instance: AppInstance, app: App, objects: Objects) -> app_model.AppInstance:
     spec = app.spec
+    order = make_order(spec.interface_order, spec.interfaces, spec.devices)
     memory = -(-app.memory_bytes // _KIB)
     refs = tuple(_volume_refs(instance, app, objects))
     resources = app_model.Resources(
@@ -57,6 +64,8 @@ def app_instance(instance: AppInstance, app: App, objects: Objects) -> app_model
         vcpus=app.cpus,
         mode=_MODES[app.virtualization],
         boot_mode=_FIRMWARES[spec.firmware],
+        boot_order=_BOOT_ORDERS[spec.boot_order],
+        ordered=bool(spec.interface_order),
         dedicated=spec.resources.real_time,
         tpm=devices.has_tpm(app),
         vnc=screens.screen(instance, app),
@@ -68,10 +77,12 @@ def app_instance(instance: AppInstance, app: App, objects: Objects) -> app_model
             ramdisk=volume_id(instance, RAMDISK) if spec.ramdisk else "",
             kernel_arguments=" ".join(spec.command),  # no shell reads it
         )
-    adapters = devices.adapters(app)
+    adapters = devices.adapters(app, order.devices)
     user_data = _user_data(instance, app)
     block = screens.sealed(app, user_data, objects)
-    staged = [(i.name, i.network_instance, i.ip, i.mac) for i in spec.interfaces]
+    staged: list[object] = [(i.name, i.network_instance, i.ip, i.mac) for i in spec.interfaces]
+    if spec.interface_order:
+        staged.append(order)
     restarts = instance.spec.restart_counter + number(resources, user_data, staged)
     restart_counter = restarts % COUNTERS
     purge_counter = (instance.spec.purge_counter + number(refs, *adapters)) % COUNTERS
@@ -82,7 +93,10 @@ def app_instance(instance: AppInstance, app: App, objects: Objects) -> app_model
         activate=instance.spec.activate and objects.node.spec.activate,
         resources=resources,
         volumes=refs,
-        interfaces=tuple(_interface(part, objects) for part in spec.interfaces),
+        interfaces=tuple(
+            _interface(part, order.interfaces.get(part.name, 0), objects)
+            for part in spec.interfaces
+        ),
         adapters=adapters,
         restart_counter=restart_counter,
         purge_counter=purge_counter,
@@ -141,7 +155,7 @@ def _user_data(instance: AppInstance, app: App) -> str:
     return base64.b64encode("\n".join(lines).encode()).decode()
 
 
-def _interface(wanted: AppInterface, objects: Objects) -> network.AppInterface:
+def _interface(wanted: AppInterface, order: int, objects: Objects) -> network.AppInterface:
     rules = [*_port_maps(wanted)]
     if wanted.acls is None:
         rules.append(network.Acl(id=0, matches=_ANYWHERE))
@@ -152,6 +166,7 @@ def _interface(wanted: AppInterface, objects: Objects) -> network.AppInterface:
         network=network_id(objects.networks[wanted.network_instance], objects.node),
         mac=wanted.mac.lower(),
         ip=wanted.ip,
+        order=order,
         acls=tuple(
             msgspec.structs.replace(rule, id=number) for number, rule in enumerate(rules, 1)
         ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from edgevirt.fleet.objects.adapter_can import settings
 from edgevirt.fleet.objects.app import App
@@ -15,12 +15,14 @@ from edgevirt.model.sriov import FunctionSettings
 from edgevirt.wire.convert.hardware import rest_of_port
 
 
-def adapters(app: App) -> tuple[Adapter, ...]:
+def adapters(app: App, order: Mapping[str, int]) -> tuple[Adapter, ...]:
+    """`order`: by name."""
     return tuple(
         Adapter(
             name=device.adapter,
             type=TYPES.get(device.type, IoType.OTHER),
             function=_function(device),
+            order=order.get(device.name, 0),
         )
         for device in app.spec.devices
         if device.type != TPM

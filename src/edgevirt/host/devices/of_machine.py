@@ -24,11 +24,7 @@ _FIRST_PLACE: Final = 0x0F
 
 def functions(devices: Sequence[DomainDevice]) -> tuple[str, ...]:
     """PCI addresses."""
-    return tuple(
-        device.addresses.pci
-        for device in devices
-        if device.addresses.pci and not _is_serial(device)
-    )
+    return tuple(device.addresses.pci for device in _functions(devices))
 
 
 def terminals(devices: Sequence[DomainDevice]) -> tuple[str, ...]:
@@ -82,10 +78,8 @@ def places(devices: Sequence[DomainDevice]) -> Iterator[tuple[str, str]]:
             yield f"pci-{place:02x}", device.label
 
 
-def words(devices: Sequence[DomainDevice], *, legacy: bool, placed: bool = False) -> list[str]:
-    """`placed`: each PCI function at a place by which a guest of ours knows it from what it would
-    have anyway.
-    """
+def words(devices: Sequence[DomainDevice], *, legacy: bool) -> list[str]:
+    """Of all but the PCI functions."""
     told: list[str] = []
     for index, (descriptor, _) in enumerate(files(devices)):
         told += ["-chardev", f"serial,id=com{index},path=/dev/fdset/{descriptor}"]
@@ -94,10 +88,26 @@ def words(devices: Sequence[DomainDevice], *, legacy: bool, placed: bool = False
         ports = f",p2={MOST_SOCKETS},p3={MOST_SOCKETS}"
         controller = "piix3-usb-uhci" if legacy else f"qemu-xhci{ports}"
         told += ["-device", f"{controller},id=usb"]
-    for index, address in enumerate(functions(devices)):
-        place = f",addr={_FIRST_PLACE + index:#x}" if placed else ""
-        told += ["-device", f"vfio-pci,host={address},id=pci{index}{place}"]
     return told
+
+
+def function_words(
+    devices: Sequence[DomainDevice], *, placed: bool
+) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Of each PCI function: its place among network interfaces (`DomainDevice.place`), and words.
+
+    `placed`: each at an address by which a guest of ours knows it from what it would have anyway.
+    """
+    for index, device in enumerate(_functions(devices)):
+        where = f",addr={_FIRST_PLACE + index:#x}" if placed else ""
+        yield (
+            device.place,
+            ("-device", f"vfio-pci,host={device.addresses.pci},id=pci{index}{where}"),
+        )
+
+
+def _functions(devices: Sequence[DomainDevice]) -> Iterator[DomainDevice]:
+    return (one for one in devices if one.addresses.pci and not _is_serial(one))
 
 
 def _is_serial(device: DomainDevice) -> bool:

@@ -26,7 +26,7 @@ from edgevirt.host.domain.monitor import Conmon
 from edgevirt.host.domain.monitored import MonitoredHypervisor
 from edgevirt.host.domain.processors import Partition
 from edgevirt.host.hypervisor import Exit, HypervisorError, UnfitError
-from edgevirt.host.kvm import plugging, qemu, virtual_tpm
+from edgevirt.host.kvm import disks, plugging, qemu, virtual_tpm
 from edgevirt.host.kvm.acceleration import KVM, PROGRAM, acceleration, accelerator
 from edgevirt.host.kvm.guest import END_SIZE, WITHOUT_A_WORD, GuestFiles, make_insides, read_end
 from edgevirt.host.kvm.huge_pages import can_have
@@ -62,6 +62,7 @@ _FIRST_UID: Final = 64300
 _UIDS: Final = 1000
 _DEVICES: Final = "devices.json"
 _DRIVES: Final = "drives.json"
+_FIRST_PLUGGED: Final = "first-plugged.json"
 _NO_HUGE_PAGES: Final = "runs in ordinary pages: no room for its memory in huge ones"
 
 
@@ -138,6 +139,7 @@ class KvmHypervisor(MonitoredHypervisor):
             companions=self._companions(domain),
         )
         bundle.write(_DEVICES, msgspec.json.encode(domain.devices))
+        bundle.write(_FIRST_PLUGGED, msgspec.json.encode(disks.first_plugged(machine.domain)))
         bundle.write(_DRIVES, msgspec.json.encode(qemu.drives(machine)))
         bundle.write("cell.json", cell.encode(), mode=0o600)
         return _NO_HUGE_PAGES if machine.memory is Memory.WHOLE else ""
@@ -180,11 +182,13 @@ class KvmHypervisor(MonitoredHypervisor):
             "given": bundle.write("given", insides.given, mode=0o600),
             "end": bundle.write("end", bytes(END_SIZE), mode=0o600),
         }
-        disks = tuple(
+        own_disks = tuple(
             DomainVolume(path=path, format=ContentFormat.RAW, readonly=name == "given")
             for name, path in own.items()
         )
-        whole = msgspec.structs.replace(insides.domain, volumes=(*insides.domain.volumes, *disks))
+        whole = msgspec.structs.replace(
+            insides.domain, volumes=(*insides.domain.volumes, *own_disks)
+        )
         qemu.check(whole)
         serials = (*insides.serials, *own)
         return qemu.Machine(whole, accelerator(), serials=serials, ramdisk_at=insides.ramdisk_at)
@@ -210,10 +214,14 @@ class KvmHypervisor(MonitoredHypervisor):
         await ask(_monitor_of(bundle), "cont")
 
     async def _plug(self, bundle: Bundle) -> None:
-        """What is there from the start: a guest may boot from it."""
+        """What is there from the start: a guest may boot from it, as its firmware is told when the
+        machine is reset.
+        """
         path = bundle.directory / _DEVICES
         devices = msgspec.json.decode(path.read_bytes(), type=tuple[DomainDevice, ...])
         await self._attend(bundle, devices)
+        if of_machine.sockets(devices) and _first_plugged(bundle) is not None:
+            await ask(_monitor_of(bundle), "system_reset")
 
     async def attend(self, domain: Domain) -> tuple[str, ...]:
         return await self._attend(self._bundle(domain.app), domain.devices)
@@ -222,7 +230,9 @@ class KvmHypervisor(MonitoredHypervisor):
         if not of_machine.sockets(devices):
             return ()
         machine = await self._measure()
-        return await plugging.attend(bundle.directory, _monitor_of(bundle), devices, machine)
+        return await plugging.attend(
+            bundle.directory, _monitor_of(bundle), devices, machine, _first_plugged(bundle)
+        )
 
     async def _grow(self, bundle: Bundle, disk: DomainVolume) -> None:
         """QEMU makes the file longer, and tells the guest, which need not be asked."""
@@ -304,6 +314,15 @@ def _memory(domain: Domain) -> Memory:
 
 def _monitor_of(bundle: Bundle) -> Path:
     return bundle.directory / "qmp"
+
+
+def _first_plugged(bundle: Bundle) -> int | None:
+    """As the machine was made."""
+    try:
+        said = (bundle.directory / _FIRST_PLUGGED).read_bytes()
+    except FileNotFoundError:  # by an older program
+        return None
+    return msgspec.json.decode(said, type=int | None)
 
 
 def _console_of(bundle: Bundle) -> Path:

@@ -6,7 +6,7 @@ QEMU cannot open them itself: it gets each one's file, open, by its monitor.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -34,11 +34,13 @@ async def attend(
     monitor: Path,
     devices: Sequence[DomainDevice],
     machine: MachineDevices,
+    first: int | None = None,
     root: Path = Path("/"),
 ) -> tuple[str, ...]:
     """Makes what the guest has match what is plugged in; what is missing, in words.
 
-    `directory`: the domain's, where that is kept in mind. Raises HypervisorError.
+    `directory`: the domain's, where that is kept in mind. `first`: as `disks.first_plugged` has it.
+    Raises HypervisorError.
     """
     before = _read(directory)
     nodes, count = dict(before.nodes), before.count
@@ -62,12 +64,26 @@ async def attend(
                 count += 1
                 _write(directory, Plugged(nodes, count))
                 node = root / found.node.lstrip("/")
-                await _plug(monitor, name, node, _FIRST_SET + count, port)
+                words = device_words(name, port, first)
+                await _plug(monitor, node, _FIRST_SET + count, words)
                 nodes[device.label] = (found.node, name)
     now = Plugged(nodes, count)
     if now != before:
         _write(directory, now)
     return tuple(missing)
+
+
+def device_words(name: str, port: int, first: int | None) -> dict[str, object]:
+    """What QEMU is told of one, besides its file. Sockets that are empty keep their place."""
+    words: dict[str, object] = {
+        "driver": "usb-host",
+        "id": name,
+        "bus": "usb.0",
+        "port": str(port),
+    }
+    if first is not None:
+        words["bootindex"] = first + port - 1
+    return words
 
 
 def _barred(device: UsbDevice, *, named: bool) -> Iterator[str]:
@@ -80,20 +96,14 @@ def _barred(device: UsbDevice, *, named: bool) -> Iterator[str]:
         yield "it is a network adapter, and the model has no usbProduct"
 
 
-async def _plug(monitor: Path, name: str, node: Path, number: int, port: int) -> None:
+async def _plug(monitor: Path, node: Path, number: int, device: Mapping[str, object]) -> None:
     try:
         opened = os.open(node, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError as error:
         raise HypervisorError(f"cannot give {node} to the machine: {error}") from error
-    device: dict[str, object] = {
-        "driver": "usb-host",
-        "id": name,
-        "bus": "usb.0",
-        "port": str(port),
-        "hostdevice": f"/dev/fdset/{number}",
-    }
     try:
-        await lend(monitor, opened, number, "device_add", device)
+        given = {**device, "hostdevice": f"/dev/fdset/{number}"}
+        await lend(monitor, opened, number, "device_add", given)
     finally:
         os.close(opened)
 

@@ -14,31 +14,23 @@ import msgspec
 
 from edgevirt.host.devices import of_machine
 from edgevirt.host.hypervisor import UnfitError
-from edgevirt.host.kvm import virtual_tpm
+from edgevirt.host.kvm import disks, virtual_tpm
 from edgevirt.host.kvm.acceleration import KVM, processor
 from edgevirt.host.kvm.huge_pages import SIZE
-from edgevirt.model.app import BootMode, Domain, DomainVolume, VirtualizationMode
-from edgevirt.model.content import ContentFormat
+from edgevirt.model.app import BootMode, Domain, VirtualizationMode
 
 CONSOLE_LOG: Final = 10
 MONITOR: Final = 11
 CONSOLE: Final = 12
 _FIRMWARE: Final = 13
 _VARIABLES: Final = 14
-_SEED: Final = 15
 _KERNEL: Final = 16
 _RAMDISK: Final = 17
-_FIRST_DISK: Final = 20
 _FIRST_TAP: Final = 50
 _FIRST_VHOST: Final = 80
 _WRITABLE: Final = 100
 """Added to the number of a file: its writable descriptor."""
-_MOST_DISKS: Final = 24
 _MOST_TAPS: Final = 16
-_MOST_IDE: Final = 4
-
-FLOPPY: Final = "/dev/fd0"
-CDROM: Final = "/dev/cdrom"
 
 _BOARD: Final = "usb=off,dump-guest-core=off"
 
@@ -46,8 +38,6 @@ VHOST: Final = "/dev/vhost-net"
 
 OVMF_CODE: Final = "/usr/share/OVMF/OVMF_CODE_4M.fd"
 OVMF_VARIABLES: Final = "/usr/share/OVMF/OVMF_VARS_4M.fd"
-
-_DISK_FORMATS: Final = {ContentFormat.RAW: "raw", ContentFormat.QCOW2: "qcow2"}
 
 
 class Opened(msgspec.Struct, frozen=True):
@@ -114,21 +104,11 @@ def check(domain: Domain) -> None:
             raise UnfitError(f"cannot run: its {what} {path!r} is none of its volumes")
     if domain.kernel_arguments and not domain.kernel:
         raise UnfitError("cannot run: arguments for a kernel, but no kernel")
-    for volume in domain.volumes:
-        if volume.format not in (*_DISK_FORMATS, ContentFormat.ISO):
-            kind = ContentFormat(volume.format).name
-            raise UnfitError(f"cannot run: a virtual machine takes no volume of format {kind}")
+    disks.check(domain)
     of_machine.check(domain.devices)
-    bounds = ((len(domain.volumes), _MOST_DISKS, "disks"), (len(domain.vifs), _MOST_TAPS, "vifs"))
-    for number, most, what in bounds:
-        if number > most:
-            raise UnfitError(f"cannot run: it has {number} {what}, at most {most} fit")
-    if domain.mode is VirtualizationMode.LEGACY:
-        drives = sum(volume.mount_dir != FLOPPY for volume in domain.volumes)
-        if drives > _MOST_IDE:
-            raise UnfitError(f"cannot run: it has {drives} IDE drives, at most {_MOST_IDE} fit")
-    if sum(volume.mount_dir == FLOPPY for volume in domain.volumes) > 1:
-        raise UnfitError("cannot run: it has more than one floppy disk")
+    if len(domain.vifs) > _MOST_TAPS:
+        number = len(domain.vifs)
+        raise UnfitError(f"cannot run: it has {number} vifs, at most {_MOST_TAPS} fit")
 
 
 def files(machine: Machine) -> Iterator[Opened]:
@@ -137,25 +117,21 @@ def files(machine: Machine) -> Iterator[Opened]:
         yield Opened(_FIRMWARE, _FIRMWARE, OVMF_CODE)
         yield from _both(_VARIABLES, machine.variables)
     if machine.seed:
-        yield Opened(_SEED, _SEED, machine.seed)
+        yield Opened(disks.SEED, disks.SEED, machine.seed)
     for number, path in ((_KERNEL, machine.domain.kernel), (_RAMDISK, machine.domain.ramdisk)):
         if path:
             yield Opened(number, number, path, copied=not machine.serials)
     for number, path in of_machine.files(machine.domain.devices):
         yield Opened(number, number, path, writable=True, copied=False)
     for index, volume in enumerate(machine.domain.volumes):
-        number = _FIRST_DISK + index
-        writable = not _readonly(volume)
+        number = disks.FIRST_DISK + index
+        writable = not disks.is_readonly(volume)
         yield Opened(number, number, volume.path, writable=writable)
 
 
 def drives(machine: Machine) -> dict[str, str]:
     """How QEMU's monitor calls its disks, by their paths."""
-    return {one.path: _drive(index) for index, one in enumerate(machine.domain.volumes)}
-
-
-def _drive(index: int) -> str:
-    return f"disk{index}"
+    return {one.path: disks.name_of(index) for index, one in enumerate(machine.domain.volumes)}
 
 
 def read_in_place(machine: Machine) -> tuple[str, ...]:
@@ -190,10 +166,9 @@ def command(program: str, machine: Machine) -> list[str]:
             words += ["-add-fd", f"fd={opened.descriptor},set={opened.number}"]
     words += _firmware(machine)
     words += virtual_tpm.words() if domain.tpm else []
-    contained = bool(machine.serials)
-    words += of_machine.words(domain.devices, legacy=_is_legacy(domain), placed=contained)
-    words += _legacy_drives(machine) if _is_legacy(domain) else _drives(machine)
-    return [*words, *_interfaces(machine)]
+    words += of_machine.words(domain.devices, legacy=_is_legacy(domain))
+    words += disks.words(domain, machine.serials, seeded=bool(machine.seed))
+    return [*words, *_interfaces_and_functions(machine)]
 
 
 def _base(machine: Machine) -> list[str]:
@@ -274,84 +249,27 @@ def _firmware(machine: Machine) -> list[str]:
     return words
 
 
-def _drives(machine: Machine) -> Iterator[str]:
-    """Disks on virtio; CD-ROMs on the board's own SATA, which installers know."""
-    for index, volume in enumerate(machine.domain.volumes):
-        name, boot = _drive(index), _boot_order(machine, index)
-        yield from ("-drive", _backend(index, volume, name))
-        if volume.mount_dir == FLOPPY:
-            yield from ("-device", f"isa-fdc,id=floppies{_floppy_boot_order(machine, index)}")
-            yield from ("-device", f"floppy,drive={name},bus=floppies.0")
-        elif _is_cdrom(volume):
-            yield from ("-device", f"ide-cd,drive={name}{boot}")
-        else:
-            serial = f",serial={machine.serials[index]}" if machine.serials else ""
-            yield from ("-device", f"virtio-blk-pci,drive={name}{serial}{boot}")
-    if machine.seed:
-        yield from ("-drive", _seed_backend())
-        yield from ("-device", "virtio-blk-pci,drive=seed,serial=cidata")
+def _interfaces_and_functions(machine: Machine) -> Iterator[str]:
+    """QEMU gives each the next free place on its bus, and most guests name what they find there
+    first the first. What is no network interface, or says no place, comes last.
+    """
+    contained = bool(machine.serials)
+    functions = of_machine.function_words(machine.domain.devices, placed=contained)
+    all = (*_interfaces(machine), *functions)
+    for _, words in sorted(all, key=lambda one: one[0] or len(all)):
+        yield from words
 
 
-def _legacy_drives(machine: Machine) -> Iterator[str]:
-    place = 0
-    for index, volume in enumerate(machine.domain.volumes):
-        name, boot = _drive(index), _boot_order(machine, index)
-        yield from ("-drive", _backend(index, volume, name))
-        if volume.mount_dir == FLOPPY:
-            # the board has a controller of its own
-            if not machine.domain.kernel:
-                yield from ("-global", f"isa-fdc.bootindexA={index}")
-            yield from ("-device", f"floppy,drive={name}")
-            continue
-        kind = "ide-cd" if _is_cdrom(volume) else "ide-hd"
-        where = f"bus=ide.{place // 2},unit={place % 2}"
-        yield from ("-device", f"{kind},drive={name},{where}{boot}")
-        place += 1
-    if machine.seed and place < _MOST_IDE:
-        where = f"bus=ide.{place // 2},unit={place % 2}"
-        yield from ("-drive", _seed_backend(), "-device", f"ide-cd,drive=seed,{where}")
-
-
-def _interfaces(machine: Machine) -> Iterator[str]:
+def _interfaces(machine: Machine) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """As `of_machine.function_words`."""
     legacy, movers = _is_legacy(machine.domain), tuple(vhosts(machine))
     for index, vif in enumerate(machine.domain.vifs):
         model = "e1000" if legacy else "virtio-net-pci"
         mtu = f",host_mtu={vif.mtu}" if vif.mtu and not legacy else ""
         vhost = f",vhost=on,vhostfd={movers[index]}" if movers else ""
-        yield from ("-netdev", f"tap,id=net{index},fd={_FIRST_TAP + index}{vhost}")
-        yield from ("-device", f"{model},netdev=net{index},mac={vif.mac},romfile={mtu}")
-
-
-def _boot_order(machine: Machine, index: int) -> str:
-    """The first volume boots first; a kernel takes their place."""
-    return "" if machine.domain.kernel else f",bootindex={index}"
-
-
-def _floppy_boot_order(machine: Machine, index: int) -> str:
-    return "" if machine.domain.kernel else f",bootindexA={index}"
-
-
-def _backend(index: int, volume: DomainVolume, name: str) -> str:
-    kind = _DISK_FORMATS.get(ContentFormat(volume.format), "raw")
-    readonly = "on" if _readonly(volume) else "off"
-    # opened for writing from the start, else its first descriptor keeps locks that bar a growth
-    discard = "" if _readonly(volume) else ",discard=unmap,auto-read-only=off"
-    where = f"file=/dev/fdset/{_FIRST_DISK + index}"
-    # a full disk is the guest's to see: by default it would stop for good, and silently
-    errors = ",werror=report,rerror=report" if volume.mount_dir != FLOPPY else ""
-    return f"if=none,id={name},{where},format={kind},readonly={readonly}{discard}{errors}"
-
-
-def _seed_backend() -> str:
-    return f"if=none,id=seed,file=/dev/fdset/{_SEED},format=raw,readonly=on"
-
-
-def _is_cdrom(volume: DomainVolume) -> bool:
-    return volume.mount_dir == CDROM or volume.format == ContentFormat.ISO
-
-
-def _readonly(volume: DomainVolume) -> bool:
-    return volume.readonly or _is_cdrom(volume)
+        tap = f"tap,id=net{index},fd={_FIRST_TAP + index}{vhost}"
+        device = f"{model},netdev=net{index},mac={vif.mac},romfile={mtu}"
+        yield vif.place, ("-netdev", tap, "-device", device)
 
 
 def _is_legacy(domain: Domain) -> bool:

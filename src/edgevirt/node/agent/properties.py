@@ -16,7 +16,8 @@ _HIGH = 2**31
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """`kind`: i (whole number), b (true or false), t (none, enabled or disabled), s (text)."""
+    """`kind`: i (whole number), b (true or false), t (none, enabled or disabled),
+    u (usb, nousb or nothing), s (text)."""
 
     kind: str
     default: str
@@ -70,6 +71,7 @@ RULES: Mapping[str, Rule] = {
     "debug.enable.console": Rule("b", "false"),
     "debug.enable.ssh": Rule("s", ""),
     "app.allow.vnc": Rule("b", "false"),
+    "app.boot.order": Rule("u", ""),
 }
 
 
@@ -108,11 +110,13 @@ def wrong(rule: Rule, value: str) -> str:
         return "it must be true or false"
     elif rule.kind == "t" and value.lower() not in {"none", "enabled", "disabled"}:
         return "it must be none, enabled or disabled"
+    elif rule.kind == "u" and value.lower() not in {"", "usb", "nousb"}:
+        return "it must be usb, nousb or empty"
     return ""
 
 
 def _canonical(rule: Rule, value: str) -> str:
-    return str(int(value)) if rule.kind == "i" else value.lower() if rule.kind in "bt" else value
+    return str(int(value)) if rule.kind == "i" else value.lower() if rule.kind in "btu" else value
 
 
 def number(properties: Mapping[str, Property], name: str) -> int:

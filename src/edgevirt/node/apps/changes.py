@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 from msgspec.structs import replace
 
-from edgevirt.model.app import AppInstance
+from edgevirt.model.app import AppInstance, BootOrder, Resources
 from edgevirt.model.network import AppInterface
 
 
@@ -21,6 +21,8 @@ class Changes(msgspec.Struct, frozen=True):
     unordered: tuple[str, ...]
     staged: bool
     """Something waits for the next restart, and nobody needs to be told."""
+    warned: str = ""
+    """The same, but somebody has to be."""
 
 
 NOTHING = Changes(restart=False, purge=False, unordered=(), staged=False)
@@ -29,8 +31,9 @@ NOTHING = Changes(restart=False, purge=False, unordered=(), staged=False)
 def compare(running: AppInstance, wanted: AppInstance) -> Changes:
     restart = wanted.restart_counter != running.restart_counter
     purge = wanted.purge_counter != running.purge_counter
-    unordered = []
-    if wanted.resources != running.resources and not (restart or purge):
+    unordered, warned = [], ""
+    ordered = restart or purge
+    if _but_boot_order(wanted) != _but_boot_order(running) and not ordered:
         unordered.append("Need restart due to changed resources but not a restartCmd")
     for name, changed in (
         ("volumes", wanted.volumes != running.volumes),
@@ -38,11 +41,14 @@ def compare(running: AppInstance, wanted: AppInstance) -> Changes:
     ):
         if changed and not purge:
             unordered.append(f"Need purge due to changed {name} but not a purgeCmd")
-    staged = not (restart or purge) and (
+    if wanted.resources != running.resources and not (ordered or unordered):
+        before, now = running.resources.boot_order.name, wanted.resources.boot_order.name
+        warned = f"BootOrder changed from {before} to {now} - restart required to apply"
+    staged = not ordered and (
         _addresses(wanted) != _addresses(running)
         or (wanted.user_data, wanted.cipher) != (running.user_data, running.cipher)
     )
-    return Changes(restart, purge, tuple(unordered), staged)
+    return Changes(restart, purge, tuple(unordered), staged, warned)
 
 
 def merge_live(running: AppInstance, wanted: AppInstance) -> AppInstance:
@@ -81,8 +87,17 @@ def same_content(one: AppInstance, other: AppInstance) -> bool:
 
 
 def same_network(one: AppInstance, other: AppInstance) -> bool:
-    return _addresses(one) == _addresses(other)
+    """Whether that of the one serves the other, in whatever order."""
+    return _unordered(one) == _unordered(other)
+
+
+def _but_boot_order(app: AppInstance) -> Resources:
+    return replace(app.resources, boot_order=BootOrder.UNSPECIFIED)
 
 
 def _addresses(app: AppInstance) -> tuple[AppInterface, ...]:
     return tuple(replace(interface, acls=(), rest=b"") for interface in app.interfaces)
+
+
+def _unordered(app: AppInstance) -> tuple[AppInterface, ...]:
+    return tuple(replace(interface, order=0) for interface in _addresses(app))

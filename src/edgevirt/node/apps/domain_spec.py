@@ -7,6 +7,7 @@ from typing import Final
 
 from edgevirt.model.app import (
     AppInstance,
+    BootOrder,
     Domain,
     DomainVif,
     DomainVolume,
@@ -15,10 +16,11 @@ from edgevirt.model.app import (
     overhead_kib,
 )
 from edgevirt.model.content import ImageConfig
-from edgevirt.model.hardware import DomainDevice
 from edgevirt.model.ids import VolumeId
 from edgevirt.model.network import AppNetworkStatus
 from edgevirt.model.volume import VolumeStatus, volume_key
+from edgevirt.node.apps.adapters import Adapters
+from edgevirt.node.apps.interface_order import placed_devices, placed_vifs
 
 MODES: Final = {
     "PV": VirtualizationMode.PV,
@@ -42,9 +44,13 @@ def make_domain(
     volumes: Mapping[str, VolumeStatus],
     network: AppNetworkStatus | None,
     cpus: tuple[int, ...] = (),
-    devices: tuple[DomainDevice, ...] = (),
+    adapters: Adapters | None = None,
+    boot_order: BootOrder = BootOrder.UNSPECIFIED,
 ) -> Domain:
-    """All gates are passed: every volume is created, the network is ready."""
+    """All gates are passed: every volume is created, the network is ready. `boot_order`: if the
+    app says nothing of it.
+    """
+    adapters = adapters or Adapters()
     used = [(ref, volumes[volume_key(ref.volume, ref.generation)]) for ref in app.volumes]
     root = used[0][1] if used else None
     kernel, ramdisk, arguments = _boot(app, used)
@@ -63,18 +69,19 @@ def make_domain(
         vcpus=resources.vcpus,
         cpus=cpus,
         boot_mode=resources.boot_mode,
+        boot_order=resources.boot_order or boot_order,
         volumes=tuple(_volumes(used, lent={resources.kernel, resources.ramdisk})),
         kernel=kernel,
         ramdisk=ramdisk,
         kernel_arguments=arguments,
-        vifs=_vifs(app, connected),
+        vifs=placed_vifs(app, adapters, _vifs(app, connected)),
         image=(root.image if root is not None else None) or ImageConfig(),
         user_data=app.user_data,
         has_secret=app.cipher is not None,
         netns="" if connected is None else connected.netns,
         dns=() if connected is None else connected.dns,
         hostname=app.id,
-        devices=devices,
+        devices=placed_devices(app, adapters),
         tpm=resources.tpm and mode not in _WITHOUT_TPM,
         vnc=resources.vnc,
     )

@@ -10,6 +10,7 @@ from edgevirt.model.app import (
     AppInstance,
     AppInstanceApplied,
     AppInstanceStatus,
+    BootOrder,
     Domain,
     DomainStatus,
     HostCapacity,
@@ -40,6 +41,8 @@ class World(msgspec.Struct, frozen=True):
     adapters: Adapters = msgspec.field(default_factory=Adapters)
     held: frozenset[str] = frozenset()
     """Keys of volumes that domains have."""
+    boot_order: BootOrder = BootOrder.UNSPECIFIED
+    """Of machines that say nothing of it."""
     grace: float = 3600.0
     """Seconds that a snapshot stays which the controller names no more."""
 

@@ -27,6 +27,7 @@ from edgevirt.node.apps.domain_spec import make_domain
 from edgevirt.node.apps.facts import Facts, Step, World, is_down, is_live
 from edgevirt.node.apps.gates import Wait
 from edgevirt.node.apps.growth import await_growth
+from edgevirt.node.apps.interface_order import check_order
 from edgevirt.node.apps.room import Room
 from edgevirt.node.apps.wants import check_wants
 
@@ -146,6 +147,7 @@ def _roll_back(applied: AppInstanceApplied, facts: Facts, world: World, room: Ro
             or gates.check_memory(target, room.memory_left(target.id), world.now)
             or gates.check_processors(target, room, world.capacity, world.now)
             or check_adapters(target, world.adapters, world.now)
+            or check_order(target, world.adapters, world.now)
         )
     if wait is not None and facts.wanted.activate:
         return changed(staying, wait=wait)
@@ -190,6 +192,7 @@ def _ready(app: AppInstance, facts: Facts, world: World, room: Room) -> Wait | N
         or gates.check_memory(app, room.memory_left(app.id), world.now)
         or gates.check_processors(app, room, world.capacity, world.now)
         or check_adapters(app, world.adapters, world.now)
+        or check_order(app, world.adapters, world.now)
     )
 
 
@@ -207,7 +210,8 @@ def _told_to_run(
         volumes=world.volumes,
         network=facts.network,
         cpus=room.processors_for(applied.app),
-        devices=world.adapters.devices(applied.app),
+        adapters=world.adapters,
+        boot_order=world.boot_order,
     )
     return replace(applied, generation=generation, domain=domain, boot=world.boot)
 

@@ -8,7 +8,13 @@ from typing import Any
 from msgspec.structs import replace
 from msgspec.structs import replace as changed
 
-from edgevirt.model.app import AppInstance, AppInstanceApplied, VirtualizationMode, VolumeUse
+from edgevirt.model.app import (
+    AppInstance,
+    AppInstanceApplied,
+    BootOrder,
+    VirtualizationMode,
+    VolumeUse,
+)
 from edgevirt.model.ids import AppId
 from edgevirt.model.kinds import (
     ADAPTER_GROUP,
@@ -43,10 +49,11 @@ from edgevirt.node.apps.life import advance
 from edgevirt.node.apps.rollback import settle
 from edgevirt.node.apps.room import Room
 from edgevirt.node.apps.status import make_leaving_status, make_status
-from edgevirt.node.properties import flag, number
+from edgevirt.node.properties import flag, number, text
 from edgevirt.runtime import Again, Inputs, Kind, Output
 
 _MIB = 1 << 20
+_BOOT_ORDERS = {"usb": BootOrder.USB, "nousb": BootOrder.NO_USB}
 _GRACE = 3600.0
 """Seconds in which a controller that lost its memory may learn anew of what it named before."""
 _RESERVE_MAX = 800 * _MIB
@@ -139,6 +146,7 @@ class AppsPlanner:
                 inputs.all(DOMAIN_STATUS),
                 self._boot,
             ),
+            boot_order=_BOOT_ORDERS.get(text(inputs, "app.boot.order"), BootOrder.UNSPECIFIED),
             grace=max(_GRACE, 3.0 * number(inputs, "timer.config.interval")),
         )
 

@@ -107,6 +107,10 @@ def _trouble(facts: Facts, step: Step, told: Domain | None, world: World) -> Tro
         return step.wait.trouble
     if step.changes.unordered:
         return Trouble(why="; ".join(step.changes.unordered), since=now)
+    if step.changes.warned:
+        hint = "it is applied when the app is restarted"
+        why = step.changes.warned
+        return Trouble(why=why, since=now, severity=Severity.WARNING, hint=hint)
     if told is not None and told.activate and network is not None and network.trouble is not None:
         return network.trouble
     return of_domain or rollback.complaint(facts, now) or _without_tpm(told, world)

@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Final, cast
 
 from edgevirt.model.access import Vnc
-from edgevirt.model.app import AppInstance, BootMode, Resources, VirtualizationMode, VolumeRef
+from edgevirt.model.app import (
+    AppInstance,
+    BootMode,
+    BootOrder,
+    Resources,
+    VirtualizationMode,
+    VolumeRef,
+)
 from edgevirt.model.ids import AppId, NetworkInstanceId, VolumeId
 from edgevirt.model.network import Acl, AclAction, AppInterface
 from edgevirt.wire.convert import hardware
@@ -24,10 +31,10 @@ from edgevirt.wire.convert.rest import (
 )
 from edgevirt.wire.convert.snapshots import fill_wish, forget_wish, wish
 from edgevirt.wire.errors import Reason
-from edgevirt.wire.messages import config
+from edgevirt.wire.messages import common, config
 
 _VOLUME_FIELDS: Final = ("uuid", "generationCount", "mount_dir")
-_ADAPTER_FIELDS: Final = ("name", "type", "eth_vf")
+_ADAPTER_FIELDS: Final = ("name", "type", "eth_vf", "interface_order")
 _MATCH_FIELDS: Final = ("type", "value")
 _ACTION_FIELDS: Final = (
     *("drop", "limit", "limitrate", "limitunit", "limitburst", "portmap", "appPort"),
@@ -119,7 +126,7 @@ def _resources(message: config.VmConfig, what: str) -> Resources:
         message,
         *("memory", "maxmem", "vcpus", "virtualizationMode", "disableLogs"),
         *("boot_mode", "vmm_maxmem", "kernel", "ramdisk", "extraargs", "pin_cpu"),
-        "disable_vtpm",
+        *("disable_vtpm", "enforce_network_interface_order", "boot_order"),
     )
     vnc = None
     if message.enable_vnc:
@@ -132,6 +139,8 @@ def _resources(message: config.VmConfig, what: str) -> Resources:
         vcpus=message.vcpus or 1,
         mode=enum_of(VirtualizationMode, message.virtualizationMode, what),
         boot_mode=enum_of(BootMode, message.boot_mode, what),
+        boot_order=enum_of(BootOrder, message.boot_order, what),
+        ordered=message.enforce_network_interface_order,
         vmm_memory_kib=message.vmm_maxmem,
         kernel=message.kernel,
         ramdisk=message.ramdisk,
@@ -150,6 +159,8 @@ def _resources_message(noun: Resources) -> config.VmConfig:
     message.vcpus = noun.vcpus
     message.virtualizationMode = cast("config.VmMode", int(noun.mode))
     message.boot_mode = cast("config.VmBootMode", int(noun.boot_mode))
+    message.boot_order = cast("common.BootOrder", int(noun.boot_order))
+    message.enforce_network_interface_order = noun.ordered
     message.vmm_maxmem = noun.vmm_memory_kib
     message.kernel = noun.kernel
     message.ramdisk = noun.ramdisk
@@ -164,13 +175,16 @@ def _resources_message(noun: Resources) -> config.VmConfig:
 
 
 def interface(message: config.NetworkAdapter, what: str) -> AppInterface:
-    rest = copy_without(message, "name", "networkId", "macAddress", "addr", "acls")
+    rest = copy_without(
+        message, "name", "networkId", "macAddress", "addr", "acls", "interface_order"
+    )
     return AppInterface(
         name=message.name,
         network=NetworkInstanceId(reference(message.networkId)),
         mac=message.macAddress.strip().lower(),
         ip=message.addr.strip(),
         acls=tuple(acl(rule, what) for rule in message.acls),
+        order=message.interface_order,
         rest=pack(rest),
     )
 
@@ -182,6 +196,7 @@ def interface_message(noun: AppInterface) -> config.NetworkAdapter:
     message.macAddress = noun.mac
     message.addr = noun.ip
     message.acls.extend(map(acl_message, noun.acls))
+    message.interface_order = noun.order
     return message
 
 

@@ -92,11 +92,16 @@ def adapter(message: config.Adapter) -> Adapter:
         name=message.name,
         type=int(message.type),
         function=_function(message.eth_vf) if message.HasField("eth_vf") else None,
+        order=message.interface_order,
     )
 
 
 def adapter_message(noun: Adapter) -> config.Adapter:
-    made = config.Adapter(name=noun.name, type=cast("common.PhyIoType", noun.type))
+    made = config.Adapter(
+        name=noun.name,
+        type=cast("common.PhyIoType", noun.type),
+        interface_order=noun.order,
+    )
     if noun.function is not None:
         made.eth_vf.CopyFrom(_function_message(noun.function))
     return made

@@ -250,6 +250,9 @@ def test_qemu_is_told_of_each_device_by_what_cannot_be_another_one() -> None:
         device("stick", IoType.USB_DEVICE, usb_port="1:2"),
     )
     told = " ".join(of_machine.words(devices, legacy=False))
+    [(_, function)] = of_machine.function_words(devices, placed=False)
+    assert "vfio" not in told
+    told += " " + " ".join(function)
     assert "-device vfio-pci,host=0000:01:00.0,id=pci0" in told
     assert "-chardev serial,id=com0,path=/dev/fdset/70 -serial chardev:com0" in told
     assert "qemu-xhci,p2=15,p3=15,id=usb" in told
@@ -258,7 +261,8 @@ def test_qemu_is_told_of_each_device_by_what_cannot_be_another_one() -> None:
 
 def test_a_guest_of_ours_knows_what_was_given_to_it_by_its_place() -> None:
     cards = tuple(device(f"nic{n}", pci=f"0000:0{n}:00.0") for n in range(1, 3))
-    told = " ".join(of_machine.words(cards, legacy=False, placed=True))
+    words = of_machine.function_words(cards, placed=True)
+    told = " ".join(word for _, function in words for word in function)
     assert "host=0000:01:00.0,id=pci0,addr=0xf " in told
     assert told.endswith("host=0000:02:00.0,id=pci1,addr=0x10")
 
@@ -330,6 +334,11 @@ async def _plug(guests: GuestWorld) -> None:
     info = await hypervisor.info(domain.app)
     assert info is not None
     assert info.state.name == "RUNNING"
+
+
+def test_what_is_plugged_in_has_the_place_of_its_socket_in_the_order_of_boot() -> None:
+    assert "bootindex" not in plugging.device_words("usb0", 1, None)
+    assert plugging.device_words("usb7", 3, 2)["bootindex"] == 4
 
 
 async def test_a_hub_or_the_nodes_disk_in_the_socket_is_not_given_away(tmp_path: Path) -> None:

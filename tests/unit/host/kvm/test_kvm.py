@@ -19,11 +19,12 @@ from msgspec.structs import replace
 from pycdlib import PyCdlib
 
 from edgevirt.host.hypervisor import HypervisorError, UnfitError
-from edgevirt.host.kvm import qemu
+from edgevirt.host.kvm import disks, qemu
 from edgevirt.host.kvm.seed import MOST_USER_DATA, make_seed
 from edgevirt.model.access import ConsoleKind
 from edgevirt.model.app import (
     BootMode,
+    BootOrder,
     DiskStatus,
     Domain,
     DomainVif,
@@ -32,6 +33,7 @@ from edgevirt.model.app import (
 )
 from edgevirt.model.base import SwState
 from edgevirt.model.content import ContentFormat
+from edgevirt.model.hardware import Addresses, DomainDevice, IoType
 from edgevirt.model.ids import AppId
 from tests.guest_world import GuestWorld, guest_world
 from tests.monitored_world import PATIENCE, until
@@ -129,6 +131,54 @@ def test_the_config_s_firmware_is_stronger_than_the_mode_s() -> None:
     assert "pflash" in words(replace(DOMAIN, boot_mode=BootMode.UEFI), variables="/v")
     fml = replace(DOMAIN, mode=VirtualizationMode.FML, boot_mode=BootMode.LEGACY)
     assert "pflash" not in words(fml)
+
+
+CARDS = tuple(
+    DomainDevice(label=f"nic{n}", type=IoType.ETHERNET, addresses=Addresses(pci=f"0000:0{n}:00.0"))
+    for n in (1, 2)
+)
+STICKS = tuple(
+    DomainDevice(label=port, type=IoType.USB_DEVICE, addresses=Addresses(usb_port=port))
+    for port in ("1:1", "1:2")
+)
+
+
+def places(said: str, *parts: str) -> list[int]:
+    """Where each stands: QEMU gives the first device the first place on its bus."""
+    assert all(said.count(part) == 1 for part in parts)
+    return [said.index(part) for part in parts]
+
+
+def test_interfaces_come_as_they_are_listed_and_before_the_devices() -> None:
+    two = (*DOMAIN.vifs, DomainVif(host_name="nbu1x7", mac="02:16:3e:00:00:02"))
+    said = words(replace(DOMAIN, vifs=two, devices=CARDS))
+    found = places(said, "mac=02:16:3e:00:00:01", "mac=02:16:3e:00:00:02", "id=pci0", "id=pci1")
+    assert found == sorted(found)
+
+
+@pytest.mark.parametrize("mode", [VirtualizationMode.PV, VirtualizationMode.LEGACY])
+def test_an_order_goes_across_interfaces_and_devices(mode: VirtualizationMode) -> None:
+    vif = replace(DOMAIN.vifs[0], place=2)
+    other = DomainDevice(label="gpu", type=IoType.HDMI, addresses=Addresses(pci="0000:03:00.0"))
+    first, last = (replace(one, place=place) for one, place in zip(CARDS, (3, 1), strict=True))
+    said = words(replace(DOMAIN, mode=mode, vifs=(vif,), devices=(other, first, last)))
+    found = places(said, "id=pci2", "mac=02:16:3e:00:00:01", "id=pci1", "id=pci0")
+    assert found == sorted(found)
+
+
+def test_a_plugged_in_system_boots_before_the_disks_only_where_that_is_told() -> None:
+    domain = replace(DOMAIN, devices=STICKS, volumes=(DISK, FLOPPY))
+    first = replace(domain, boot_order=BootOrder.USB)
+    never = replace(domain, boot_order=BootOrder.NO_USB)
+    assert [disks.first_plugged(one) for one in (domain, first, never)] == [2, 0, None]
+    assert [",bootindex=0" in words(one) for one in (domain, first, never)] == [True, False, True]
+    assert ",bootindex=2" in words(first)
+    assert ",bootindexA=3" in words(first)
+    old = replace(first, mode=VirtualizationMode.LEGACY)
+    assert "isa-fdc.bootindexA=3" in words(old)
+    started = replace(first, kernel="/blobs/k")
+    assert disks.first_plugged(started) is None
+    assert "bootindex" not in words(started)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from edgevirt.model.app import (
     AppInstance,
+    BootOrder,
     HostCapacity,
     Resources,
     VirtualizationMode,
@@ -563,6 +564,32 @@ def test_changed_addresses_wait_silently_for_a_restart_that_reconnects() -> None
     node.connect()
     node.plan()
     assert (node.domain().activate, node.domain().generation) == (True, 2)
+
+
+def test_a_changed_order_of_boot_is_told_and_waits_for_a_restart() -> None:
+    node = Node()
+    node.run()
+    usb = replace(app().resources, boot_order=BootOrder.USB)
+    node.want(app(resources=usb, version="2"))
+    status = node.plan()
+    assert why(status) == "BootOrder changed from UNSPECIFIED to USB - restart required to apply"
+    assert status.trouble is not None
+    assert status.trouble.severity is Severity.WARNING
+    assert (status.state, node.domain().boot_order) == (SwState.RUNNING, BootOrder.UNSPECIFIED)
+    node.want(app(resources=usb, version="2", restart_counter=1))
+    assert node.plan().trouble is None
+    assert (node.domain().boot_order, node.domain().generation) == (BootOrder.USB, 2)
+
+
+def test_a_property_orders_the_boot_of_an_app_that_does_not_itself() -> None:
+    node = Node()
+    node.put(PROPERTY, "app.boot.order", Property(value="nousb"))
+    node.run()
+    assert node.domain().boot_order is BootOrder.NO_USB
+    node = Node()
+    node.put(PROPERTY, "app.boot.order", Property(value="nousb"))
+    node.run(app(resources=replace(app().resources, boot_order=BootOrder.USB)))
+    assert node.domain().boot_order is BootOrder.USB
 
 
 # -- purge --------------------------------------------------------------------------------------
