@@ -114,7 +114,7 @@ class Dependencies:
             users.discard(item)
             if not users:
                 del self._users[used]
-        linked = tuple(uses)
+        linked = tuple(dict.fromkeys(uses))  # one may use another twice
         if linked:
             self._uses[item] = linked
         for used in linked:

@@ -117,6 +117,15 @@ def test_a_removed_object_concerns_its_users(graph: Dependencies) -> None:
     assert graph.remove("Secret", "ns/password") == ()
 
 
+def test_an_app_that_is_on_one_network_twice_goes_like_any_other(graph: Dependencies) -> None:
+    two = tuple(AppInterface(name=name, network_instance="lan") for name in ("a", "b"))
+    value = App(metadata=meta("db", 2), spec=AppSpec(image="postgres", interfaces=two))
+    graph.put("App", "ns/db", value, 2)
+    assert ("NetworkInstance", "ns/lan") in graph.items_of("ns/two")
+    assert set(graph.remove("App", "ns/db")) == {"ns/two"}
+    assert ("NetworkInstance", "ns/lan") not in graph.items_of("ns/two")
+
+
 def test_the_digest_follows_all_that_a_config_is_made_of(graph: Dependencies) -> None:
     one, two = graph.digest_of("ns/one"), graph.digest_of("ns/two")
     graph.put("Secret", "ns/password", Secret(metadata=meta("password")), 7)
