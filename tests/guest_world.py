@@ -26,11 +26,12 @@ SOURCE = Path(__file__).parents[1] / "examples/unikernel"
 
 
 @functools.cache
-def unikernel() -> bytes:
-    """The kernel, compiled."""
+def unikernel(form: str = "kernel") -> bytes:
+    """The kernel, compiled; `multiboot`: the one that starts by that."""
     with tempfile.TemporaryDirectory() as out:
-        subprocess.run(["make", "-s", "-C", SOURCE, f"OUT={out}/"], check=True)
-        return Path(out, "kernel").read_bytes()
+        command = ["make", "-s", "-C", str(SOURCE), f"OUT={out}/", f"{out}/{form}"]
+        subprocess.run(command, check=True)
+        return Path(out, form).read_bytes()
 
 
 class GuestWorld(MonitoredWorld):

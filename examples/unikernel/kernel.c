@@ -1,4 +1,5 @@
-/* A whole system in one file: it starts by PVH, speaks on the serial line, heeds the power button.
+/* A whole system in one file: it starts by PVH, or by multiboot where that is defined, speaks on the
+ * serial line, heeds the power button.
  *
  * Its command line is a verb and a word:
  *   run          says `ready`, answers `ping` on its console, ends when the power button is pressed
@@ -15,10 +16,17 @@ typedef unsigned int u32;
 enum { SERIAL = 0x3f8, PANIC = 0x505, PM_STATUS = 0x600, PM_ENABLE = 0x602, PM_CONTROL = 0x604 };
 enum { POWER_BUTTON = 0x100, SLEEP = 0x2000 };
 
-/* The entry point, in an ELF note (Xen's name, type 18), and a stack of our own. */
+#ifdef MULTIBOOT
+/* Magic, flags, and what makes all three nothing. */
+__asm__(".section .multiboot, \"a\"\n.balign 4\n.long 0x1badb002, 0, -0x1badb002\n");
+#else
+/* The entry point, in an ELF note (Xen's name, type 18). */
 __asm__(".section .note.pvh, \"a\", @note\n"
-        ".balign 4\n.long 4, 4, 18\n.asciz \"Xen\"\n.long start\n"
-        ".text\n"
+        ".balign 4\n.long 4, 4, 18\n.asciz \"Xen\"\n.long start\n");
+#endif
+
+/* A stack of our own. */
+__asm__(".text\n"
         ".globl start\nstart: cli\ncld\nmov $stack_top, %esp\npush %ebx\ncall main\n1: hlt\njmp 1b\n"
         ".globl tick\ntick: push %eax\nmov $0x20, %al\nout %al, $0x20\npop %eax\niret\n"
         ".bss\n.align 16\n.skip 8192\nstack_top:\n"
@@ -98,9 +106,23 @@ static void hear(void)
     }
 }
 
+/* The command line, or nothing. Multiboot has the kernel's own name before it. */
+static const char *words_of(const u32 *start_info)
+{
+#ifdef MULTIBOOT
+    const char *words = start_info[0] & 4 ? (const char *)start_info[4] : "";
+
+    while (*words && *words != ' ')
+        words++;
+    return *words ? words + 1 : words;
+#else
+    return start_info[6] ? (const char *)start_info[6] : "";
+#endif
+}
+
 void main(const u32 *start_info)
 {
-    const char *words = start_info[6] ? (const char *)start_info[6] : "run";
+    const char *words = words_of(start_info);
     int stubborn = begins(words, "stubborn");
 
     if (begins(words, "exit"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import gzip
 import http.server
 import re
 import socket
@@ -41,6 +43,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         kernel = made.directory / "kernel"
         kernel.write_bytes(unikernel())
         add_disk(made, "unikernel", kernel)
+        add_disk(made, "ipxe", IPXE)
         yield made
 
 
@@ -115,7 +118,6 @@ def asked(system: System) -> Iterator[str]:
 
 
 def test_a_guest_gets_its_address_and_reaches_the_outside_by_the_node(system: System) -> None:
-    add_disk(system, "ipxe", IPXE)
     with asked(system) as outside:
         add_machine(
             *(system, "netboot", "ipxe"),
@@ -150,6 +152,45 @@ def test_a_guest_finds_its_interfaces_in_the_order_that_its_app_says(system: Sys
     wanted = "/".join(macs[name] for name in ("first", "middle", "last")).replace(":", "-")
     assert saw[0] == f"/{wanted}"
     system.remove_app("ordered")
+
+
+def test_a_multiboot_kernel_answers_over_its_console(system: System) -> None:
+    kernel = system.directory / "multiboot"
+    kernel.write_bytes(unikernel("multiboot"))
+    add_disk(system, "multiboot", kernel)
+    command = ["say", "by", "multiboot"]
+    add_machine(system, "multiboot", "multiboot", type="Unikernel", command=command)
+    says(system, "multiboot", "by multiboot")
+    eventually("it is RUNNING", lambda: running(system, "multiboot"))
+    with terminal(system, "console", "multiboot") as typist:
+        typist.shows("at the console")
+        typist.type("ping\r")
+        typist.shows("pong")
+    system.fleet.patch("AppInstance", "multiboot", {"activate": False})
+    eventually("it heeds the button", lambda: not machine_pid(system, "multiboot"), 20)
+    system.remove_app("multiboot")
+
+
+def test_a_kernel_that_no_machine_starts_is_refused_before_one_does(system: System) -> None:
+    paths = {name: system.directory / name for name in ("program", "packed", "firmware")}
+    paths["program"].write_bytes(Path("/bin/true").read_bytes())
+    paths["packed"].write_bytes(gzip.compress(unikernel()) + bytes(4096))
+    paths["firmware"].write_bytes(Path("/boot/ipxe.efi").read_bytes())
+    reasons = {
+        "program": "an ELF file with neither a multiboot header nor a note",
+        "packed": "none that a machine starts",
+        "firmware": "its kernel starts by EFI, and its machine has a BIOS",
+    }
+    for name, path in paths.items():
+        add_disk(system, name, path)
+        add_machine(system, name, name, type="Unikernel")
+    for name, reason in reasons.items():
+        asks = functools.partial(system.troubles, name)
+        [trouble] = eventually("it is told", asks, 60, 0.2)
+        assert trouble["message"].startswith("cannot run: its kernel")
+        assert reason in trouble["message"]
+        assert not machine_pid(system, name)
+        system.remove_app(name)
 
 
 def test_a_machine_outlives_the_services_and_is_watched_again(system: System) -> None:

@@ -26,7 +26,7 @@ from edgevirt.host.domain.monitor import Conmon
 from edgevirt.host.domain.monitored import MonitoredHypervisor
 from edgevirt.host.domain.processors import Partition
 from edgevirt.host.hypervisor import Exit, HypervisorError, UnfitError
-from edgevirt.host.kvm import disks, plugging, qemu, virtual_tpm
+from edgevirt.host.kvm import disks, kernel, plugging, qemu, virtual_tpm
 from edgevirt.host.kvm.acceleration import KVM, PROGRAM, acceleration, accelerator
 from edgevirt.host.kvm.guest import END_SIZE, WITHOUT_A_WORD, GuestFiles, make_insides, read_end
 from edgevirt.host.kvm.huge_pages import can_have
@@ -162,6 +162,8 @@ class KvmHypervisor(MonitoredHypervisor):
 
     def _machine(self, bundle: Bundle, domain: Domain, user_data: bytes) -> qemu.Machine:
         qemu.check(domain)
+        if domain.kernel:
+            kernel.check(Path(domain.kernel), uefi=qemu.is_uefi(domain))
         bundle.begin()
         return qemu.Machine(
             domain,

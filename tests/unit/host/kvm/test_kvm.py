@@ -322,8 +322,8 @@ async def test_a_machine_that_does_not_fit_into_its_memory_is_told_so(world: Gue
 
 @pytest.mark.root
 async def test_a_machine_that_was_never_made_whole_leaves_nothing(world: GuestWorld) -> None:
-    hypervisor, domain = world.hypervisor(), world.domain("run")
-    world.kernel.write_bytes(b"this is no kernel")
+    no_qcow2 = replace(world.disk(), format=ContentFormat.QCOW2)
+    hypervisor, domain = world.hypervisor(), world.domain("run", volumes=(no_qcow2,))
     with pytest.raises(HypervisorError, match="cannot create"):
         await hypervisor.create(domain, b"")
     assert await hypervisor.list() == ()
