@@ -33,7 +33,7 @@ from bench.fleet_world import (
     settle,
     wait_until_ready,
 )
-from edgevirt.fleet.device.tls import make_tls_context
+from edgevirt.fleet.transport.tls import make_tls_context
 
 FEW, MANY = 100, 100_000
 ACTIVE = 2_500

@@ -24,8 +24,8 @@ import msgspec
 import uvloop
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from edgevirt.fleet.devices import DEVICE, Device
 from edgevirt.fleet.keys import KeyRing
+from edgevirt.fleet.nodes.devices import DEVICE, Device
 from edgevirt.fleet.objects import kinds
 from edgevirt.fleet.objects.base import ObjectMeta
 from edgevirt.fleet.objects.edgenode import EdgeNode, EdgeNodeSpec, EdgeNodeStatus

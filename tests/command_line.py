@@ -23,13 +23,15 @@ from edgevirt.__main__ import edgevirt as command
 from edgevirt.client.client import Client
 from edgevirt.client.kubeconfig import load_connection
 from edgevirt.client.resources import Object
-from edgevirt.fleet.access import ADMINS, VIEWERS, Doors, Tokens, User, issue, write_kubeconfig
 from edgevirt.fleet.api import Tls, create_app, serve
-from edgevirt.fleet.bootstrap import Bootstrap
-from edgevirt.fleet.device.audit import Audit
-from edgevirt.fleet.device.readback import Readback
+from edgevirt.fleet.attestation.audit import Audit
+from edgevirt.fleet.enrollment.bootstrap import Bootstrap
 from edgevirt.fleet.keys import KeyRing
 from edgevirt.fleet.objects.sealing import Sealer
+from edgevirt.fleet.operators.doors import Doors, Tokens
+from edgevirt.fleet.operators.kubeconfig import issue, write_kubeconfig
+from edgevirt.fleet.operators.roles import ADMINS, VIEWERS, User
+from edgevirt.fleet.readback.readback import Readback
 from edgevirt.fleet.telemetry import Stream, Telemetry
 from edgevirt.runtime import RealClock
 from edgevirt.runtime.memory import MemoryStore

@@ -17,22 +17,23 @@ from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 
-from edgevirt.fleet.access import ADMINS, PROJECT, VIEWERS, Doors, Tokens, User
 from edgevirt.fleet.api import create_app, serve
 from edgevirt.fleet.consoles import Dispatcher
-from edgevirt.fleet.device import replies
-from edgevirt.fleet.device.http import HttpServer
-from edgevirt.fleet.device.replies import Reply, Request
-from edgevirt.fleet.device.tls import make_tls_context
-from edgevirt.fleet.device.upgrade import Upgrades
-from edgevirt.fleet.events import Recorder
 from edgevirt.fleet.keys import KeyRing
+from edgevirt.fleet.nodes.events import Recorder
 from edgevirt.fleet.objects import kinds
 from edgevirt.fleet.objects.app import App, AppSpec
 from edgevirt.fleet.objects.app_instance import AppInstance, AppInstanceSpec, AppInstanceStatus
 from edgevirt.fleet.objects.base import ApiObject, ObjectMeta
 from edgevirt.fleet.objects.edgenode import EdgeNode, EdgeNodeSpec, EdgeNodeStatus
 from edgevirt.fleet.objects.sealing import Sealer
+from edgevirt.fleet.operators.doors import Doors, Tokens
+from edgevirt.fleet.operators.roles import ADMINS, PROJECT, VIEWERS, User
+from edgevirt.fleet.transport import replies
+from edgevirt.fleet.transport.http import HttpServer
+from edgevirt.fleet.transport.replies import Reply, Request
+from edgevirt.fleet.transport.tls import make_tls_context
+from edgevirt.fleet.transport.upgrade import Upgrades
 from edgevirt.host.door import DoorError
 from edgevirt.model.access import ConsoleGrant, ConsoleWish
 from edgevirt.model.ids import NodeId

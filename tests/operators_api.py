@@ -16,12 +16,13 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from edgevirt.fleet.access import ADMINS, PROJECT, VIEWERS, Doors, Tokens, User
 from edgevirt.fleet.api import Subresource, create_app
 from edgevirt.fleet.api.app import Api
 from edgevirt.fleet.objects.base import ApiObject
 from edgevirt.fleet.objects.kinds import BY_NAME
 from edgevirt.fleet.objects.sealing import Sealer
+from edgevirt.fleet.operators.doors import Doors, Tokens
+from edgevirt.fleet.operators.roles import ADMINS, PROJECT, VIEWERS, User
 from edgevirt.runtime import Kind, Resource, VirtualClock
 from edgevirt.runtime.memory import MemoryStore
 from edgevirt.wire.certificates import Issuer, Validity, make_root

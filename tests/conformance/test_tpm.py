@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from edgevirt.fleet.device import quote
+from edgevirt.fleet.attestation import quote
 from edgevirt.host.tpm import commands as tpm_commands
 from edgevirt.host.tpm.commands import Authorization
 from edgevirt.host.tpm.failures import TpmError, TpmMismatch, TpmMissing

@@ -14,16 +14,6 @@ from typing import Any
 import pytest
 import yaml
 
-from edgevirt.fleet.access import (
-    ADMINS,
-    PROJECT,
-    VIEWERS,
-    Doors,
-    Tokens,
-    User,
-    issue,
-    write_kubeconfig,
-)
 from edgevirt.fleet.api import Tls, create_app, serve
 from edgevirt.fleet.keys import KeyRing
 from edgevirt.fleet.objects import (
@@ -35,6 +25,9 @@ from edgevirt.fleet.objects import (
     set_condition,
 )
 from edgevirt.fleet.objects.kinds import EVENT
+from edgevirt.fleet.operators.doors import Doors, Tokens
+from edgevirt.fleet.operators.kubeconfig import issue, write_kubeconfig
+from edgevirt.fleet.operators.roles import ADMINS, PROJECT, VIEWERS, User
 from edgevirt.runtime import RealClock
 from edgevirt.runtime.sql import SqlStore
 from edgevirt.runtime.store import Store

@@ -17,7 +17,7 @@ from edgevirt.programs.endpoints import Endpoint, HostPort
 from edgevirt.programs.refusals import told
 
 if TYPE_CHECKING:
-    from edgevirt.fleet.process import Settings
+    from edgevirt.fleet.wiring import Settings
 
 
 def _in_a_directory(ctx: click.Context, param: click.Parameter, value: Path) -> Path:
@@ -74,7 +74,7 @@ def fleet() -> None:
 
 
 def _settings(data: Path, nodes: Endpoint, operators: Endpoint, sans: tuple[str, ...]) -> Settings:
-    from edgevirt.fleet.process import Settings
+    from edgevirt.fleet.wiring import Settings
 
     return Settings(data=data, nodes=nodes, operators=operators, names=sans)
 
@@ -141,9 +141,10 @@ def restored(data: Path) -> None:
     not, or until `edgevirt overwrite` says that it may.
     """
     from edgevirt.fleet import process
+    from edgevirt.fleet.wiring import Settings
 
     with told("stop it first"):
-        nodes = process.note_restored(process.Settings(_existing(data)))
+        nodes = process.note_restored(Settings(_existing(data)))
     click.echo(f"{nodes} nodes get no config before they have shown which one they have")
 
 
@@ -164,7 +165,7 @@ def node_config(
     With --bootstrap also its bootstrap config. The directory is what goes on its CONFIG partition.
     """
     from edgevirt.fleet import process
-    from edgevirt.fleet.bootstrap import FILE
+    from edgevirt.fleet.enrollment.bootstrap import FILE
 
     content = _bootstrap(session, node_name) if node_name else b""
     with told():
@@ -210,27 +211,28 @@ def grant(
 
     An admin may do everything, a viewer may read everything but secrets.
     """
-    from edgevirt.fleet import access
     from edgevirt.fleet.keys import KeyRing
+    from edgevirt.fleet.operators import kubeconfig as papers
+    from edgevirt.fleet.operators import roles
     from edgevirt.runtime import RealClock
 
     groups = {
-        ("admin", False): access.ADMINS,
-        ("viewer", False): access.VIEWERS,
-        ("admin", True): f"{access.PROJECT}{project}",
-        ("viewer", True): f"{access.PROJECT}{project}:viewers",
+        ("admin", False): roles.ADMINS,
+        ("viewer", False): roles.VIEWERS,
+        ("admin", True): f"{roles.PROJECT}{project}",
+        ("viewer", True): f"{roles.PROJECT}{project}:viewers",
     }
     clock = RealClock()
     host, port = operators
     server = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
     with told():
         keys = KeyRing(_existing(data) / "keys", (), clock).keys
-        user = access.User(name, (groups[role, bool(project)],))
-        access.write_kubeconfig(
+        user = roles.User(name, (groups[role, bool(project)],))
+        papers.write_kubeconfig(
             kubeconfig,
             server,
             keys.root.pem + b"\n",
-            access.issue(keys.operators.issuer, user, clock.now()),
+            papers.issue(keys.operators.issuer, user, clock.now()),
             user=name,
             namespace=project or "default",
         )

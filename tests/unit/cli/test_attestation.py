@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from edgevirt.fleet.devices import EVIDENCE, Evidence
+from edgevirt.fleet.nodes.devices import EVIDENCE, Evidence
 from tests.command_line import CommandLine
 from tests.measured import SoftwareTpm, boot, pack_log
 from tests.unit.cli.test_systems import MANIFEST, VERSION

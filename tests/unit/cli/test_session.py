@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from edgevirt.fleet.access import VIEWERS, User, write_kubeconfig
 from edgevirt.fleet.keys import KeyRing
+from edgevirt.fleet.operators.kubeconfig import write_kubeconfig
+from edgevirt.fleet.operators.roles import VIEWERS, User
 from edgevirt.runtime import RealClock
 from tests.command_line import CommandLine
 

@@ -18,7 +18,6 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from edgevirt import __version__
-from edgevirt.fleet.access import Access, Action, User
 from edgevirt.fleet.api import (
     bodies,
     discovery,
@@ -36,7 +35,8 @@ from edgevirt.fleet.api.registry import Registry
 from edgevirt.fleet.objects.base import ApiObject
 from edgevirt.fleet.objects.kinds import SERVED, ApiKind
 from edgevirt.fleet.objects.sealing import Sealer
-from edgevirt.fleet.websocket import CERTIFICATE
+from edgevirt.fleet.operators.roles import Access, Action, User
+from edgevirt.fleet.transport.websocket import CERTIFICATE
 from edgevirt.runtime.clock import Clock
 from edgevirt.runtime.store import Store, StoreError
 

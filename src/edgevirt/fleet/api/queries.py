@@ -11,13 +11,13 @@ from typing import Any, get_args
 import msgspec
 from starlette.requests import Request
 
-from edgevirt.fleet.access import User
 from edgevirt.fleet.api import errors
 from edgevirt.fleet.api.drafts import Options, Validation
 from edgevirt.fleet.api.errors import bad_request
 from edgevirt.fleet.api.selectors import Selector, parse_fields, parse_labels
 from edgevirt.fleet.api.watching import Wanted
 from edgevirt.fleet.objects.kinds import ApiKind
+from edgevirt.fleet.operators.roles import User
 
 MAX_MANAGER = 128
 MAX_LIMIT = 100_000

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgevirt.fleet.access import AUTHENTICATED, Access, Action, User
 from edgevirt.fleet.api.errors import Json, bad_request
+from edgevirt.fleet.operators.roles import AUTHENTICATED, Access, Action, User
 
 
 def review(resource: str, body: Any, user: User, access: Access) -> Json:

@@ -15,7 +15,7 @@ import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from edgevirt.fleet.websocket import CERTIFICATE, WebSocketProtocol
+from edgevirt.fleet.transport.websocket import CERTIFICATE, WebSocketProtocol
 from edgevirt.runtime.clock import Clock
 from edgevirt.wire.access import MAX_FRAME
 

@@ -21,14 +21,14 @@ from edgevirt.fleet.configs import lineage
 from edgevirt.fleet.configs.lineage import CONFIG_VERSION, NONE_YET, ConfigVersion
 from edgevirt.fleet.configs.objects import KINDS, ConfigObjects
 from edgevirt.fleet.configs.sealed import SealedConfigs
-from edgevirt.fleet.dependencies import Dependencies
-from edgevirt.fleet.device.registry import NO_HASH, Registry
-from edgevirt.fleet.device.replies import NOT_MODIFIED, UNAVAILABLE, Response
-from edgevirt.fleet.devices import device_key
 from edgevirt.fleet.keys import KeyRing
+from edgevirt.fleet.nodes.dependencies import Dependencies
+from edgevirt.fleet.nodes.devices import device_key
+from edgevirt.fleet.nodes.registry import NO_HASH, Registry
 from edgevirt.fleet.objects import kinds
 from edgevirt.fleet.objects.sealing import Sealer
 from edgevirt.fleet.render import Objects, Rendered
+from edgevirt.fleet.transport.replies import NOT_MODIFIED, UNAVAILABLE, Response
 from edgevirt.model.access import AccessConfig
 from edgevirt.model.ids import NodeId
 from edgevirt.runtime import ABSENT, Clock, Event, Gone, InStep, Kind, Resource, Store

@@ -15,8 +15,8 @@ from msgspec.structs import replace
 from edgevirt.fleet import render
 from edgevirt.fleet.configs import lineage
 from edgevirt.fleet.configs.lineage import ConfigVersion
-from edgevirt.fleet.events import Recorder
-from edgevirt.fleet.node_objects import NodeObjects
+from edgevirt.fleet.nodes.events import Recorder
+from edgevirt.fleet.nodes.objects import NodeObjects
 from edgevirt.fleet.objects.base import Condition, set_condition, timestamp
 from edgevirt.fleet.objects.edgenode import EdgeNodeStatus
 from edgevirt.fleet.objects.held_config import HeldConfig, KeptOnNode

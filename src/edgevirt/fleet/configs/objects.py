@@ -9,10 +9,10 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from edgevirt.fleet import render
-from edgevirt.fleet.dependencies import Dependencies
-from edgevirt.fleet.device.registry import Registry
-from edgevirt.fleet.devices import DEVICE_TRUST, device_key
 from edgevirt.fleet.keys import KeyRing
+from edgevirt.fleet.nodes.dependencies import Dependencies
+from edgevirt.fleet.nodes.devices import DEVICE_TRUST, device_key
+from edgevirt.fleet.nodes.registry import Registry
 from edgevirt.fleet.objects import kinds
 from edgevirt.fleet.objects.base import ApiObject, LocalRef
 from edgevirt.fleet.objects.sealing import Sealer

@@ -9,8 +9,8 @@ from typing import Final, NamedTuple
 from msgspec.structs import replace
 
 from edgevirt.fleet.configs.lineage import ConfigVersion
-from edgevirt.fleet.device.replies import Response
 from edgevirt.fleet.keys import KeyRing
+from edgevirt.fleet.transport.replies import Response
 from edgevirt.model.node import DeviceConfig
 from edgevirt.wire.convert import device as convert
 from edgevirt.wire.messages import config as messages

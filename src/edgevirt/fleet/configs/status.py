@@ -8,17 +8,17 @@ from functools import partial
 import msgspec
 
 from edgevirt.fleet import render
-from edgevirt.fleet.amend import insist
 from edgevirt.fleet.configs.lineage import CONFIG_VERSION, ConfigVersion
-from edgevirt.fleet.device.registry import Registry
-from edgevirt.fleet.devices import device_key
-from edgevirt.fleet.node_objects import NodeObjects
+from edgevirt.fleet.nodes.devices import device_key
+from edgevirt.fleet.nodes.objects import NodeObjects
+from edgevirt.fleet.nodes.registry import Registry
 from edgevirt.fleet.objects.base import Condition, set_condition
 from edgevirt.fleet.objects.edgenode import EdgeNodeStatus
 from edgevirt.fleet.render import Objects, Rendered, volumes
 from edgevirt.fleet.status import of_app, of_node, of_volume
 from edgevirt.fleet.status.of_system import Wanted
 from edgevirt.runtime import Clock, Store
+from edgevirt.runtime.amend import insist
 
 
 class ConfigStatus:

@@ -17,15 +17,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDisconnected
 
-from edgevirt.fleet.access import User
 from edgevirt.fleet.api import errors
 from edgevirt.fleet.api.app import Stream
 from edgevirt.fleet.api.errors import ApiError
 from edgevirt.fleet.consoles.judging import judge
 from edgevirt.fleet.consoles.sessions import Busy, Session, Sessions
-from edgevirt.fleet.events import Recorder
+from edgevirt.fleet.nodes.events import Recorder
 from edgevirt.fleet.objects.app_instance import AppInstance
 from edgevirt.fleet.objects.base import ApiObject
+from edgevirt.fleet.operators.roles import User
 from edgevirt.model.access import AccessConfig, ConsoleKind
 from edgevirt.model.ids import NodeId
 from edgevirt.runtime import Clock, Store

@@ -18,17 +18,17 @@ from typing import Any, Final, NamedTuple
 from cryptography.hazmat.primitives.asymmetric import ec
 from google.protobuf.message import DecodeError
 
+from edgevirt.fleet.attestation.attest import Attestation
 from edgevirt.fleet.configs.configs import Configs
-from edgevirt.fleet.device import replies
-from edgevirt.fleet.device.attest import Attestation
-from edgevirt.fleet.device.registry import UNKNOWN, Registry, parse_node
-from edgevirt.fleet.device.replies import Reply, Request, Response
 from edgevirt.fleet.device.reports import Reports
 from edgevirt.fleet.device.routes import UNKNOWN_LIMIT, Route, Sender, Table
-from edgevirt.fleet.devices import device_key
-from edgevirt.fleet.enrollment import Enrollment
+from edgevirt.fleet.enrollment.enrollment import Enrollment
+from edgevirt.fleet.enrollment.waiting import Machine, Outcome, read_machine
 from edgevirt.fleet.keys import KeyRing, Keys
-from edgevirt.fleet.waiting import Machine, Outcome, read_machine
+from edgevirt.fleet.nodes.devices import device_key
+from edgevirt.fleet.nodes.registry import UNKNOWN, Registry, parse_node
+from edgevirt.fleet.transport import replies
+from edgevirt.fleet.transport.replies import Reply, Request, Response
 from edgevirt.runtime import Clock, StoreError
 from edgevirt.wire import certificates, envelope
 from edgevirt.wire.envelope import EnvelopeError, Opened

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Final
 
 from edgevirt.fleet.device.handler import Handler
-from edgevirt.fleet.device.replies import Reply
 from edgevirt.fleet.device.routes import KIB, MIB, Route, Sender
+from edgevirt.fleet.transport.replies import Reply
 
 
 def _node(path: str, limit: int, act: Callable[[Handler, int, bytes], Reply]) -> Route:

@@ -12,9 +12,9 @@ from typing import Any, Final, Protocol, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
-from edgevirt.fleet.device import replies
-from edgevirt.fleet.device.replies import AfterCommit, Reply
 from edgevirt.fleet.telemetry import Stream, Telemetry, Unavailable
+from edgevirt.fleet.transport import replies
+from edgevirt.fleet.transport.replies import AfterCommit, Reply
 from edgevirt.wire import logs as bundles
 from edgevirt.wire.limits import LOG_BUNDLE_MAX
 from edgevirt.wire.logs import AppHeader, BundleWriter, LogEntry, LogsError, Moment, NodeHeader

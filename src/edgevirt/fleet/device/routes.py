@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from edgevirt.fleet.device.replies import Reply
+from edgevirt.fleet.transport.replies import Reply
 
 PREFIX: Final = b"/api/v2/edgedevice/"
 KIB: Final = 1 << 10

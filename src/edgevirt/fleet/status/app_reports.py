@@ -9,10 +9,9 @@ from typing import Final
 import msgspec
 
 from edgevirt.fleet import render
-from edgevirt.fleet.amend import amend
-from edgevirt.fleet.dependencies import Dependencies
-from edgevirt.fleet.events import Recorder
-from edgevirt.fleet.node_objects import NodeObjects, Place
+from edgevirt.fleet.nodes.dependencies import Dependencies
+from edgevirt.fleet.nodes.events import Recorder
+from edgevirt.fleet.nodes.objects import NodeObjects, Place
 from edgevirt.fleet.objects import kinds
 from edgevirt.fleet.objects.app_instance import AppInstance, AppInstanceStatus
 from edgevirt.fleet.objects.base import find_condition, object_key
@@ -21,6 +20,7 @@ from edgevirt.fleet.objects.network_instance import NetworkInstance, NetworkOnNo
 from edgevirt.fleet.render import volumes
 from edgevirt.fleet.status import of_app, of_volume
 from edgevirt.runtime import Clock, Store
+from edgevirt.runtime.amend import amend
 from edgevirt.wire.messages import info
 
 _NETWORKS_SHOWN: Final = 100

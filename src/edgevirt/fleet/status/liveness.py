@@ -15,9 +15,9 @@ from typing import Any, Final
 
 import msgspec
 
-from edgevirt.fleet.device.registry import Registry
-from edgevirt.fleet.events import Recorder
-from edgevirt.fleet.node_objects import NodeObjects
+from edgevirt.fleet.nodes.events import Recorder
+from edgevirt.fleet.nodes.objects import NodeObjects
+from edgevirt.fleet.nodes.registry import Registry
 from edgevirt.fleet.objects import kinds
 from edgevirt.fleet.objects.base import find_condition, timestamp
 from edgevirt.fleet.objects.edgenode import EdgeNode

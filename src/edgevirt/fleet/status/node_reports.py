@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from edgevirt.fleet.events import Recorder
-from edgevirt.fleet.node_objects import NodeObjects
+from edgevirt.fleet.nodes.events import Recorder
+from edgevirt.fleet.nodes.objects import NodeObjects
 from edgevirt.fleet.objects import kinds
 from edgevirt.fleet.objects.base import find_condition, object_key
 from edgevirt.fleet.objects.edgenode import EdgeNode, EdgeNodeStatus

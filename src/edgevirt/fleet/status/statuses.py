@@ -13,13 +13,13 @@ from typing import Final, NamedTuple
 
 from google.protobuf.message import DecodeError
 
-from edgevirt.fleet.amend import insist
-from edgevirt.fleet.dependencies import Dependencies
-from edgevirt.fleet.device.registry import Registry
+from edgevirt.fleet.nodes.dependencies import Dependencies
+from edgevirt.fleet.nodes.registry import Registry
 from edgevirt.fleet.status.app_reports import AppReports
 from edgevirt.fleet.status.node_reports import NodeReports
 from edgevirt.fleet.telemetry import Record, Stream, Telemetry
 from edgevirt.runtime import Clock
+from edgevirt.runtime.amend import insist
 from edgevirt.wire.messages import info
 
 _MARK: Final = "status"

@@ -11,11 +11,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from edgevirt.fleet.access import ADMINS, Doors, Tokens, User, issue
 from edgevirt.fleet.api import Tls, create_app, serve
 from edgevirt.fleet.api.serving import MAX_HEADERS
 from edgevirt.fleet.keys import KeyRing
 from edgevirt.fleet.objects.sealing import Sealer
+from edgevirt.fleet.operators.doors import Doors, Tokens
+from edgevirt.fleet.operators.kubeconfig import issue
+from edgevirt.fleet.operators.roles import ADMINS, User
 from edgevirt.runtime import RealClock
 from edgevirt.runtime.memory import MemoryStore
 from tests.operators_api import HERE

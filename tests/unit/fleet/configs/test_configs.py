@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from edgevirt.fleet.configs.configs import Configs
 from edgevirt.fleet.configs.lineage import CONFIG_VERSION, ConfigVersion, hold_all
-from edgevirt.fleet.device.registry import Registry
-from edgevirt.fleet.devices import Device, device_key
 from edgevirt.fleet.keys import KeyRing, Role
+from edgevirt.fleet.nodes.devices import Device, device_key
+from edgevirt.fleet.nodes.registry import Registry
 from edgevirt.fleet.objects import kinds
 from edgevirt.fleet.objects.edgenode import EdgeNode, EdgeNodeStatus
 from edgevirt.fleet.objects.sealing import Sealer

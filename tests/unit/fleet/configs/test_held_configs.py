@@ -12,9 +12,9 @@ import pytest
 from edgevirt.fleet import render
 from edgevirt.fleet.configs.held import HeldConfigs
 from edgevirt.fleet.configs.lineage import ConfigVersion, Held, make_hash
-from edgevirt.fleet.dependencies import Dependencies
-from edgevirt.fleet.events import Recorder
-from edgevirt.fleet.node_objects import NodeObjects
+from edgevirt.fleet.nodes.dependencies import Dependencies
+from edgevirt.fleet.nodes.events import Recorder
+from edgevirt.fleet.nodes.objects import NodeObjects
 from edgevirt.fleet.objects import kinds
 from edgevirt.fleet.objects.base import LocalRef, find_condition
 from edgevirt.fleet.objects.edgenode import EdgeNode

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from edgevirt.fleet.device import replies
-from edgevirt.fleet.device.replies import AfterCommit, Reply
 from edgevirt.fleet.device.reports import Reports, info_item
 from edgevirt.fleet.telemetry import Stream, Telemetry
 from edgevirt.fleet.telemetry.lines import log_lines
+from edgevirt.fleet.transport import replies
+from edgevirt.fleet.transport.replies import AfterCommit, Reply
 from edgevirt.runtime import VirtualClock
 from edgevirt.wire import limits
 from edgevirt.wire.messages import flowlog, info, logs

@@ -9,11 +9,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edgevirt.fleet.dependencies import Dependencies
-from edgevirt.fleet.device.registry import Registry
-from edgevirt.fleet.devices import Device
-from edgevirt.fleet.events import Recorder
-from edgevirt.fleet.node_objects import NodeObjects
+from edgevirt.fleet.nodes.dependencies import Dependencies
+from edgevirt.fleet.nodes.devices import Device
+from edgevirt.fleet.nodes.events import Recorder
+from edgevirt.fleet.nodes.objects import NodeObjects
+from edgevirt.fleet.nodes.registry import Registry
 from edgevirt.fleet.objects import kinds
 from edgevirt.fleet.objects.base import find_condition, timestamp
 from edgevirt.fleet.objects.edgenode import EdgeNode, EdgeNodeStatus

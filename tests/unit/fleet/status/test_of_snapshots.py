@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from edgevirt.fleet import render
-from edgevirt.fleet.dependencies import Dependencies
+from edgevirt.fleet.nodes.dependencies import Dependencies
 from edgevirt.fleet.objects.app import App, validate
 from edgevirt.fleet.objects.app_instance import AppInstance, AppInstanceStatus
 from edgevirt.fleet.objects.app_snapshots import AppSnapshots, Rollback, SnapshotOnNode

@@ -1,0 +1,1 @@
+"""What a node proves of itself, and whether that is believed."""

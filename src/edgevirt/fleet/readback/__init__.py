@@ -1,0 +1,1 @@
+"""What people read of what nodes told, in the operators' API."""

@@ -1,0 +1,1 @@
+"""How the fleet speaks: the nodes' front door, and websockets for both of its servers."""
