@@ -313,7 +313,7 @@ def tpm_command(spec: MachineSpec, socket: Path) -> list[str]:
 
 
 def qemu_command(spec: MachineSpec, sockets: Path, accelerator: str) -> list[str]:
-    command = [
+    return [
         *(spec.board.program, "-nodefaults", "-display", "none"),
         *(*spec.board.options, "-accel", accelerator, "-cpu", _cpu(spec, accelerator)),
         *("-smp", str(spec.cpus), "-m", str(spec.memory)),
@@ -321,44 +321,60 @@ def qemu_command(spec: MachineSpec, sockets: Path, accelerator: str) -> list[str
         *("-chardev", f"file,id=console,path={_value(spec.console)},append=on"),
         *("-serial", "chardev:console"),
         *("-qmp", f"unix:{_value(sockets / 'qmp')},server=on,wait=off"),
+        *_board(spec, sockets),
+        *_disks(spec),
+        *_sticks(spec),
+        *_cds(spec),
+        *_networks(spec),
+        *spec.arguments,
     ]
+
+
+def _board(spec: MachineSpec, sockets: Path) -> Iterator[str]:
     if spec.firmware is Firmware.UEFI:
-        command += ["-drive", f"if=pflash,format=raw,readonly=on,file={spec.board.code}"]
-        command += ["-drive", f"if=pflash,format=raw,file={_value(spec.variables)}"]
+        yield from ("-drive", f"if=pflash,format=raw,readonly=on,file={spec.board.code}")
+        yield from ("-drive", f"if=pflash,format=raw,file={_value(spec.variables)}")
     if spec.serial:
-        command += ["-smbios", f"type=1,serial={_value(spec.serial)}"]
+        yield from ("-smbios", f"type=1,serial={_value(spec.serial)}")
     if spec.tpm:
-        command += ["-chardev", f"socket,id=tpm,path={_value(sockets / 'tpm')}"]
-        command += [
-            "-tpmdev",
-            "emulator,id=tpm,chardev=tpm",
-            "-device",
-            f"{spec.board.tpm},tpmdev=tpm",
-        ]
+        yield from ("-chardev", f"socket,id=tpm,path={_value(sockets / 'tpm')}")
+        yield from ("-tpmdev", "emulator,id=tpm,chardev=tpm")
+        yield from ("-device", f"{spec.board.tpm},tpmdev=tpm")
     if spec.watchdog:
-        command += ["-device", "i6300esb", "-action", "watchdog=reset"]
-    after_sticks = len(spec.sticks) if spec.sticks_first else 0
-    after_disks = 0 if spec.sticks_first else _STICKS_AT
+        yield from ("-device", "i6300esb", "-action", "watchdog=reset")
+
+
+def _disks(spec: MachineSpec) -> Iterator[str]:
+    first = len(spec.sticks) if spec.sticks_first else 0
     for number, disk in enumerate(spec.disks):
         kind = "qcow2" if disk.suffix == ".qcow2" else "raw"
-        command += ["-drive", f"if=none,id=disk{number},format={kind},file={_value(disk)}"]
-        device = f"virtio-blk-pci,drive=disk{number},bootindex={after_sticks + number}"
+        yield from ("-drive", f"if=none,id=disk{number},format={kind},file={_value(disk)}")
+        device = f"virtio-blk-pci,drive=disk{number},bootindex={first + number}"
         if spec.sector != SECTOR:  # which QEMU's have unless it is told
             device += f",logical_block_size={spec.sector},physical_block_size={spec.sector}"
-        command += ["-device", device]
+        yield from ("-device", device)
+
+
+def _sticks(spec: MachineSpec) -> Iterator[str]:
+    first = 0 if spec.sticks_first else _STICKS_AT
     if spec.sticks:
-        command += ["-device", "qemu-xhci"]
+        yield from ("-device", "qemu-xhci")
     for number, stick in enumerate(spec.sticks):
-        command += ["-drive", f"if=none,id=stick{number},format=raw,file={_value(stick)}"]
-        command += ["-device", f"usb-storage,drive=stick{number},bootindex={after_disks + number}"]
+        yield from ("-drive", f"if=none,id=stick{number},format=raw,file={_value(stick)}")
+        yield from ("-device", f"usb-storage,drive=stick{number},bootindex={first + number}")
+
+
+def _cds(spec: MachineSpec) -> Iterator[str]:
     for number, cd in enumerate(spec.cds):
-        drive = f"if=none,id=cd{number},media=cdrom,readonly=on,format=raw,file={_value(cd)}"
-        device = f"ide-cd,drive=cd{number},bootindex={_CDS_AT + number}"
-        command += ["-drive", drive, "-device", device]
+        yield "-drive"
+        yield f"if=none,id=cd{number},media=cdrom,readonly=on,format=raw,file={_value(cd)}"
+        yield from ("-device", f"ide-cd,drive=cd{number},bootindex={_CDS_AT + number}")
+
+
+def _networks(spec: MachineSpec) -> Iterator[str]:
     for number, port in enumerate(spec.ports):
-        command += ["-netdev", _user_network(number, port)]
-        command += ["-device", f"virtio-net-pci,id=nic{number},netdev=net{number},romfile="]
-    return [*command, *spec.arguments]
+        yield from ("-netdev", _user_network(number, port))
+        yield from ("-device", f"virtio-net-pci,id=nic{number},netdev=net{number},romfile=")
 
 
 def _cpu(spec: MachineSpec, accelerator: str) -> str:

@@ -34,6 +34,7 @@ from edgevirt.fleet.render.nouns import (
 )
 from edgevirt.fleet.render.system import base_os, os_image, os_waiting, repair
 from edgevirt.model import network, node
+from edgevirt.model.volume import Volume as VolumeConfig
 
 __all__ = (
     "RAMDISK",
@@ -85,10 +86,7 @@ def render(objects: Objects) -> Rendered:
             *(content.content_tree(images[name], objects) for name in sorted(images)),
             *((content.content_tree(system, objects),) if system else ()),
         ),
-        volumes=(
-            *(v for instance, app in placed for v in content.volumes(instance, app, objects)),
-            *(volumes.rendered(volume, objects) for volume in own),
-        ),
+        volumes=tuple(_volumes(objects, placed, own)),
         network_instances=tuple(_networks(objects, placed)),
         apps=tuple(apps.app_instance(instance, app, objects) for instance, app in placed),
         ports=own_ports,
@@ -104,6 +102,15 @@ def render(objects: Objects) -> Rendered:
     return Rendered(
         rendered, waiting, os_waiting(objects, lacking), volumes.waiting(objects, lacking)
     )
+
+
+def _volumes(
+    objects: Objects, placed: list[tuple[AppInstance, App]], own: Iterable[Volume]
+) -> Iterator[VolumeConfig]:
+    """Those that Apps own, then those that nobody owns."""
+    for instance, app in placed:
+        yield from content.volumes(instance, app, objects)
+    yield from (volumes.rendered(volume, objects) for volume in own)
 
 
 def _images_of(own: Iterable[Volume]) -> Iterator[str]:

@@ -16,7 +16,7 @@ import msgspec
 from edgevirt.host import mounts
 from edgevirt.host.container import oci, rootfs
 from edgevirt.host.container.oci import Surroundings, VolumeMount
-from edgevirt.host.container.user_data import parse_user_data
+from edgevirt.host.container.user_data import UserData, parse_user_data
 from edgevirt.host.devices.of_container import Given
 from edgevirt.host.hypervisor import HypervisorError, UnfitError
 from edgevirt.host.processes import Process
@@ -103,6 +103,26 @@ class Bundle(msgspec.Struct, frozen=True):
         After a failure the caller removes what there is.
         """
         wanted = parse_user_data(user_data)
+        volumes, user, remark = self._fill(domain, wanted)
+        around = Surroundings(
+            root=str(self._root),
+            user=user,
+            cgroup=cgroup,
+            limit_swap=limit_swap,
+            max_files=min(_MAX_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1]),
+            resolv_conf=self.write("resolv.conf", oci.resolv_conf(domain.dns).encode()),
+            hosts=self.write("hosts", oci.hosts_file(domain.hostname or domain.app).encode()),
+            volumes=volumes,
+            given=given(),
+        )
+        config = oci.runtime_config(domain, wanted.environment, around)
+        self.write("config.json", msgspec.json.encode(config), mode=0o600)
+        return remark
+
+    def _fill(
+        self, domain: Domain, wanted: UserData
+    ) -> tuple[tuple[VolumeMount, ...], rootfs.User, str]:
+        """All below its root: (where its further volumes are, who runs in it, a remark)."""
         if not domain.volumes or domain.volumes[0].format != ContentFormat.CONTAINER:
             raise UnfitError("cannot run: the first volume isn't a container image")
         for directory in (self.directory, self.exits, self._root):
@@ -121,20 +141,7 @@ class Bundle(msgspec.Struct, frozen=True):
             raise HypervisorError(str(failure)) from failure
         except rootfs.NoSuchUser as failure:
             raise UnfitError(f"cannot run as {domain.image.user!r}: {failure}") from failure
-        around = Surroundings(
-            root=str(self._root),
-            user=user,
-            cgroup=cgroup,
-            limit_swap=limit_swap,
-            max_files=min(_MAX_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1]),
-            resolv_conf=self.write("resolv.conf", oci.resolv_conf(domain.dns).encode()),
-            hosts=self.write("hosts", oci.hosts_file(domain.hostname or domain.app).encode()),
-            volumes=volumes,
-            given=given(),
-        )
-        config = oci.runtime_config(domain, wanted.environment, around)
-        self.write("config.json", msgspec.json.encode(config), mode=0o600)
-        return remark
+        return volumes, user, remark
 
     def remove(self) -> None:
         """Unmounts and removes all of it, and never anything that is mounted. Idempotent."""
