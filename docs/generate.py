@@ -20,7 +20,7 @@ import click
 from edgevirt.__main__ import edgevirt
 from edgevirt.cli.main import VERBS
 from edgevirt.cli.schemas import Field, Schema, Schemas
-from edgevirt.fleet.api import openapi
+from edgevirt.fleet.api.shapes import openapi
 from edgevirt.fleet.device.node_api import ROUTES
 from edgevirt.fleet.device.routes import PREFIX
 from edgevirt.fleet.objects.kinds import KINDS, ApiKind

@@ -18,20 +18,13 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from edgevirt import __version__
-from edgevirt.fleet.api import (
-    bodies,
-    discovery,
-    errors,
-    handlers,
-    openapi,
-    presenting,
-    queries,
-    reviews,
-)
+from edgevirt.fleet.api import discovery, errors, handlers, presenting, queries, reviews
+from edgevirt.fleet.api.bodies import bodies
 from edgevirt.fleet.api.errors import ApiError
 from edgevirt.fleet.api.handlers import Call, Handler
 from edgevirt.fleet.api.presenting import Form, respond, status_response
-from edgevirt.fleet.api.registry import Registry
+from edgevirt.fleet.api.registry.registry import Registry
+from edgevirt.fleet.api.shapes import openapi
 from edgevirt.fleet.objects.base import ApiObject
 from edgevirt.fleet.objects.kinds import SERVED, ApiKind
 from edgevirt.fleet.objects.sealing import Sealer

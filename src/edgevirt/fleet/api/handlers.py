@@ -10,11 +10,13 @@ from typing import Any
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
-from edgevirt.fleet.api import bodies, errors, patches, presenting, queries, watching
-from edgevirt.fleet.api.drafts import Held, Options
+from edgevirt.fleet.api import errors, presenting, queries
+from edgevirt.fleet.api.bodies import bodies, patches
+from edgevirt.fleet.api.bodies.drafts import Held, Options
 from edgevirt.fleet.api.errors import Json
 from edgevirt.fleet.api.presenting import Accepted, Presenter
-from edgevirt.fleet.api.registry import Deletion, Edit, Preconditions, Registry
+from edgevirt.fleet.api.registry import watching
+from edgevirt.fleet.api.registry.registry import Deletion, Edit, Preconditions, Registry
 from edgevirt.fleet.objects.kinds import ApiKind
 from edgevirt.fleet.operators.roles import Action, User
 

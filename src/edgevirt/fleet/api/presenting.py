@@ -12,7 +12,7 @@ import yaml
 from starlette.responses import Response
 
 from edgevirt.fleet.api import errors
-from edgevirt.fleet.api.drafts import Held
+from edgevirt.fleet.api.bodies.drafts import Held
 from edgevirt.fleet.api.errors import Json
 from edgevirt.fleet.objects.kinds import ApiKind
 

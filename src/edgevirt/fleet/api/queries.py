@@ -12,10 +12,10 @@ import msgspec
 from starlette.requests import Request
 
 from edgevirt.fleet.api import errors
-from edgevirt.fleet.api.drafts import Options, Validation
+from edgevirt.fleet.api.bodies.drafts import Options, Validation
 from edgevirt.fleet.api.errors import bad_request
-from edgevirt.fleet.api.selectors import Selector, parse_fields, parse_labels
-from edgevirt.fleet.api.watching import Wanted
+from edgevirt.fleet.api.registry.selectors import Selector, parse_fields, parse_labels
+from edgevirt.fleet.api.registry.watching import Wanted
 from edgevirt.fleet.objects.kinds import ApiKind
 from edgevirt.fleet.operators.roles import User
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from edgevirt.fleet.api import bodies, openapi
+from edgevirt.fleet.api.bodies import bodies
 from edgevirt.fleet.api.errors import ApiError
+from edgevirt.fleet.api.shapes import openapi
 from edgevirt.fleet.objects.kinds import SERVED
 from tests.operators_api import BASE, HERE, MERGE, Json, World, manifest, refusal
 
@@ -176,8 +177,8 @@ async def test_yaml_bodies_are_taken_and_dates_stay_text(world: World) -> None:
 
 
 def test_integers_beyond_64_bits_are_refused() -> None:
-    from edgevirt.fleet.api.checking import check
-    from edgevirt.fleet.api.shapes import shape_of
+    from edgevirt.fleet.api.shapes.checking import check
+    from edgevirt.fleet.api.shapes.shapes import shape_of
     from edgevirt.fleet.objects.edgenode import EdgeNodeSpec
 
     checked = check({"rebootCounter": 2**63}, shape_of(EdgeNodeSpec))
@@ -185,8 +186,8 @@ def test_integers_beyond_64_bits_are_refused() -> None:
 
 
 def test_many_problems_are_cut_short() -> None:
-    from edgevirt.fleet.api.checking import check
-    from edgevirt.fleet.api.shapes import shape_of
+    from edgevirt.fleet.api.shapes.checking import check
+    from edgevirt.fleet.api.shapes.shapes import shape_of
     from edgevirt.fleet.objects.app import AppSpec
 
     checked = check({"command": [1] * 10_000}, shape_of(AppSpec))

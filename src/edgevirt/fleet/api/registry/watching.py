@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 
 from edgevirt.fleet.api import errors
-from edgevirt.fleet.api.drafts import Held
+from edgevirt.fleet.api.bodies.drafts import Held
 from edgevirt.fleet.api.errors import ApiError
-from edgevirt.fleet.api.registry import Registry
-from edgevirt.fleet.api.selectors import Selector
-from edgevirt.fleet.api.shapes import encode
+from edgevirt.fleet.api.registry.registry import Registry
+from edgevirt.fleet.api.registry.selectors import Selector
+from edgevirt.fleet.api.shapes.shapes import encode
 from edgevirt.fleet.objects.base import ApiObject
 from edgevirt.fleet.objects.kinds import ApiKind
 from edgevirt.runtime.resource import Event, Gone, InStep

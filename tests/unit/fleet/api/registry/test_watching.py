@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from edgevirt.fleet.api.errors import ApiError
-from edgevirt.fleet.api.selectors import Selector, parse_labels
-from edgevirt.fleet.api.watching import Change, Wanted, Watching
+from edgevirt.fleet.api.registry.selectors import Selector, parse_labels
+from edgevirt.fleet.api.registry.watching import Change, Wanted, Watching
 from edgevirt.fleet.objects.kinds import BY_NAME
 from tests.operators_api import HERE, MERGE, Json, World, refusal
 

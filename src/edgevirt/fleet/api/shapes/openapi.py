@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 
-from edgevirt.fleet.api import docs
 from edgevirt.fleet.api.errors import Json
-from edgevirt.fleet.api.shapes import FieldShape, Shape, encode, shape_of
+from edgevirt.fleet.api.shapes import docs
+from edgevirt.fleet.api.shapes.shapes import FieldShape, Shape, encode, shape_of
 from edgevirt.fleet.objects.base import ApiStruct
 from edgevirt.fleet.objects.kinds import GROUP, SERVED, ApiKind
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from edgevirt.fleet.api.shapes import Shape, encode
+from edgevirt.fleet.api.shapes.shapes import Shape, encode
 
 Path = tuple[str, ...]
 Fields = frozenset[Path]

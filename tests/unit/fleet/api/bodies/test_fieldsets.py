@@ -7,8 +7,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgevirt.fleet.api import fieldsets
-from edgevirt.fleet.api.shapes import shape_of
+from edgevirt.fleet.api.bodies import fieldsets
+from edgevirt.fleet.api.shapes.shapes import shape_of
 from edgevirt.fleet.objects.edgenode import EdgeNodeSpec
 
 SHAPE = shape_of(EdgeNodeSpec)

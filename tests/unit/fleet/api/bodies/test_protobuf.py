@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgevirt.fleet.api import protobuf
+from edgevirt.fleet.api.bodies import protobuf
 from edgevirt.fleet.api.errors import ApiError
 
 

@@ -9,16 +9,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from edgevirt.fleet.api import drafts, errors, managers
-from edgevirt.fleet.api.admission import TERMS, Admission
-from edgevirt.fleet.api.deleting import Deleting
-from edgevirt.fleet.api.drafts import Held, Options
+from edgevirt.fleet.api import errors
+from edgevirt.fleet.api.bodies import drafts, managers
+from edgevirt.fleet.api.bodies.drafts import Held, Options
 from edgevirt.fleet.api.errors import Json
-from edgevirt.fleet.api.selectors import Selector
-from edgevirt.fleet.api.shapes import encode, shape_of
-from edgevirt.fleet.api.snapshots import Snapshots
-from edgevirt.fleet.api.stored import ATTEMPTS, StoredObjects
-from edgevirt.fleet.api.taking_up import take_up
+from edgevirt.fleet.api.registry.admission import TERMS, Admission
+from edgevirt.fleet.api.registry.deleting import Deleting
+from edgevirt.fleet.api.registry.selectors import Selector
+from edgevirt.fleet.api.registry.snapshots import Snapshots
+from edgevirt.fleet.api.registry.stored import ATTEMPTS, StoredObjects
+from edgevirt.fleet.api.registry.taking_up import take_up
+from edgevirt.fleet.api.shapes.shapes import encode, shape_of
 from edgevirt.fleet.objects.base import ApiObject, born, object_key
 from edgevirt.fleet.objects.kinds import BY_NAME, NAMESPACE, ApiKind
 from edgevirt.fleet.objects.names import check_metadata

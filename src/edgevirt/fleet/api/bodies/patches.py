@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from edgevirt.fleet.api.bodies import MAX_BYTES
+from edgevirt.fleet.api.bodies.bodies import MAX_BYTES
 from edgevirt.fleet.api.errors import ApiError, bad_request
 
 MERGE = "application/merge-patch+json"

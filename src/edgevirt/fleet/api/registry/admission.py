@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
-from edgevirt.fleet.api.snapshots import Snapshot, Snapshots, TermsOf
+from edgevirt.fleet.api.registry.snapshots import Snapshot, Snapshots, TermsOf
 from edgevirt.fleet.objects import conflicts
 from edgevirt.fleet.objects.app import App
 from edgevirt.fleet.objects.app_instance import AppInstance

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from edgevirt.fleet.api import patches
+from edgevirt.fleet.api.bodies import patches
 from edgevirt.fleet.api.errors import ApiError
 
 RFC_7386: list[tuple[Any, Any, Any]] = [

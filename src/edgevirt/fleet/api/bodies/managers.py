@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from edgevirt.fleet.api import fieldsets
+from edgevirt.fleet.api.bodies import fieldsets
+from edgevirt.fleet.api.bodies.fieldsets import Fields
 from edgevirt.fleet.api.errors import manager_conflict
-from edgevirt.fleet.api.fieldsets import Fields
-from edgevirt.fleet.api.shapes import Shape
+from edgevirt.fleet.api.shapes.shapes import Shape
 from edgevirt.fleet.objects.base import ManagedFields
 
 APPLY = "Apply"

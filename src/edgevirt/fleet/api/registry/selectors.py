@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgevirt.fleet.api.errors import bad_request
-from edgevirt.fleet.api.shapes import shape_of
+from edgevirt.fleet.api.shapes.shapes import shape_of
 from edgevirt.fleet.objects.base import ApiObject, ApiStruct
 from edgevirt.fleet.objects.event import EventSource
 from edgevirt.fleet.objects.kinds import ApiKind

@@ -8,11 +8,11 @@ from typing import Final
 
 import msgspec
 
-from edgevirt.fleet.api import drafts
-from edgevirt.fleet.api.admission import Admission
-from edgevirt.fleet.api.drafts import Held
-from edgevirt.fleet.api.snapshots import Snapshots
-from edgevirt.fleet.api.stored import ATTEMPTS, StoredObjects
+from edgevirt.fleet.api.bodies import drafts
+from edgevirt.fleet.api.bodies.drafts import Held
+from edgevirt.fleet.api.registry.admission import Admission
+from edgevirt.fleet.api.registry.snapshots import Snapshots
+from edgevirt.fleet.api.registry.stored import ATTEMPTS, StoredObjects
 from edgevirt.fleet.objects.base import ApiObject, object_key, timestamp
 from edgevirt.fleet.objects.kinds import BY_NAME, NAMESPACE
 from edgevirt.fleet.objects.namespace import NamespaceStatus

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgevirt.fleet.api.shapes import Shape
+from edgevirt.fleet.api.shapes.shapes import Shape
 from edgevirt.fleet.objects.base import seconds_of
 from edgevirt.fleet.objects.problems import Problem, mistyped, required, unsupported
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from edgevirt.fleet.api import errors
-from edgevirt.fleet.api.drafts import Held
+from edgevirt.fleet.api.bodies.drafts import Held
 from edgevirt.fleet.objects.base import ApiObject, object_key
 from edgevirt.fleet.objects.kinds import ApiKind
 from edgevirt.fleet.objects.sealing import Sealer

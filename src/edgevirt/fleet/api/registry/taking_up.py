@@ -10,8 +10,8 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from edgevirt.fleet.api.drafts import with_meta
-from edgevirt.fleet.api.snapshots import Snapshots
+from edgevirt.fleet.api.bodies.drafts import with_meta
+from edgevirt.fleet.api.registry.snapshots import Snapshots
 from edgevirt.fleet.objects.app_instance import AppInstance
 from edgevirt.fleet.objects.base import ApiObject, object_key
 from edgevirt.fleet.objects.kinds import EDGE_NODE, ApiKind

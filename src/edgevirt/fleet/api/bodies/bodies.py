@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from edgevirt.fleet.api import protobuf
+from edgevirt.fleet.api.bodies import protobuf
 from edgevirt.fleet.api.errors import bad_request
 
 MAX_BYTES = 3 * 1024 * 1024

@@ -8,10 +8,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from edgevirt.fleet.api import errors, managers
-from edgevirt.fleet.api.checking import check
+from edgevirt.fleet.api import errors
+from edgevirt.fleet.api.bodies import managers
 from edgevirt.fleet.api.errors import Json
-from edgevirt.fleet.api.shapes import encode, shape_of
+from edgevirt.fleet.api.shapes.checking import check
+from edgevirt.fleet.api.shapes.shapes import encode, shape_of
 from edgevirt.fleet.objects.base import ApiObject, ManagedFields, timestamp
 from edgevirt.fleet.objects.kinds import ApiKind
 from edgevirt.fleet.objects.problems import Problem, forbidden, invalid

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import inspect
 
-from edgevirt.fleet.api import docs
+from edgevirt.fleet.api.shapes import docs
 from edgevirt.fleet.objects.base import ApiStruct
 
 Form = Literal["struct", "map", "list", "scalar", "any"]

@@ -1,0 +1,1 @@
+"""The structure of each kind as data: read off its struct, checked against, published."""
