@@ -1,13 +1,11 @@
-"""The operators' API as a Starlette app: a table of routes, and who may use them."""
+"""The operators' API as a Starlette app: each row of its table, for those who may use it."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import platform
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from starlette.applications import Starlette
@@ -17,15 +15,14 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from edgevirt import __version__
-from edgevirt.fleet.api import discovery, errors, handlers, presenting, queries, reviews
+from edgevirt.fleet.api import discovery, errors, handlers, queries, reviews
+from edgevirt.fleet.api.about import About, tell_version
 from edgevirt.fleet.api.bodies import bodies
 from edgevirt.fleet.api.errors import ApiError
 from edgevirt.fleet.api.handlers import Call, Handler
-from edgevirt.fleet.api.presenting import Form, respond, status_response
+from edgevirt.fleet.api.presenting import accepted_by, respond, status_response
 from edgevirt.fleet.api.registry.registry import Registry
-from edgevirt.fleet.api.shapes import openapi
-from edgevirt.fleet.objects.base import ApiObject
+from edgevirt.fleet.api.table import Row, Stream, Subresource, row_of, rows
 from edgevirt.fleet.objects.kinds import SERVED, ApiKind
 from edgevirt.fleet.objects.sealing import Sealer
 from edgevirt.fleet.operators.roles import Access, Action, User
@@ -35,67 +32,7 @@ from edgevirt.runtime.store import Store, StoreError
 
 log = logging.getLogger("edgevirt.fleet.api")
 
-Answer = Callable[[Request, ApiObject], Awaitable[Response]]
 Endpoint = Callable[[Request], Awaitable[Response]]
-
-
-@dataclass(frozen=True)
-class Subresource:
-    """Something to read about an object that is not kept with it: logs, metrics.
-
-    `kind`: name of the object's kind. `answer` is called for those who may read the object.
-    """
-
-    kind: str
-    name: str
-    answer: Answer
-
-
-@dataclass(frozen=True)
-class Stream:
-    """Something to be at for a while: a websocket. `answer` is called, before it is accepted, for
-    those who may create the subresource; it may still raise ApiError as long as it is not."""
-
-    kind: str
-    name: str
-    answer: Callable[[WebSocket, ApiObject, User], Awaitable[None]]
-
-
-@dataclass(frozen=True)
-class _Row:
-    """One line of the table: method → (verb, handler)."""
-
-    path: str
-    methods: dict[str, tuple[str, Handler]]
-    subresource: str = ""
-
-
-_COLLECTION: dict[str, tuple[str, Handler]] = {
-    "GET": ("list", handlers.list_or_watch),
-    "POST": ("create", handlers.create),
-    "DELETE": ("deletecollection", handlers.delete_all),
-}
-_EVERYWHERE: dict[str, tuple[str, Handler]] = {"GET": ("list", handlers.list_or_watch)}
-_SUBRESOURCE: dict[str, tuple[str, Handler]] = {
-    "GET": ("get", handlers.get),
-    "PUT": ("update", handlers.replace),
-    "PATCH": ("patch", handlers.patch),
-}
-_OBJECT = {**_SUBRESOURCE, "DELETE": ("delete", handlers.delete)}
-
-
-def _rows(kind: ApiKind[Any]) -> Iterator[_Row]:
-    root = f"/apis/{kind.group}/{kind.version}" if kind.group else f"/api/{kind.version}"
-    place = f"{root}/{kind.plural}"
-    if kind.namespaced:
-        yield _Row(place, _EVERYWHERE)
-        place = f"{root}/namespaces/{{namespace}}/{kind.plural}"
-    yield _Row(place, _COLLECTION)
-    yield _Row(f"{place}/{{name}}", _OBJECT)
-    if kind.has_status:
-        yield _Row(f"{place}/{{name}}/status", _SUBRESOURCE, "status")
-    if kind.name == "EnrollmentRequest":
-        yield _Row(f"{place}/{{name}}/approval", _SUBRESOURCE, "approval")
 
 
 def create_app(
@@ -147,9 +84,8 @@ class Api:
         self._extra = extra
         self._streams = streams
         self._stop = asyncio.Event()
-        self._served = discovery.served(
-            [*((e.kind, e.name) for e in extra), *((s.kind, s.name) for s in streams)]
-        )
+        known = [*((e.kind, e.name) for e in extra), *((s.kind, s.name) for s in streams)]
+        self._about = About(discovery.served(known))
 
     async def start(self) -> None:
         await self.registry.start()
@@ -161,24 +97,15 @@ class Api:
     def routes(self) -> Iterator[BaseRoute]:
         for path in ("/healthz", "/livez", "/readyz"):
             yield Route(path, _healthy)
-        yield Route("/version", self._version)
-        for path, answer in (
-            ("/api", self._api),
-            ("/apis", self._apis),
-            ("/api/{version}", self._resources),
-            ("/apis/{group}", self._group),
-            ("/apis/{group}/{version}", self._resources),
-            ("/openapi/v2", self._openapi_v2),
-            ("/openapi/v3", self._openapi_index),
-            ("/openapi/v3/{root:path}", self._openapi),
-        ):
+        yield Route("/version", tell_version)
+        for path, answer in self._about.answers():
             yield Route(path, self._known(answer))
         for resource in discovery.REVIEWS:
             path = f"/apis/{resource.group_version}/{resource.plural}"
             yield Route(path, self._review(resource), methods=["POST"])
         for kind in SERVED:
-            for row in _rows(kind):
-                yield Route(row.path, self._about(kind, row), methods=list(row.methods))
+            for row in rows(kind):
+                yield Route(row.path, self._endpoint(kind, row), methods=list(row.methods))
         for subresource in self._extra:
             yield self._extra_route(subresource)
         for stream in self._streams:
@@ -203,7 +130,7 @@ class Api:
 
     # -- objects --
 
-    def _about(self, kind: ApiKind[Any], row: _Row) -> Endpoint:
+    def _endpoint(self, kind: ApiKind[Any], row: Row) -> Endpoint:
         async def endpoint(request: Request) -> Response:
             method = "GET" if request.method == "HEAD" else request.method
             verb, handler = row.methods[method]
@@ -237,8 +164,7 @@ class Api:
         return response
 
     def _extra_route(self, extra: Subresource) -> Route:
-        kind = next(kind for kind in SERVED if kind.name == extra.kind)
-        *_, row = (row for row in _rows(kind) if row.path.endswith("/{name}"))
+        kind, row = row_of(extra.kind)
 
         async def endpoint(request: Request) -> Response:
             user = self._user(request)
@@ -250,8 +176,7 @@ class Api:
         return Route(f"{row.path}/{extra.name}", endpoint, methods=["GET"])
 
     def _stream_route(self, stream: Stream) -> WebSocketRoute:
-        kind = next(kind for kind in SERVED if kind.name == stream.kind)
-        *_, row = (row for row in _rows(kind) if row.path.endswith("/{name}"))
+        kind, row = row_of(stream.kind)
 
         async def endpoint(socket: WebSocket) -> None:
             try:
@@ -264,8 +189,6 @@ class Api:
                 await socket.send_denial_response(status_response(error))
 
         return WebSocketRoute(f"{row.path}/{stream.name}", endpoint)
-
-    # -- about the API --
 
     def _known(self, answer: Callable[[Request], Response]) -> Endpoint:
         """For any user."""
@@ -282,70 +205,9 @@ class Api:
             media = queries.require_media(request, bodies.OBJECTS, bodies.JSON)
             body = bodies.parse(await handlers.read_body(request), media)
             answer = reviews.review(resource.plural, body, user, self._access)
-            return respond(answer, _accepted(request), 201)
+            return respond(answer, accepted_by(request), 201)
 
         return endpoint
-
-    async def _version(self, request: Request) -> Response:
-        # What kubectl compares with itself is Kubernetes' version, whose API this follows.
-        body = {
-            "major": "1",
-            "minor": "37",
-            "gitVersion": f"v1.37.0+edgevirt.{__version__}",
-            "gitCommit": "",
-            "gitTreeState": "clean",
-            "buildDate": "",
-            "goVersion": f"python{platform.python_version()}",
-            "compiler": platform.python_implementation(),
-            "platform": f"linux/{platform.machine()}",
-        }
-        return respond(body, _accepted(request))
-
-    def _api(self, request: Request) -> Response:
-        return self._discovered(request, discovery.api_versions(request.url.netloc), core=True)
-
-    def _apis(self, request: Request) -> Response:
-        return self._discovered(request, discovery.api_groups(self._served), core=False)
-
-    def _discovered(self, request: Request, legacy: errors.Json, *, core: bool) -> Response:
-        accepted = _accepted(request)
-        if accepted.form is not Form.DISCOVERY:
-            return respond(legacy, accepted)
-        version = accepted.version
-        body = discovery.aggregated(self._served, core=core, version=version)
-        response = respond(body, accepted)
-        response.headers["content-type"] = (
-            f"application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList"
-        )
-        return response
-
-    def _group(self, request: Request) -> Response:
-        found = discovery.api_group(request.path_params["group"], self._served)
-        if found is None:
-            raise errors.unknown_path()
-        return respond(found, _accepted(request))
-
-    def _resources(self, request: Request) -> Response:
-        group = request.path_params.get("group", "")
-        found = discovery.api_resources(group, request.path_params["version"], self._served)
-        if found is None:
-            raise errors.unknown_path()
-        return respond(found, _accepted(request))
-
-    def _openapi_v2(self, _request: Request) -> Response:
-        return presenting.respond(openapi.document_v2(__version__), presenting.Accepted())
-
-    def _openapi_index(self, _request: Request) -> Response:
-        return presenting.respond(openapi.index(__version__), presenting.Accepted())
-
-    def _openapi(self, request: Request) -> Response:
-        content = openapi.document(request.path_params["root"], __version__)
-        if content is None:
-            raise errors.unknown_path()
-        # The index names each document by its content.
-        kept = "private, max-age=86400, immutable" if "hash" in request.query_params else "no-cache"
-        headers = {"cache-control": kept}
-        return Response(content, media_type="application/json", headers=headers)
 
 
 def _action(kind: ApiKind[Any], verb: str, request: HTTPConnection, subresource: str) -> Action:
@@ -357,10 +219,6 @@ def _action(kind: ApiKind[Any], verb: str, request: HTTPConnection, subresource:
         namespace=request.path_params.get("namespace", ""),
         name=request.path_params.get("name", ""),
     )
-
-
-def _accepted(request: Request) -> presenting.Accepted:
-    return presenting.negotiate(request.headers.get("accept", ""))
 
 
 async def _healthy(_request: Request) -> Response:

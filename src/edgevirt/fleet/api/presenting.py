@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import yaml
+from starlette.requests import Request
 from starlette.responses import Response
 
 from edgevirt.fleet.api import errors
@@ -60,6 +61,11 @@ def negotiate(accept: str) -> Accepted:
         if wanted in _FORMS:
             return Accepted(_FORMS[wanted], as_yaml, wanted[2])
     raise errors.not_acceptable()
+
+
+def accepted_by(request: Request) -> Accepted:
+    """As `negotiate`, of a request."""
+    return negotiate(request.headers.get("accept", ""))
 
 
 def respond(

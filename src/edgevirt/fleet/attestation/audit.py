@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from edgevirt.fleet.api import errors
-from edgevirt.fleet.api.app import Subresource
+from edgevirt.fleet.api.table import Subresource
 from edgevirt.fleet.attestation import event_words, eventlog
 from edgevirt.fleet.attestation.trust import log_worth
 from edgevirt.fleet.nodes.devices import EVIDENCE, Evidence

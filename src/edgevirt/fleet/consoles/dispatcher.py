@@ -18,8 +18,8 @@ from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDisconnected
 
 from edgevirt.fleet.api import errors
-from edgevirt.fleet.api.app import Stream
 from edgevirt.fleet.api.errors import ApiError
+from edgevirt.fleet.api.table import Stream
 from edgevirt.fleet.consoles.judging import judge
 from edgevirt.fleet.consoles.sessions import Busy, Session, Sessions
 from edgevirt.fleet.nodes.events import Recorder

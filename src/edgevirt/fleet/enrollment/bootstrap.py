@@ -10,7 +10,7 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from edgevirt.fleet.api.app import Subresource
+from edgevirt.fleet.api.table import Subresource
 from edgevirt.fleet.keys import KeyRing, Keys
 from edgevirt.fleet.objects.base import ApiObject
 from edgevirt.fleet.objects.edgenode import EdgeNode

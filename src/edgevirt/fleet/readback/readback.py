@@ -14,8 +14,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from edgevirt.fleet.api import errors
-from edgevirt.fleet.api.app import Subresource
 from edgevirt.fleet.api.shapes.shapes import encode
+from edgevirt.fleet.api.table import Subresource
 from edgevirt.fleet.objects import kinds
 from edgevirt.fleet.objects.app_instance import AppInstance
 from edgevirt.fleet.objects.base import ApiObject, object_key
