@@ -63,7 +63,8 @@ INTERFACES = frozenset(
 )
 """Types that are a network interface to the kernel."""
 
-NETWORKS = INTERFACES - {IoType.CAN, IoType.VCAN, IoType.LCAN}
+BUSES = frozenset({IoType.CAN, IoType.VCAN, IoType.LCAN})
+NETWORKS = INTERFACES - BUSES
 
 
 class Addresses(Noun, frozen=True, kw_only=True):

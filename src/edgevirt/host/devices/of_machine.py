@@ -1,7 +1,7 @@
 """Devices of a virtual machine, as QEMU is told of them. Pure.
 
-PCI functions and serial ports are there from the start. What is plugged into a USB socket may come
-and go, and is told to QEMU's monitor.
+PCI functions, serial ports and cards of CAN buses are there from the start. What is plugged into a
+USB socket may come and go, and is told to QEMU's monitor.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from edgevirt.host.hypervisor import UnfitError
-from edgevirt.model.hardware import DomainDevice
+from edgevirt.model.hardware import BUSES, DomainDevice
 
 FIRST_TERMINAL: Final = 70
 MOST_TERMINALS: Final = 3
@@ -18,6 +18,7 @@ MOST_TERMINALS: Final = 3
 MOST_SOCKETS: Final = 15
 """QEMU's controller has no more; what is plugged into the first of them comes to its port 1."""
 _MOST_FUNCTIONS: Final = 16
+_MOST_BUSES: Final = 8
 _FIRST_PLACE: Final = 0x0F
 """To 0x1e, all that are free behind it; `image/files/guest/plugged.sh` has them, too."""
 
@@ -43,16 +44,28 @@ def sockets(devices: Sequence[DomainDevice]) -> tuple[DomainDevice, ...]:
     )
 
 
+def buses(devices: Sequence[DomainDevice]) -> tuple[DomainDevice, ...]:
+    """CAN buses. The guest has none of their hardware: QEMU shows it a card on each."""
+    return tuple(one for one in devices if one.type in BUSES and one.addresses.interface)
+
+
+def bus_name(index: int) -> str:
+    """As QEMU calls the bus."""
+    return f"can{index}"
+
+
 def check(devices: Sequence[DomainDevice]) -> None:
     """Raises UnfitError."""
     served = {*functions(devices), *terminals(devices)}
-    pluggable = sockets(devices)
+    pluggable, joined = sockets(devices), buses(devices)
     for device in devices:
         at = device.addresses
-        if device not in pluggable and not served.intersection((at.pci, at.serial)):
+        if device not in (*pluggable, *joined) and not served.intersection((at.pci, at.serial)):
             raise UnfitError(f"cannot run: a virtual machine cannot have {device.label}")
     if len(terminals(devices)) > MOST_TERMINALS:
         raise UnfitError(f"cannot run: at most {MOST_TERMINALS} serial ports fit")
+    if len(joined) > _MOST_BUSES:
+        raise UnfitError(f"cannot run: at most {_MOST_BUSES} CAN buses fit")
     if len(pluggable) > MOST_SOCKETS:
         raise UnfitError(f"cannot run: at most {MOST_SOCKETS} USB devices fit")
     if len(functions(devices)) > _MOST_FUNCTIONS:
@@ -88,6 +101,9 @@ def words(devices: Sequence[DomainDevice], *, legacy: bool) -> list[str]:
         ports = f",p2={MOST_SOCKETS},p3={MOST_SOCKETS}"
         controller = "piix3-usb-uhci" if legacy else f"qemu-xhci{ports}"
         told += ["-device", f"{controller},id=usb"]
+    for index in range(len(buses(devices))):
+        told += ["-object", f"can-bus,id={bus_name(index)}"]
+        told += ["-device", f"kvaser_pci,canbus={bus_name(index)}"]
     return told
 
 
@@ -107,7 +123,8 @@ def function_words(
 
 
 def _functions(devices: Sequence[DomainDevice]) -> Iterator[DomainDevice]:
-    return (one for one in devices if one.addresses.pci and not _is_serial(one))
+    kept = (one for one in devices if one.type not in BUSES)
+    return (one for one in kept if one.addresses.pci and not _is_serial(one))
 
 
 def _is_serial(device: DomainDevice) -> bool:

@@ -26,7 +26,7 @@ from edgevirt.host.domain.monitor import Conmon
 from edgevirt.host.domain.monitored import MonitoredHypervisor
 from edgevirt.host.domain.processors import Partition
 from edgevirt.host.hypervisor import Exit, HypervisorError, UnfitError
-from edgevirt.host.kvm import disks, kernel, plugging, qemu, virtual_tpm
+from edgevirt.host.kvm import buses, disks, kernel, plugging, qemu, virtual_tpm
 from edgevirt.host.kvm.acceleration import KVM, PROGRAM, acceleration, accelerator
 from edgevirt.host.kvm.guest import END_SIZE, WITHOUT_A_WORD, GuestFiles, make_insides, read_end
 from edgevirt.host.kvm.huge_pages import can_have
@@ -212,15 +212,23 @@ class KvmHypervisor(MonitoredHypervisor):
     async def _begin(self, bundle: Bundle) -> None:
         await ask(_monitor_of(bundle), "query-status", within=STARTING)
         await self._place(bundle)
+        await self._join_buses(bundle)
         await self._plug(bundle)
         await ask(_monitor_of(bundle), "cont")
+
+    async def _join_buses(self, bundle: Bundle) -> None:
+        devices, record = _devices(bundle), bundle.read_record()
+        if not of_machine.buses(devices) or record is None:
+            return
+        own = decode((bundle.directory / "cell.json").read_bytes()).netns
+        namespace = own or f"/proc/{record.process.pid}/ns/net"
+        await buses.join(bundle.directory, _monitor_of(bundle), devices, namespace, self._handover)
 
     async def _plug(self, bundle: Bundle) -> None:
         """What is there from the start: a guest may boot from it, as its firmware is told when the
         machine is reset.
         """
-        path = bundle.directory / _DEVICES
-        devices = msgspec.json.decode(path.read_bytes(), type=tuple[DomainDevice, ...])
+        devices = _devices(bundle)
         await self._attend(bundle, devices)
         if of_machine.sockets(devices) and _first_plugged(bundle) is not None:
             await ask(_monitor_of(bundle), "system_reset")
@@ -316,6 +324,12 @@ def _memory(domain: Domain) -> Memory:
 
 def _monitor_of(bundle: Bundle) -> Path:
     return bundle.directory / "qmp"
+
+
+def _devices(bundle: Bundle) -> tuple[DomainDevice, ...]:
+    """As the machine was made."""
+    said = (bundle.directory / _DEVICES).read_bytes()
+    return msgspec.json.decode(said, type=tuple[DomainDevice, ...])
 
 
 def _first_plugged(bundle: Bundle) -> int | None:

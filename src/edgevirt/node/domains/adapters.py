@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from edgevirt.model.can import CanBus, read_can
 from edgevirt.model.hardware import (
+    BUSES,
     INTERFACES,
     AdapterGroup,
     AdapterMember,
@@ -302,6 +303,8 @@ class _Machine(msgspec.Struct, frozen=True):
             at = member.addresses
             if at.gpio:
                 yield "a virtual machine cannot have GPIO lines"
+            elif member.type in BUSES:
+                yield _bars_bus(member)
             elif member.type in INTERFACES and not at.pci:
                 yield f"a virtual machine takes {member.label} by its PCI address, and it has none"
             elif at.pci and member.type not in _NO_PCI_PROBLEM:
@@ -324,11 +327,18 @@ class _Machine(msgspec.Struct, frozen=True):
         at = member.addresses
         if at.gpio or at.serial or at.usb_port or at.usb_product:
             return ""
-        if member.type in (IoType.CAN, IoType.LCAN) and member.can is None:
-            return f"the model has no bit rate for {member.label}"
+        if member.type in BUSES:
+            return _bars_bus(member)
         if member.type in INTERFACES:
             return ""
         return f"only a virtual machine can have {member.label}"
+
+
+def _bars_bus(member: AdapterMember) -> str:
+    """Why no app can have a CAN bus."""
+    if member.type != IoType.VCAN and member.can is None:
+        return f"the model has no bit rate for {member.label}"
+    return ""
 
 
 def _split(device: PhysicalIo) -> str:

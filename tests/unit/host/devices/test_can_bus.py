@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -38,3 +39,27 @@ def test_an_app_talks_at_the_bit_rate_of_the_model_and_what_cannot_be_is_said(
     assert told["near"] == f"{begin} 990001 bit/s: {nearest}"
     assert told["fd"] == f"{begin} 500000 bit/s, fd: {lacks}"
     assert told["gone"].endswith("there is no such interface")
+
+
+@pytest.mark.kernel
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_virtual_machine_talks_on_a_bus_of_the_node_which_is_given_back(tmp_path: Path) -> None:
+    kernel = tmp_path / "can-guest"
+    flags = ("-m32", "-ffreestanding", "-nostdlib", "-static", "-fno-pic", "-no-pie", "-Os")
+    more = ("-fno-stack-protector", "-fno-asynchronous-unwind-tables", "-Wall", "-Werror")
+    layout = "-Wl,-Ttext-segment=0x100000,-e,start,-z,noseparate-code,--build-id=none"
+    source = REPOSITORY / "tests/can_guest.c"
+    subprocess.run(["gcc", *flags, *more, layout, "-o", kernel, source], check=True)
+    said = on_debian_kernel(
+        tmp_path,
+        (
+            *("/usr/bin/env", f"PYTHONPATH={REPOSITORY}", "TMPDIR=/run"),
+            *(sys.executable, "-m", "tests.on_can_machine", str(kernel)),
+        ),
+        modules=("can-raw.ko", "kvaser_pci.ko"),
+        arguments=BUS,
+        patience=800.0,
+    )
+    told = json.loads(said.splitlines()[-1])
+    assert told == {"moved": True, "frame": True, "heard": True, "back": True}

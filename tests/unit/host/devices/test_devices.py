@@ -259,6 +259,23 @@ def test_qemu_is_told_of_each_device_by_what_cannot_be_another_one() -> None:
     assert "ttyS1" not in told
 
 
+def test_a_machine_has_a_card_on_each_can_bus_and_not_the_node_s() -> None:
+    devices = (
+        device("field", IoType.CAN, pci="0000:01:00.0", interface="can0"),
+        device("nic", IoType.ETHERNET, pci="0000:02:00.0", interface="eth1"),
+        device("test", IoType.VCAN, interface="vcan0"),
+    )
+    of_machine.check(devices)
+    told = " ".join(of_machine.words(devices, legacy=False))
+    for index in range(2):
+        bus = f"-object can-bus,id=can{index} -device kvaser_pci,canbus=can{index}"
+        assert bus in told
+    assert "vcan0" not in told
+    assert of_machine.functions(devices) == ("0000:02:00.0",)
+    with pytest.raises(UnfitError, match="at most 8 CAN buses"):
+        of_machine.check(devices[:1] * 9)
+
+
 def test_a_guest_of_ours_knows_what_was_given_to_it_by_its_place() -> None:
     cards = tuple(device(f"nic{n}", pci=f"0000:0{n}:00.0") for n in range(1, 3))
     words = of_machine.function_words(cards, placed=True)
@@ -271,7 +288,7 @@ def test_a_guest_of_ours_knows_what_was_given_to_it_by_its_place() -> None:
     ("devices", "why"),
     [
         ((device(gpio="sim:1"),), "a virtual machine cannot have dev"),
-        ((device("can0", IoType.CAN, interface="can0"),), "cannot have can0"),
+        ((device("can0", IoType.CAN),), "cannot have can0"),
         (tuple(device(str(n), serial=f"/dev/ttyS{n}") for n in range(4)), "at most 3 serial"),
     ],
 )

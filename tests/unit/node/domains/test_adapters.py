@@ -139,12 +139,22 @@ def can(label: str = "can", type: int = IoType.CAN, *words: tuple[str, str]) -> 
     return io(label, type, label, interface="can0", settings=words)
 
 
-def test_a_bus_without_a_bit_rate_is_given_to_no_container() -> None:
+def test_a_bus_without_a_bit_rate_is_given_to_no_app() -> None:
     """Nobody there could set it."""
-    assert only(can()).why_no_container == "the model has no bit rate for can"
+    group = only(can())
+    assert group.why_no_container == group.why_no_machine == "the model has no bit rate for can"
     group = only(can("can", IoType.CAN, ("bitrate", "125000")))
-    assert group.why_no_container == ""
+    assert group.why_no_container == group.why_no_machine == ""
     assert group.members[0].can == CanBus(timing=CanTiming(bitrate=125_000))
+
+
+def test_a_bus_needs_no_iommu_and_none_of_its_hardware_goes_to_a_machine() -> None:
+    card = replace(NIC, iommu_group="", interfaces=("can0",))
+    interfaces = (Interface(name="can0", can=True, pci=card.address),)
+    bare = replace(MACHINE, iommu=False, pci=(card,), interfaces=interfaces)
+    group = only(can("can", IoType.CAN, ("bitrate", "125000")), machine=bare)
+    assert group.why_no_machine == ""
+    assert only(can(type=IoType.VCAN), machine=bare).why_no_machine == ""
 
 
 def test_a_logical_bus_is_set_as_the_bus_that_it_is() -> None:
