@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from edgevirt.fleet.objects.app_device import TPM, AppDevice, check_devices
 from edgevirt.fleet.objects.app_interface import AppInterface, check_interfaces
+from edgevirt.fleet.objects.app_lowered import warn_lowered, warn_of_volumes
 from edgevirt.fleet.objects.app_order import check_boot_order, check_interface_order
 from edgevirt.fleet.objects.app_snapshots import AppSnapshots, validate_snapshots
 from edgevirt.fleet.objects.app_vnc import AppVnc, check_vnc
@@ -180,6 +181,8 @@ def validate(app: App) -> Iterator[Problem]:
 
 def warn(app: App, old: App | None) -> Iterator[str]:
     """What it means, or a change of it, that is no mistake. `old`: None when it is new."""
+    if old is not None:
+        yield from _warn_lowered(app.spec, old.spec)
     if app.spec.type != CONTAINER:
         return
     bare = app.virtualization == BARE
@@ -188,6 +191,14 @@ def warn(app: App, old: App | None) -> Iterator[str]:
             "spec.virtualization: nodes do not mount what a virtual machine wrote; the app's "
             "instances start again after a purge, which makes their data new"
         )
+
+
+def _warn_lowered(now: AppSpec, before: AppSpec) -> Iterator[str]:
+    has, had = now.resources, before.resources
+    yield from warn_lowered("spec.resources.cpu", has.cpu, had.cpu, restarts=True)
+    yield from warn_lowered("spec.resources.memory", has.memory, had.memory, restarts=True)
+    yield from warn_lowered("spec.resources.disk", has.disk, had.disk, restarts=False)
+    yield from warn_of_volumes(now.volumes, before.volumes)
 
 
 def _check_type(app: App) -> Iterator[Problem]:
