@@ -7,6 +7,7 @@
  *   exit         powers itself off at once
  *   panic        tells the machine that it cannot go on
  *   say WORD     says it, then as `run`
+ *   read         says what its RAM disk holds, then as `run`
  */
 
 typedef unsigned char u8;
@@ -49,13 +50,17 @@ static u16 in16(u16 port)
     return value;
 }
 
+static void put(char c)
+{
+    while (!(in8(SERIAL + 5) & 0x20))
+        ;
+    out8(SERIAL, (u8)c);
+}
+
 static void say(const char *text)
 {
-    for (; *text; text++) {
-        while (!(in8(SERIAL + 5) & 0x20))
-            ;
-        out8(SERIAL, (u8)*text);
-    }
+    while (*text)
+        put(*text++);
 }
 
 static int begins(const char *text, const char *word)
@@ -120,8 +125,28 @@ static const char *words_of(const u32 *start_info)
 #endif
 }
 
+/* The RAM disk: where it begins and ends; 0, 0: there is none. */
+struct span { u32 begin, end; };
+static struct span ramdisk_of(const u32 *start_info)
+{
+    struct span found = {0, 0};
+#ifdef MULTIBOOT
+    const u32 *module = (const u32 *)start_info[6];
+
+    if (start_info[0] & 8 && start_info[5])
+        found.begin = module[0], found.end = module[1];
+#else
+    const u32 *module = (const u32 *)start_info[4];
+
+    if (start_info[3])
+        found.begin = module[0], found.end = module[0] + module[2];
+#endif
+    return found;
+}
+
 void main(const u32 *start_info)
 {
+    struct span ramdisk = ramdisk_of(start_info);
     const char *words = words_of(start_info);
     int stubborn = begins(words, "stubborn");
 
@@ -133,6 +158,9 @@ void main(const u32 *start_info)
     start_timer();
     if (begins(words, "say "))
         say(words + 4), say("\r\n");
+    if (begins(words, "read"))
+        while (ramdisk.begin < ramdisk.end)
+            put(*(const char *)ramdisk.begin++);
     say("ready\r\n");
     for (;;) {
         hear();

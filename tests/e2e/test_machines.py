@@ -171,6 +171,23 @@ def test_a_multiboot_kernel_answers_over_its_console(system: System) -> None:
     system.remove_app("multiboot")
 
 
+@pytest.mark.parametrize("form", ["kernel", "multiboot"])
+def test_a_kernel_finds_its_ram_disk(system: System, form: str) -> None:
+    made = {name: system.directory / f"{form}-{name}" for name in ("image", "ramdisk")}
+    made["image"].write_bytes(unikernel(form))
+    made["ramdisk"].write_text(f"from the RAM disk of a {form}\r\n")
+    for name, path in made.items():
+        add_disk(system, f"{form}-{name}", path)
+    add_machine(
+        *(system, f"read-{form}", f"{form}-image"),
+        type="Unikernel",
+        command=["read"],
+        ramdisk=f"{form}-ramdisk",
+    )
+    says(system, f"read-{form}", f"from the RAM disk of a {form}")
+    system.remove_app(f"read-{form}")
+
+
 def test_a_kernel_that_no_machine_starts_is_refused_before_one_does(system: System) -> None:
     paths = {name: system.directory / name for name in ("program", "packed", "firmware")}
     paths["program"].write_bytes(Path("/bin/true").read_bytes())
