@@ -20,6 +20,7 @@ from edgevirt.host.fakes.devices import FakeDevices
 from edgevirt.host.hypervisor import HypervisorError, UnfitError
 from edgevirt.host.kvm import plugging
 from edgevirt.host.kvm.qmp import ask
+from edgevirt.model.app import BootOrder
 from edgevirt.model.hardware import (
     Addresses,
     DomainDevice,
@@ -31,6 +32,7 @@ from edgevirt.model.hardware import (
 )
 from edgevirt.model.sriov import VirtualFunction
 from tests.busybox_app import ContainerWorld
+from tests.e2e.machine_apps import boot_sector
 from tests.guest_world import GuestWorld, guest_world
 from tests.monitored_world import until
 
@@ -351,6 +353,24 @@ async def _plug(guests: GuestWorld) -> None:
     info = await hypervisor.info(domain.app)
     assert info is not None
     assert info.state.name == "RUNNING"
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("order", [BootOrder.USB, BootOrder.UNSPECIFIED])
+async def test_a_machine_whose_socket_is_empty_boots_from_its_disk(
+    guests: GuestWorld, order: BootOrder
+) -> None:
+    """It is reset before it runs, so that its firmware knows the order."""
+    disk = guests.disk()
+    Path(disk.path).write_bytes(boot_sector("from its disk"))
+    stick = device("stick", IoType.USB_DEVICE, usb_port="1:2")
+    domain = guests.domain(
+        volumes=(disk,), kernel="", kernel_arguments="", boot_order=order, devices=(stick,)
+    )
+    hypervisor = guests.hypervisor()
+    await hypervisor.create(domain, b"")
+    await hypervisor.start(domain.app)
+    await until(lambda: "from its disk" in guests.console(domain.app))
 
 
 def test_what_is_plugged_in_has_the_place_of_its_socket_in_the_order_of_boot() -> None:
