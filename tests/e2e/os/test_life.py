@@ -122,8 +122,12 @@ def test_tried_once_more_it_is_kept_and_the_vault_opens_again(node: Field) -> No
     before = node.running()
     node.want(GOOD, retryCounter=1)
     node.becomes(GOOD, "Updated")
-    states = {version: state for state, version in node.system.slots().values()}
-    assert states == {node.made[GOOD].version: "active", before: "unused"}
+    kept = {node.made[GOOD].version: "active", before: "unused"}
+    node.system.eventually(
+        f"the slots are told as {kept}",  # each by itself, and the step as well
+        lambda: {version: state for state, version in node.system.slots().values()} == kept,
+        BOOT,
+    )
     node.app_is_back()
     vault = node.system.condition("VaultOpen")
     assert vault["status"] == "True", vault

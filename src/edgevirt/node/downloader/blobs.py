@@ -29,7 +29,10 @@ from edgevirt.wire import oci
 
 AT_ONCE = 6
 """Transfers side by side: enough for a line with some latency, few enough for its buffers."""
-REPORT_EVERY = 1.0
+REPORT_EVERY = 3.0
+"""Seconds between words about the progress: each goes through four services and to the controller,
+which takes as much of a small processor as a megabyte that comes in.
+"""
 GRACE = 60.0
 """Seconds that bytes are kept after nobody wants them: somebody may again, and goes on there."""
 LEFTOVER_GRACE = 3600.0
