@@ -42,6 +42,8 @@ from edgevirt.wire.messages import certs
 _KINDS: Final[tuple[Kind[Any], ...]] = (kinds.ATTESTATION_POLICY, kinds.OS_IMAGE)
 _PACE: Final = 0.2
 """Seconds in which changes gather before nodes are judged by them."""
+_TURNS: Final = 64
+"""Machines that are judged side by side, at most."""
 
 
 class Trust:
@@ -65,6 +67,7 @@ class Trust:
         """Keys of EdgeNodes that are chosen or accepted otherwise than before."""
         self._wake = asyncio.Event()
         self._nodes_known = False
+        self._turns = tuple(asyncio.Lock() for _ in range(_TURNS))
 
     # -- following --
 
@@ -124,21 +127,29 @@ class Trust:
         """
         await self.in_step.wait()
         key = device_key(self._registry.node(row))
-        node = await self._node_of(row)
-        verdict = await self._judge(node, key, evidence)
-        if evidence is not None:
-            await self._keep_evidence(key, evidence, verdict)
-        await self._keep_pins(key, verdict)
-        await self._bar(key, barred=not verdict.granted, renew=verdict.granted)
-        await self._show(node.key, verdict, evidence, key)
-        return verdict
+        async with self._turn(key):
+            node = await self._node_of(row)
+            verdict = await self._judge(node, key, evidence)
+            if evidence is not None:
+                await self._keep_evidence(key, evidence, verdict)
+            await self._keep_pins(key, verdict)
+            await self._bar(key, barred=not verdict.granted, renew=verdict.granted)
+            await self._show(node.key, verdict, evidence, key)
+            return verdict
 
     async def doubt(self, row: int, why: str) -> None:
         """What the machine showed proves nothing."""
         key = device_key(self._registry.node(row))
-        await self._bar(key, barred=True)
-        verdict = Verdict(UNTRUSTED, "NotProven", why, granted=False)
-        await self._show(self._registry.name(row), verdict, None, key)
+        async with self._turn(key):
+            await self._bar(key, barred=True)
+            verdict = Verdict(UNTRUSTED, "NotProven", why, granted=False)
+            await self._show(self._registry.name(row), verdict, None, key)
+
+    def _turn(self, key: str) -> asyncio.Lock:
+        """A machine is judged by one thing at a time: else what it showed before could undo what
+        follows from what it showed since.
+        """
+        return self._turns[hash(key) % _TURNS]
 
     async def _judge(self, node: EdgeNode, key: str, evidence: Evidence | None) -> Verdict:
         rules = self.rules(node.metadata.namespace)
@@ -182,6 +193,10 @@ class Trust:
         if found is None or not self._is_demanded(found.value):
             return
         key = device_key(self._registry.node(row))
+        async with self._turn(key):
+            await self._judge_by_last(found.value, key)
+
+    async def _judge_by_last(self, node: EdgeNode, key: str) -> None:
         device = await self._store.get(DEVICE, key)
         if device is None or not device.value.attested or device.value.barred:
             return
@@ -190,10 +205,10 @@ class Trust:
         if evidence is None and await self._can_quote(key):
             await self._bar(key, barred=True)  # what it showed was not kept: it shows it again
             return
-        verdict = await self._judge(found.value, key, evidence)
+        verdict = await self._judge(node, key, evidence)
         await self._keep_pins(key, verdict)
         await self._bar(key, barred=not verdict.granted)
-        await self._show(name, verdict, evidence, key)
+        await self._show(node.key, verdict, evidence, key)
 
     def _is_demanded(self, node: EdgeNode) -> bool:
         """Whether a policy judges it, or did."""

@@ -158,6 +158,33 @@ async def test_a_new_demand_bars_who_does_not_meet_it(world: World) -> None:
     assert [d.register for d in status.attestation.differences] == [13]
 
 
+async def test_what_a_node_showed_before_never_undoes_what_it_shows_now(world: World) -> None:
+    """It is being judged again by its last quote while a new one comes, which is refused."""
+    assert await world.attest(GOOD)
+    held, go_on = asyncio.Event(), asyncio.Event()
+    read: Any = world.store.get
+
+    async def slow(kind: Any, key: str) -> Any:
+        found = await read(kind, key)
+        if kind is EVIDENCE and not held.is_set():
+            held.set()
+            await go_on.wait()
+        return found
+
+    world.store.get = slow  # type: ignore[method-assign]
+    await world.demand(GOOD)
+    await world.settle()
+    assert held.is_set()
+    showing = asyncio.create_task(world.attest(BAD))
+    await world.settle()
+    go_on.set()
+    assert not await showing
+    await world.settle()
+    status = await world.status()
+    assert (status.trust, status.attestation.barred) == ("Untrusted", True)
+    assert (await read(DEVICE, world.key)).value.barred
+
+
 async def test_a_demand_of_another_project_is_none(world: World) -> None:
     assert await world.attest(BAD)
     await world.demand(GOOD, namespace="other")
