@@ -112,13 +112,18 @@ TOGETHER := --dist loadfile -n
 # not those with the most tests first: the files with machines have few, and take longest
 IN_ORDER := --no-loadscope-reorder
 
-check: lint
-	$(PYTEST) tests/unit -m 'not root and not slow' -n 2
+FAST := $(PYTEST) tests/unit -m 'not root and not slow' -n 2
 
-test: check $(KUBECTL) image
+check: lint
+	$(FAST)
+
+# types are looked at by one processor, so the image is built beside
+test: setup
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync lint image $(KUBECTL)
+	$(FAST)
 	$(PYTEST) tests/unit -m '(root or slow) and not kernel' $(TOGETHER) 3
 	$(PYTEST) tests/conformance $(TOGETHER) 3
-	$(PYTEST) tests/e2e --ignore tests/e2e/os -m 'not slow' $(IN_ORDER) $(TOGETHER) 3 --durations 15
+	$(PYTEST) tests/e2e --ignore tests/e2e/os -m 'not slow' $(IN_ORDER) $(TOGETHER) 4 --durations 15
 	$(PYTEST) tests/e2e/os -m 'not slow' $(TOGETHER) 2 --durations 15
 
 test-kernel: setup image

@@ -26,6 +26,7 @@ from tests.e2e.os.installing import (
 )
 from tests.e2e.os.node_in_the_field import Field, field_of_nodes
 from tests.e2e.os.os_system import BOOT, DISK, IMAGES, OUTSIDE
+from tests.e2e.os.variants import lean
 from tests.e2e.system import NODE, SERIAL
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e, pytest.mark.timeout(1800)]
@@ -81,7 +82,7 @@ def test_an_empty_disk_gets_all_that_a_node_needs(node: Field) -> None:
 def test_without_the_medium_it_onboards_proves_itself_and_runs_an_app(node: Field) -> None:
     system = node.system
     system.machine = Machine(replace(system.machine.spec, sticks=(), firmware=Firmware.UEFI))
-    node.offer(GOOD)
+    node.offer(GOOD, lean)
     system.power_on()
     node.add_app()
     system.online()

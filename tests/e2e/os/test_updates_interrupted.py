@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.e2e.os.node_in_the_field import Field, node_in_the_field
-from tests.e2e.os.variants import unreachable
+from tests.e2e.os.variants import lean, unreachable
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -34,7 +34,7 @@ def test_a_version_that_does_not_reach_the_controller_is_left(node: Field) -> No
 
 def test_an_update_that_was_cut_while_it_was_written_is_written_again(node: Field) -> None:
     before = node.running()
-    node.offer(GOOD)
+    node.offer(GOOD, lean)
     node.want(GOOD)
     node.cut_power_at(GOOD, "Writing")
     node.becomes(GOOD, "Rebooting")
