@@ -13,7 +13,7 @@ from starlette.responses import Response
 from edgevirt.fleet.api import errors
 from edgevirt.fleet.api.table import Subresource
 from edgevirt.fleet.attestation import event_words, eventlog
-from edgevirt.fleet.attestation.trust import log_worth
+from edgevirt.fleet.attestation.shown import log_worth
 from edgevirt.fleet.nodes.devices import EVIDENCE, Evidence
 from edgevirt.fleet.objects.base import ApiObject, timestamp
 from edgevirt.fleet.objects.edgenode import EdgeNode

@@ -8,13 +8,12 @@ people to read, and for judging it again when a policy, an OSImage or its labels
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
 
 import msgspec
 
-from edgevirt.fleet.attestation import eventlog, judging
+from edgevirt.fleet.attestation import eventlog, judging, shown
 from edgevirt.fleet.attestation.judging import UNTRUSTED, Rules, Shown, Verdict
 from edgevirt.fleet.nodes.devices import (
     DEVICE,
@@ -29,9 +28,7 @@ from edgevirt.fleet.nodes.events import Recorder
 from edgevirt.fleet.nodes.registry import UNKNOWN, Registry
 from edgevirt.fleet.objects import kinds
 from edgevirt.fleet.objects.attestation import AttestationPolicy, policies_for
-from edgevirt.fleet.objects.base import Condition, set_condition, timestamp
 from edgevirt.fleet.objects.edgenode import EdgeNode
-from edgevirt.fleet.objects.node_trust import NodeTrust
 from edgevirt.fleet.objects.os_image import OSImage
 from edgevirt.runtime import Clock, Event, Gone, InStep, Kind, Store
 from edgevirt.runtime.amend import amend, insist
@@ -212,8 +209,8 @@ class Trust:
 
     def _is_demanded(self, node: EdgeNode) -> bool:
         """Whether a policy judges it, or did."""
-        shown = node.status.attestation
-        if shown is not None and shown.policy:
+        before = node.status.attestation
+        if before is not None and before.policy:
             return True
         policies = self.rules(node.metadata.namespace).policies
         return bool(policies_for(policies, node.metadata.labels))
@@ -276,9 +273,9 @@ class Trust:
         def edit(node: EdgeNode | None) -> EdgeNode | None:
             if node is None:
                 return None
-            before[:] = [(node.status.trust, _why(node))]
-            shown = _shown(node, verdict, evidence, now)
-            return shown if _differs(node, shown) else None
+            before[:] = [(node.status.trust, shown.reason(node))]
+            after = shown.show(node, verdict, evidence, now)
+            return after if shown.differs(node, after) else None
 
         changed = await amend(self._store, kinds.EDGE_NODE, name, edit)
         if changed is None or not before or before[0] == (verdict.level, verdict.why):
@@ -304,65 +301,3 @@ def _events(packed: bytes) -> tuple[LogEvent, ...] | None:
         return eventlog.unpack(packed)
     except EventLogError:
         return None
-
-
-def log_worth(packed: bytes, values: Mapping[int, bytes]) -> str:
-    """What an event log is worth, in words."""
-    if not packed:
-        return "none was sent"
-    try:
-        events = eventlog.unpack(packed)
-    except EventLogError as error:
-        return str(error)
-    wrong = eventlog.unexplained(events, values)
-    if wrong:
-        numbers = ", ".join(str(number) for number in wrong)
-        return f"{len(events)} events; they do not explain register {numbers}"
-    told = eventlog.explained(events, values)
-    return f"{len(events)} events; they explain the registers {', '.join(map(str, told)) or 'none'}"
-
-
-def _why(node: EdgeNode) -> str:
-    return next((c.message for c in node.status.conditions if c.type == "Attested"), "")
-
-
-def _shown(node: EdgeNode, verdict: Verdict, evidence: Evidence | None, now: float) -> EdgeNode:
-    believed = verdict.level != UNTRUSTED
-    condition = Condition(
-        type="Attested",
-        status="True" if believed else "False",
-        reason=verdict.reason,
-        message=verdict.why,
-    )
-    values = dict(evidence.values) if evidence is not None else {}
-    trust = NodeTrust(
-        at=timestamp(evidence.at if evidence is not None else now),
-        policy=verdict.policy,
-        accepted_as=verdict.accepted_as,
-        barred=not verdict.granted,
-        differences=verdict.differences,
-        registers={str(number): value.hex() for number, value in sorted(values.items())},
-        pinned={str(number): value.hex() for number, value in sorted(verdict.pins.items())},
-        log=log_worth(evidence.log, values) if evidence is not None else "",
-        firmware=evidence.firmware if evidence is not None else "",
-    )
-    before = node.status.attestation
-    if evidence is None and not believed and before is not None:
-        trust = msgspec.structs.replace(before, barred=True)  # it showed nothing that counts
-    status = msgspec.structs.replace(
-        node.status,
-        conditions=set_condition(node.status.conditions, condition, now),
-        trust=verdict.level,
-        attestation=trust,
-    )
-    return msgspec.structs.replace(node, status=status)
-
-
-def _differs(node: EdgeNode, shown: EdgeNode) -> bool:
-    """But for the time: a node that is refused comes back every few seconds."""
-    held, new = node.status.attestation, shown.status.attestation
-    if held is None or new is None:
-        return True
-    same = msgspec.structs.replace(new, at=held.at) == held
-    refused = shown.status.trust == UNTRUSTED
-    return not (same and refused and node.status.conditions == shown.status.conditions)

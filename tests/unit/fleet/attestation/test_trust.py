@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from edgevirt.fleet.attestation.trust import Trust, log_worth
+from edgevirt.fleet.attestation.trust import Trust
 from edgevirt.fleet.nodes.devices import (
     DEVICE,
     DEVICE_TRUST,
@@ -256,14 +256,3 @@ async def test_a_machine_that_just_went_is_told_to_come_later(world: World) -> N
     await world.store.delete(kinds.EDGE_NODE, "shop/till-1")
     with pytest.raises(LookupError):
         await world.attest(GOOD)
-
-
-def test_a_log_is_worth_what_it_explains() -> None:
-    values = {n: GOOD.registers[n] for n in range(16)}
-    log = gzip.compress(pack_log(GOOD.events))
-    assert log_worth(log, values).endswith(
-        "they explain the registers 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"
-    )
-    assert "do not explain register 9" in log_worth(log, {**values, 9: bytes(32)})
-    assert log_worth(b"", values) == "none was sent"
-    assert "cannot read event log" in log_worth(b"junk", values)
