@@ -56,27 +56,8 @@ _ANYWHERE: Final = (("ip", "0.0.0.0/0"),)
 def app_instance(instance: AppInstance, app: App, objects: Objects) -> app_model.AppInstance:
     spec = app.spec
     order = make_order(spec.interface_order, spec.interfaces, spec.devices)
-    memory = -(-app.memory_bytes // _KIB)
     refs = tuple(_volume_refs(instance, app, objects))
-    resources = app_model.Resources(
-        memory_kib=memory,
-        max_memory_kib=memory,
-        vcpus=app.cpus,
-        mode=_MODES[app.virtualization],
-        boot_mode=_FIRMWARES[spec.firmware],
-        boot_order=_BOOT_ORDERS[spec.boot_order],
-        ordered=bool(spec.interface_order),
-        dedicated=spec.resources.real_time,
-        tpm=devices.has_tpm(app),
-        vnc=screens.screen(instance, app),
-    )
-    if spec.type == UNIKERNEL:
-        resources = replace(
-            resources,
-            kernel=volume_id(instance, ROOT),
-            ramdisk=volume_id(instance, RAMDISK) if spec.ramdisk else "",
-            kernel_arguments=" ".join(spec.command),  # no shell reads it
-        )
+    resources = _resources(instance, app)
     adapters = devices.adapters(app, order.devices)
     user_data = _user_data(instance, app)
     block = screens.sealed(app, user_data, objects)
@@ -104,6 +85,31 @@ def app_instance(instance: AppInstance, app: App, objects: Objects) -> app_model
         user_data="" if block is not None else user_data,
         cipher=block,
         delay=spec.start_delay_seconds,
+    )
+
+
+def _resources(instance: AppInstance, app: App) -> app_model.Resources:
+    spec = app.spec
+    memory = -(-app.memory_bytes // _KIB)
+    resources = app_model.Resources(
+        memory_kib=memory,
+        max_memory_kib=memory,
+        vcpus=app.cpus,
+        mode=_MODES[app.virtualization],
+        boot_mode=_FIRMWARES[spec.firmware],
+        boot_order=_BOOT_ORDERS[spec.boot_order],
+        ordered=bool(spec.interface_order),
+        dedicated=spec.resources.real_time,
+        tpm=devices.has_tpm(app),
+        vnc=screens.screen(instance, app),
+    )
+    if spec.type != UNIKERNEL:
+        return resources
+    return replace(
+        resources,
+        kernel=volume_id(instance, ROOT),
+        ramdisk=volume_id(instance, RAMDISK) if spec.ramdisk else "",
+        kernel_arguments=" ".join(spec.command),  # no shell reads it
     )
 
 
