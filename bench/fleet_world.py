@@ -27,8 +27,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from edgevirt.fleet.keys import KeyRing
 from edgevirt.fleet.nodes.devices import DEVICE, Device
 from edgevirt.fleet.objects import kinds
-from edgevirt.fleet.objects.base import ObjectMeta
-from edgevirt.fleet.objects.edgenode import EdgeNode, EdgeNodeSpec, EdgeNodeStatus
+from edgevirt.fleet.objects.base.object import ObjectMeta
+from edgevirt.fleet.objects.node.edgenode import EdgeNode, EdgeNodeSpec, EdgeNodeStatus
 from edgevirt.runtime import RealClock
 from edgevirt.runtime.transaction import open_engine
 from edgevirt.wire import envelope, signatures

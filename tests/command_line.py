@@ -27,7 +27,7 @@ from edgevirt.fleet.api import Tls, create_app, serve
 from edgevirt.fleet.attestation.audit import Audit
 from edgevirt.fleet.enrollment.bootstrap import Bootstrap
 from edgevirt.fleet.keys import KeyRing
-from edgevirt.fleet.objects.sealing import Sealer
+from edgevirt.fleet.objects.core.sealing import Sealer
 from edgevirt.fleet.operators.doors import Doors, Tokens
 from edgevirt.fleet.operators.kubeconfig import issue, write_kubeconfig
 from edgevirt.fleet.operators.roles import ADMINS, VIEWERS, User

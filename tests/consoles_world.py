@@ -22,11 +22,11 @@ from edgevirt.fleet.consoles import Dispatcher
 from edgevirt.fleet.keys import KeyRing
 from edgevirt.fleet.nodes.events import Recorder
 from edgevirt.fleet.objects import kinds
-from edgevirt.fleet.objects.app import App, AppSpec
-from edgevirt.fleet.objects.app_instance import AppInstance, AppInstanceSpec, AppInstanceStatus
-from edgevirt.fleet.objects.base import ApiObject, ObjectMeta
-from edgevirt.fleet.objects.edgenode import EdgeNode, EdgeNodeSpec, EdgeNodeStatus
-from edgevirt.fleet.objects.sealing import Sealer
+from edgevirt.fleet.objects.app.app import App, AppSpec
+from edgevirt.fleet.objects.app.instance import AppInstance, AppInstanceSpec, AppInstanceStatus
+from edgevirt.fleet.objects.base.object import ApiObject, ObjectMeta
+from edgevirt.fleet.objects.core.sealing import Sealer
+from edgevirt.fleet.objects.node.edgenode import EdgeNode, EdgeNodeSpec, EdgeNodeStatus
 from edgevirt.fleet.operators.doors import Doors, Tokens
 from edgevirt.fleet.operators.roles import ADMINS, PROJECT, VIEWERS, User
 from edgevirt.fleet.transport import replies

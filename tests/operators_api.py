@@ -18,9 +18,9 @@ from starlette.responses import PlainTextResponse, Response
 
 from edgevirt.fleet.api import Subresource, create_app
 from edgevirt.fleet.api.app import Api
-from edgevirt.fleet.objects.base import ApiObject
+from edgevirt.fleet.objects.base.object import ApiObject
+from edgevirt.fleet.objects.core.sealing import Sealer
 from edgevirt.fleet.objects.kinds import BY_NAME
-from edgevirt.fleet.objects.sealing import Sealer
 from edgevirt.fleet.operators.doors import Doors, Tokens
 from edgevirt.fleet.operators.roles import ADMINS, PROJECT, VIEWERS, User
 from edgevirt.runtime import Kind, Resource, VirtualClock

@@ -23,7 +23,7 @@ import uvloop
 from edgevirt.fleet.configs.lineage import hold_all
 from edgevirt.fleet.enrollment.node_files import write_node_files
 from edgevirt.fleet.keys import KeyRing, Role
-from edgevirt.fleet.objects.sealing import load_sealer
+from edgevirt.fleet.objects.core.sealing import load_sealer
 from edgevirt.fleet.operators.kubeconfig import issue, write_kubeconfig
 from edgevirt.fleet.operators.roles import ADMINS, User
 from edgevirt.fleet.wiring import WILDCARDS, Fleet, Ready, Settings

@@ -37,7 +37,7 @@ from edgevirt.fleet.nodes.events import Recorder
 from edgevirt.fleet.nodes.objects import NodeObjects
 from edgevirt.fleet.nodes.registry import Registry
 from edgevirt.fleet.objects import kinds
-from edgevirt.fleet.objects.sealing import Sealer, load_sealer
+from edgevirt.fleet.objects.core.sealing import Sealer, load_sealer
 from edgevirt.fleet.operators.doors import Doors, Tokens
 from edgevirt.fleet.readback.readback import Readback
 from edgevirt.fleet.render import Objects, Rendered

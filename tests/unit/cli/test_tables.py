@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgevirt.cli.tables import Columns, age, ago, duration, is_stamp, size
-from edgevirt.fleet.objects.columns import human_duration
+from edgevirt.fleet.objects.base.columns import human_duration
 
 
 def test_columns_line_up_and_rows_end_where_their_text_ends() -> None:

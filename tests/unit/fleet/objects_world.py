@@ -8,15 +8,15 @@ from typing import Any
 
 import msgspec
 
-from edgevirt.fleet.objects.app import App, AppSpec, EnvVar
-from edgevirt.fleet.objects.app_instance import AppInstance, AppInstanceSpec
-from edgevirt.fleet.objects.app_interface import AppInterface, PortMap
-from edgevirt.fleet.objects.app_volume import AppVolume
-from edgevirt.fleet.objects.base import LocalRef, ObjectMeta
-from edgevirt.fleet.objects.datastore import Datastore, DatastoreSpec
-from edgevirt.fleet.objects.edgenode import EdgeNode, EdgeNodeSpec
-from edgevirt.fleet.objects.image import Image, ImageSpec
+from edgevirt.fleet.objects.app.app import App, AppSpec, EnvVar
+from edgevirt.fleet.objects.app.instance import AppInstance, AppInstanceSpec
+from edgevirt.fleet.objects.app.interface import AppInterface, PortMap
+from edgevirt.fleet.objects.app.volume import AppVolume
+from edgevirt.fleet.objects.base.object import LocalRef, ObjectMeta
+from edgevirt.fleet.objects.content.datastore import Datastore, DatastoreSpec
+from edgevirt.fleet.objects.content.image import Image, ImageSpec
 from edgevirt.fleet.objects.network_instance import NetworkInstance, NetworkInstanceSpec
+from edgevirt.fleet.objects.node.edgenode import EdgeNode, EdgeNodeSpec
 from edgevirt.fleet.render import Objects
 from edgevirt.model.ids import NodeId
 

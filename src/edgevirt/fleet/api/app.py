@@ -23,8 +23,8 @@ from edgevirt.fleet.api.handlers import Call, Handler
 from edgevirt.fleet.api.presenting import accepted_by, respond, status_response
 from edgevirt.fleet.api.registry.registry import Registry
 from edgevirt.fleet.api.table import Row, Stream, Subresource, row_of, rows
+from edgevirt.fleet.objects.core.sealing import Sealer
 from edgevirt.fleet.objects.kinds import SERVED, ApiKind
-from edgevirt.fleet.objects.sealing import Sealer
 from edgevirt.fleet.operators.roles import Access, Action, User
 from edgevirt.fleet.transport.websocket import CERTIFICATE
 from edgevirt.runtime.clock import Clock

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from edgevirt.fleet.objects.base.problems import Problem
 from edgevirt.fleet.objects.kinds import ApiKind
-from edgevirt.fleet.objects.problems import Problem
 
 Json = dict[str, Any]
 

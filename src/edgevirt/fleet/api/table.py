@@ -12,7 +12,7 @@ from starlette.websockets import WebSocket
 
 from edgevirt.fleet.api import handlers
 from edgevirt.fleet.api.handlers import Handler
-from edgevirt.fleet.objects.base import ApiObject
+from edgevirt.fleet.objects.base.object import ApiObject
 from edgevirt.fleet.objects.kinds import SERVED, ApiKind
 from edgevirt.fleet.operators.roles import User
 

@@ -15,8 +15,8 @@ from edgevirt.fleet.api.table import Subresource
 from edgevirt.fleet.attestation import event_words, eventlog
 from edgevirt.fleet.attestation.shown import log_worth
 from edgevirt.fleet.nodes.devices import EVIDENCE, Evidence
-from edgevirt.fleet.objects.base import ApiObject, timestamp
-from edgevirt.fleet.objects.edgenode import EdgeNode
+from edgevirt.fleet.objects.base.object import ApiObject, timestamp
+from edgevirt.fleet.objects.node.edgenode import EdgeNode
 from edgevirt.runtime import Store
 from edgevirt.wire.event_log import EventLogError
 

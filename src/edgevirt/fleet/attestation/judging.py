@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from edgevirt.fleet.attestation import event_words, eventlog
-from edgevirt.fleet.objects.attestation import ENFORCE, AttestationPolicy, policies_for
-from edgevirt.fleet.objects.edgenode import EdgeNode
-from edgevirt.fleet.objects.node_trust import RegisterDifference
-from edgevirt.fleet.objects.os_image import OSImage
+from edgevirt.fleet.objects.node.edgenode import EdgeNode
+from edgevirt.fleet.objects.node.trust import RegisterDifference
+from edgevirt.fleet.objects.software.attestation import ENFORCE, AttestationPolicy, policies_for
+from edgevirt.fleet.objects.software.os_image import OSImage
 from edgevirt.wire.event_log import Event
 
 ATTESTED: Final = "Attested"

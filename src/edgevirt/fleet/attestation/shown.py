@@ -9,9 +9,9 @@ import msgspec
 from edgevirt.fleet.attestation import eventlog
 from edgevirt.fleet.attestation.judging import UNTRUSTED, Verdict
 from edgevirt.fleet.nodes.devices import Evidence
-from edgevirt.fleet.objects.base import Condition, set_condition, timestamp
-from edgevirt.fleet.objects.edgenode import EdgeNode
-from edgevirt.fleet.objects.node_trust import NodeTrust
+from edgevirt.fleet.objects.base.object import Condition, set_condition, timestamp
+from edgevirt.fleet.objects.node.edgenode import EdgeNode
+from edgevirt.fleet.objects.node.trust import NodeTrust
 from edgevirt.wire.event_log import EventLogError
 
 

@@ -27,9 +27,9 @@ from edgevirt.fleet.nodes.devices import (
 from edgevirt.fleet.nodes.events import Recorder
 from edgevirt.fleet.nodes.registry import UNKNOWN, Registry
 from edgevirt.fleet.objects import kinds
-from edgevirt.fleet.objects.attestation import AttestationPolicy, policies_for
-from edgevirt.fleet.objects.edgenode import EdgeNode
-from edgevirt.fleet.objects.os_image import OSImage
+from edgevirt.fleet.objects.node.edgenode import EdgeNode
+from edgevirt.fleet.objects.software.attestation import AttestationPolicy, policies_for
+from edgevirt.fleet.objects.software.os_image import OSImage
 from edgevirt.runtime import Clock, Event, Gone, InStep, Kind, Store
 from edgevirt.runtime.amend import amend, insist
 from edgevirt.wire.event_log import Event as LogEvent

@@ -26,7 +26,7 @@ from edgevirt.fleet.nodes.dependencies import Dependencies
 from edgevirt.fleet.nodes.devices import device_key
 from edgevirt.fleet.nodes.registry import NO_HASH, Registry
 from edgevirt.fleet.objects import kinds
-from edgevirt.fleet.objects.sealing import Sealer
+from edgevirt.fleet.objects.core.sealing import Sealer
 from edgevirt.fleet.render import Objects, Rendered
 from edgevirt.fleet.transport.replies import NOT_MODIFIED, UNAVAILABLE, Response
 from edgevirt.model.access import AccessConfig

@@ -17,9 +17,9 @@ from edgevirt.fleet.configs import lineage
 from edgevirt.fleet.configs.lineage import ConfigVersion
 from edgevirt.fleet.nodes.events import Recorder
 from edgevirt.fleet.nodes.objects import NodeObjects
-from edgevirt.fleet.objects.base import Condition, set_condition, timestamp
-from edgevirt.fleet.objects.edgenode import EdgeNodeStatus
-from edgevirt.fleet.objects.held_config import HeldConfig, KeptOnNode
+from edgevirt.fleet.objects.base.object import Condition, set_condition, timestamp
+from edgevirt.fleet.objects.node.edgenode import EdgeNodeStatus
+from edgevirt.fleet.objects.node.held_config import HeldConfig, KeptOnNode
 from edgevirt.fleet.render import Objects, Rendered, volumes
 from edgevirt.fleet.status import of_app, of_volume
 from edgevirt.fleet.telemetry import Stream, Telemetry

@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from edgevirt.fleet.objects.base import timestamp
+from edgevirt.fleet.objects.base.object import timestamp
 from edgevirt.runtime import Kind, Store
 
 _HASH_SIZE: Final = 43

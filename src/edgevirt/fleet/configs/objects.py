@@ -14,9 +14,9 @@ from edgevirt.fleet.nodes.dependencies import Dependencies
 from edgevirt.fleet.nodes.devices import DEVICE_TRUST, device_key
 from edgevirt.fleet.nodes.registry import Registry
 from edgevirt.fleet.objects import kinds
-from edgevirt.fleet.objects.base import ApiObject, LocalRef
-from edgevirt.fleet.objects.sealing import Sealer
-from edgevirt.fleet.objects.secret import Secret, value_of
+from edgevirt.fleet.objects.base.object import ApiObject, LocalRef
+from edgevirt.fleet.objects.core.sealing import Sealer
+from edgevirt.fleet.objects.core.secret import Secret, value_of
 from edgevirt.fleet.render import Cipher, Credentials, Objects
 from edgevirt.model.ids import NodeId
 from edgevirt.runtime import Kind, Store

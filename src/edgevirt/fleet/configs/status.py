@@ -12,8 +12,8 @@ from edgevirt.fleet.configs.lineage import CONFIG_VERSION, ConfigVersion
 from edgevirt.fleet.nodes.devices import device_key
 from edgevirt.fleet.nodes.objects import NodeObjects
 from edgevirt.fleet.nodes.registry import Registry
-from edgevirt.fleet.objects.base import Condition, set_condition
-from edgevirt.fleet.objects.edgenode import EdgeNodeStatus
+from edgevirt.fleet.objects.base.object import Condition, set_condition
+from edgevirt.fleet.objects.node.edgenode import EdgeNodeStatus
 from edgevirt.fleet.render import Objects, Rendered, volumes
 from edgevirt.fleet.status import of_app, of_node, of_volume
 from edgevirt.fleet.status.of_system import Wanted

@@ -23,8 +23,8 @@ from edgevirt.fleet.api.table import Stream
 from edgevirt.fleet.consoles.judging import judge
 from edgevirt.fleet.consoles.sessions import Busy, Session, Sessions
 from edgevirt.fleet.nodes.events import Recorder
-from edgevirt.fleet.objects.app_instance import AppInstance
-from edgevirt.fleet.objects.base import ApiObject
+from edgevirt.fleet.objects.app.instance import AppInstance
+from edgevirt.fleet.objects.base.object import ApiObject
 from edgevirt.fleet.operators.roles import User
 from edgevirt.model.access import AccessConfig, ConsoleKind
 from edgevirt.model.ids import NodeId

@@ -7,10 +7,10 @@ from typing import Final
 
 from edgevirt.fleet.api.errors import ApiError
 from edgevirt.fleet.objects import kinds
-from edgevirt.fleet.objects.app import BARE, CONTAINER, UNIKERNEL, App
-from edgevirt.fleet.objects.app_instance import AppInstance
-from edgevirt.fleet.objects.base import object_key
-from edgevirt.fleet.objects.edgenode import EdgeNode
+from edgevirt.fleet.objects.app.app import BARE, CONTAINER, UNIKERNEL, App
+from edgevirt.fleet.objects.app.instance import AppInstance
+from edgevirt.fleet.objects.base.object import object_key
+from edgevirt.fleet.objects.node.edgenode import EdgeNode
 from edgevirt.fleet.status.of_node import OFFLINE
 from edgevirt.model.access import ConsoleKind
 from edgevirt.model.ids import AppId

@@ -21,8 +21,8 @@ from edgevirt.fleet.nodes.devices import (
 )
 from edgevirt.fleet.nodes.registry import Registry
 from edgevirt.fleet.objects import kinds
-from edgevirt.fleet.objects.base import Condition, born, set_condition, timestamp
-from edgevirt.fleet.objects.edgenode import EdgeNode, EdgeNodeSpec
+from edgevirt.fleet.objects.base.object import Condition, born, set_condition, timestamp
+from edgevirt.fleet.objects.node.edgenode import EdgeNode, EdgeNodeSpec
 from edgevirt.runtime import ABSENT, Clock, Conflict, Kind, Store
 from edgevirt.runtime.amend import amend
 

@@ -12,8 +12,8 @@ from starlette.responses import Response
 
 from edgevirt.fleet.api.table import Subresource
 from edgevirt.fleet.keys import KeyRing, Keys
-from edgevirt.fleet.objects.base import ApiObject
-from edgevirt.fleet.objects.edgenode import EdgeNode
+from edgevirt.fleet.objects.base.object import ApiObject
+from edgevirt.fleet.objects.node.edgenode import EdgeNode
 from edgevirt.fleet.render import ports as render_ports
 from edgevirt.model.ids import NodeId
 from edgevirt.model.node import DeviceConfig

@@ -28,7 +28,7 @@ from edgevirt.fleet.nodes.devices import DEVICE, device_key
 from edgevirt.fleet.nodes.events import Recorder
 from edgevirt.fleet.nodes.registry import Registry
 from edgevirt.fleet.objects import kinds
-from edgevirt.fleet.objects.base import (
+from edgevirt.fleet.objects.base.object import (
     Condition,
     LocalRef,
     born,
@@ -36,8 +36,8 @@ from edgevirt.fleet.objects.base import (
     set_condition,
     timestamp,
 )
-from edgevirt.fleet.objects.edgenode import EdgeNode
-from edgevirt.fleet.objects.onboarding import (
+from edgevirt.fleet.objects.node.edgenode import EdgeNode
+from edgevirt.fleet.objects.node.onboarding import (
     EnrollmentRequest,
     EnrollmentRequestSpec,
     EnrollmentRequestStatus,

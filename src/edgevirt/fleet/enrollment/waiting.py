@@ -10,9 +10,9 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from edgevirt.fleet.objects.edgenode import EdgeNode
-from edgevirt.fleet.objects.names import is_subdomain
-from edgevirt.fleet.objects.onboarding import ANY_SERIAL, EnrollmentRequest, OnboardingKey
+from edgevirt.fleet.objects.base.names import is_subdomain
+from edgevirt.fleet.objects.node.edgenode import EdgeNode
+from edgevirt.fleet.objects.node.onboarding import ANY_SERIAL, EnrollmentRequest, OnboardingKey
 from edgevirt.wire import certificates, signatures
 from edgevirt.wire.certificates import CertificateError
 from edgevirt.wire.errors import Reason, WireError

@@ -11,9 +11,9 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from edgevirt.fleet.objects.app_instance import AppInstance
-from edgevirt.fleet.objects.base import ApiObject, object_key
-from edgevirt.fleet.objects.references import references_of
+from edgevirt.fleet.objects.app.instance import AppInstance
+from edgevirt.fleet.objects.base.object import ApiObject, object_key
+from edgevirt.fleet.objects.project.references import references_of
 
 EDGE_NODE: Final = "EdgeNode"
 APP_INSTANCE: Final = "AppInstance"

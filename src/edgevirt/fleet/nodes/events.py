@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from edgevirt.fleet.objects import kinds
-from edgevirt.fleet.objects.base import ApiObject, seconds_of
-from edgevirt.fleet.objects.event import RETENTION, Event, ObjectReference, again, make_event
+from edgevirt.fleet.objects.base.object import ApiObject, seconds_of
+from edgevirt.fleet.objects.core.event import RETENTION, Event, ObjectReference, again, make_event
 from edgevirt.runtime import Clock, Store
 from edgevirt.runtime.amend import amend
 

@@ -10,11 +10,11 @@ import msgspec
 
 from edgevirt.fleet.nodes.dependencies import Dependencies
 from edgevirt.fleet.objects import kinds
-from edgevirt.fleet.objects.app import App
-from edgevirt.fleet.objects.app_instance import AppInstance, AppInstanceStatus
-from edgevirt.fleet.objects.base import object_key
-from edgevirt.fleet.objects.edgenode import EdgeNode, EdgeNodeStatus
-from edgevirt.fleet.objects.volume import Volume, VolumeStatus
+from edgevirt.fleet.objects.app.app import App
+from edgevirt.fleet.objects.app.instance import AppInstance, AppInstanceStatus
+from edgevirt.fleet.objects.base.object import object_key
+from edgevirt.fleet.objects.content.volume import Volume, VolumeStatus
+from edgevirt.fleet.objects.node.edgenode import EdgeNode, EdgeNodeStatus
 from edgevirt.runtime import Resource, Store
 from edgevirt.runtime.amend import amend
 

@@ -1,8 +1,8 @@
 """The API's kinds: what people want of the fleet (spec), and what it is (status)."""
 
-from edgevirt.fleet.objects.app import App
-from edgevirt.fleet.objects.app_instance import AppInstance
-from edgevirt.fleet.objects.base import (
+from edgevirt.fleet.objects.app.app import App
+from edgevirt.fleet.objects.app.instance import AppInstance
+from edgevirt.fleet.objects.base.object import (
     ApiObject,
     Condition,
     ObjectMeta,
@@ -12,16 +12,16 @@ from edgevirt.fleet.objects.base import (
     set_condition,
     timestamp,
 )
-from edgevirt.fleet.objects.datastore import Datastore
-from edgevirt.fleet.objects.edgenode import EdgeNode
-from edgevirt.fleet.objects.event import Event, ObjectReference, make_event
-from edgevirt.fleet.objects.image import Image
+from edgevirt.fleet.objects.content.datastore import Datastore
+from edgevirt.fleet.objects.content.image import Image
+from edgevirt.fleet.objects.core.event import Event, ObjectReference, make_event
+from edgevirt.fleet.objects.core.namespace import Namespace
+from edgevirt.fleet.objects.core.sealing import Sealer, load_sealer
+from edgevirt.fleet.objects.core.secret import Secret
 from edgevirt.fleet.objects.kinds import BY_NAME, GROUP, KINDS, VERSION, ApiKind, reference_to
-from edgevirt.fleet.objects.namespace import Namespace
 from edgevirt.fleet.objects.network_instance import NetworkInstance
-from edgevirt.fleet.objects.onboarding import EnrollmentRequest, OnboardingKey
-from edgevirt.fleet.objects.sealing import Sealer, load_sealer
-from edgevirt.fleet.objects.secret import Secret
+from edgevirt.fleet.objects.node.edgenode import EdgeNode
+from edgevirt.fleet.objects.node.onboarding import EnrollmentRequest, OnboardingKey
 
 __all__ = [
     "BY_NAME",

@@ -6,26 +6,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
-from edgevirt.fleet.objects import (
-    app,
-    app_instance,
-    attestation,
-    datastore,
-    edgenode,
-    event,
-    event_view,
-    hardware_model,
-    image,
-    namespace,
-    network_instance,
-    onboarding,
-    os_image,
-    secret,
-    volume,
-)
-from edgevirt.fleet.objects.base import ApiObject
-from edgevirt.fleet.objects.columns import Column
-from edgevirt.fleet.objects.problems import Problem
+from edgevirt.fleet.objects import network_instance
+from edgevirt.fleet.objects.app import app
+from edgevirt.fleet.objects.app import instance as app_instance
+from edgevirt.fleet.objects.base.columns import Column
+from edgevirt.fleet.objects.base.object import ApiObject
+from edgevirt.fleet.objects.base.problems import Problem
+from edgevirt.fleet.objects.content import datastore, image, volume
+from edgevirt.fleet.objects.core import event, event_view, namespace, secret
+from edgevirt.fleet.objects.node import edgenode, hardware_model, onboarding
+from edgevirt.fleet.objects.software import attestation, os_image
 from edgevirt.runtime.resource import Kind
 
 T = TypeVar("T", bound=ApiObject)
@@ -58,7 +48,7 @@ def _as_is(value: Any, _old: Any, _by: str, _now: float) -> Any:
 
 @dataclass(frozen=True)
 class ApiKind(Generic[T]):
-    """One row. `store` is the kind's table in the Store, keyed by `base.object_key`."""
+    """One row. `store` is the kind's table in the Store, keyed by `object_key`."""
 
     name: str
     plural: str
@@ -97,7 +87,7 @@ class ApiKind(Generic[T]):
 
 NAMESPACE = Kind("Namespace", namespace.Namespace, persistent=True)
 SECRET = Kind("Secret", secret.Secret, persistent=True)
-"""Values are sealed (see sealing.py)."""
+"""Values are sealed (see core/sealing.py)."""
 EVENT = Kind("Event", event.Event, persistent=True)
 ONBOARDING_KEY = Kind("OnboardingKey", onboarding.OnboardingKey, persistent=True)
 ENROLLMENT_REQUEST = Kind("EnrollmentRequest", onboarding.EnrollmentRequest, persistent=True)

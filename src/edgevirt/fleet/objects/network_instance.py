@@ -6,9 +6,9 @@ import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from edgevirt.fleet.objects.base import ApiObject, ApiStruct, Condition
-from edgevirt.fleet.objects.columns import AGE, NAME, Column
-from edgevirt.fleet.objects.problems import Problem, forbidden, invalid, required, unsupported
+from edgevirt.fleet.objects.base.columns import AGE, NAME, Column
+from edgevirt.fleet.objects.base.object import ApiObject, ApiStruct, Condition
+from edgevirt.fleet.objects.base.problems import Problem, forbidden, invalid, required, unsupported
 
 LOCAL = "Local"
 SWITCH = "Switch"

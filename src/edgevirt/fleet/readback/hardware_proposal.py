@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from edgevirt.fleet.objects.base import ObjectMeta
-from edgevirt.fleet.objects.edgenode import EdgeNode
-from edgevirt.fleet.objects.hardware_model import (
+from edgevirt.fleet.objects.base.object import ObjectMeta
+from edgevirt.fleet.objects.node.edgenode import EdgeNode
+from edgevirt.fleet.objects.node.hardware_model import (
     MOST_ADAPTERS,
     PHYSICAL,
     AdapterAddresses,

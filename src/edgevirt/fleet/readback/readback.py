@@ -17,11 +17,11 @@ from edgevirt.fleet.api import errors
 from edgevirt.fleet.api.shapes.shapes import encode
 from edgevirt.fleet.api.table import Subresource
 from edgevirt.fleet.objects import kinds
-from edgevirt.fleet.objects.app_instance import AppInstance
-from edgevirt.fleet.objects.base import ApiObject, object_key
-from edgevirt.fleet.objects.edgenode import EdgeNode
-from edgevirt.fleet.objects.hardware_model import validate
-from edgevirt.fleet.objects.names import check_metadata
+from edgevirt.fleet.objects.app.instance import AppInstance
+from edgevirt.fleet.objects.base.names import check_metadata
+from edgevirt.fleet.objects.base.object import ApiObject, object_key
+from edgevirt.fleet.objects.node.edgenode import EdgeNode
+from edgevirt.fleet.objects.node.hardware_model import validate
 from edgevirt.fleet.readback.hardware_proposal import propose
 from edgevirt.fleet.telemetry.archive import Telemetry
 from edgevirt.fleet.telemetry.lines import MAX_LINES, LogLine, log_lines

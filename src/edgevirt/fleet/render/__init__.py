@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from edgevirt.fleet.objects.app import App
-from edgevirt.fleet.objects.app_instance import AppInstance
-from edgevirt.fleet.objects.edgenode import EdgeNode
-from edgevirt.fleet.objects.node_os import FALLBACK_PROPERTY
-from edgevirt.fleet.objects.volume import Volume
+from edgevirt.fleet.objects.app.app import App
+from edgevirt.fleet.objects.app.instance import AppInstance
+from edgevirt.fleet.objects.content.volume import Volume
+from edgevirt.fleet.objects.node.edgenode import EdgeNode
+from edgevirt.fleet.objects.node.os import FALLBACK_PROPERTY
 from edgevirt.fleet.render import apps, content, devices, ports, screens, volumes
 from edgevirt.fleet.render.nouns import (
     RAMDISK,

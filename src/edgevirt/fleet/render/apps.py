@@ -10,10 +10,10 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from edgevirt.fleet.objects.app import BARE, CONTAINER, UNIKERNEL, App
-from edgevirt.fleet.objects.app_instance import AppInstance
-from edgevirt.fleet.objects.app_interface import AppAcl, AppInterface
-from edgevirt.fleet.objects.app_order import make_order
+from edgevirt.fleet.objects.app.app import BARE, CONTAINER, UNIKERNEL, App
+from edgevirt.fleet.objects.app.instance import AppInstance
+from edgevirt.fleet.objects.app.interface import AppAcl, AppInterface
+from edgevirt.fleet.objects.app.order import make_order
 from edgevirt.fleet.render import devices, screens, volumes
 from edgevirt.fleet.render.nouns import (
     COUNTERS,

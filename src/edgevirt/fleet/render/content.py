@@ -7,11 +7,11 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from edgevirt.fleet.objects.app import App
-from edgevirt.fleet.objects.app_instance import AppInstance
-from edgevirt.fleet.objects.datastore import Datastore
-from edgevirt.fleet.objects.image import Image
-from edgevirt.fleet.objects.os_image import OSImage
+from edgevirt.fleet.objects.app.app import App
+from edgevirt.fleet.objects.app.instance import AppInstance
+from edgevirt.fleet.objects.content.datastore import Datastore
+from edgevirt.fleet.objects.content.image import Image
+from edgevirt.fleet.objects.software.os_image import OSImage
 from edgevirt.fleet.render.nouns import (
     RAMDISK,
     ROOT,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from edgevirt.fleet.objects.adapter_can import settings
-from edgevirt.fleet.objects.app import App
-from edgevirt.fleet.objects.app_device import TPM, AppDevice
-from edgevirt.fleet.objects.edgenode import EdgeNode
-from edgevirt.fleet.objects.hardware_model import TYPES, USAGES, HardwareModel, ModelAdapter
+from edgevirt.fleet.objects.app.app import App
+from edgevirt.fleet.objects.app.device import TPM, AppDevice
+from edgevirt.fleet.objects.node.can import settings
+from edgevirt.fleet.objects.node.edgenode import EdgeNode
+from edgevirt.fleet.objects.node.hardware_model import TYPES, USAGES, HardwareModel, ModelAdapter
 from edgevirt.model.hardware import Adapter, Addresses, IoType, PhysicalIo
 from edgevirt.model.node import Port
 from edgevirt.model.sriov import FunctionSettings

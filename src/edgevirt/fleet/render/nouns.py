@@ -14,15 +14,15 @@ from typing import Final
 
 import msgspec
 
-from edgevirt.fleet.objects.app import App
-from edgevirt.fleet.objects.app_instance import AppInstance
-from edgevirt.fleet.objects.datastore import Datastore
-from edgevirt.fleet.objects.edgenode import EdgeNode
-from edgevirt.fleet.objects.hardware_model import HardwareModel
-from edgevirt.fleet.objects.image import Image
+from edgevirt.fleet.objects.app.app import App
+from edgevirt.fleet.objects.app.instance import AppInstance
+from edgevirt.fleet.objects.content.datastore import Datastore
+from edgevirt.fleet.objects.content.image import Image
+from edgevirt.fleet.objects.content.volume import Volume
 from edgevirt.fleet.objects.network_instance import NetworkInstance
-from edgevirt.fleet.objects.os_image import OSImage
-from edgevirt.fleet.objects.volume import Volume
+from edgevirt.fleet.objects.node.edgenode import EdgeNode
+from edgevirt.fleet.objects.node.hardware_model import HardwareModel
+from edgevirt.fleet.objects.software.os_image import OSImage
 from edgevirt.model import node
 from edgevirt.model.access import AccessConfig
 from edgevirt.model.ids import (

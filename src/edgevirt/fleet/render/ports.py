@@ -6,8 +6,8 @@ import ipaddress
 import uuid
 from typing import Final
 
-from edgevirt.fleet.objects.edgenode import EdgeNode
-from edgevirt.fleet.objects.node_port import NodePort, NodeProxy
+from edgevirt.fleet.objects.node.edgenode import EdgeNode
+from edgevirt.fleet.objects.node.port import NodePort, NodeProxy
 from edgevirt.model.node import Port
 from edgevirt.model.ports import Dhcp, PortNetwork, Proxy, ProxyServer
 

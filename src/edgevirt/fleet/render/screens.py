@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from edgevirt.fleet.objects.app import App
-from edgevirt.fleet.objects.app_instance import AppInstance
+from edgevirt.fleet.objects.app.app import App
+from edgevirt.fleet.objects.app.instance import AppInstance
 from edgevirt.fleet.render.nouns import Cipher, Objects, derive
 from edgevirt.model.access import Vnc
 from edgevirt.model.content import CipherBlock

@@ -7,8 +7,8 @@ update: it follows from the counters that order the update.
 
 from __future__ import annotations
 
-from edgevirt.fleet.objects.app import App
-from edgevirt.fleet.objects.app_instance import AppInstance
+from edgevirt.fleet.objects.app.app import App
+from edgevirt.fleet.objects.app.instance import AppInstance
 from edgevirt.fleet.render.nouns import derive
 from edgevirt.model.snapshot import SnapshotName, SnapshotType, SnapshotWish
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from edgevirt.fleet.objects.os_image import OSImage
+from edgevirt.fleet.objects.software.os_image import OSImage
 from edgevirt.fleet.render import content
 from edgevirt.fleet.render.nouns import Objects, content_tree_id
 from edgevirt.model import baseos, node

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from edgevirt.fleet.objects.app import App
-from edgevirt.fleet.objects.app_volume import AppVolume
-from edgevirt.fleet.objects.image import Image
-from edgevirt.fleet.objects.volume import Volume, bytes_of
+from edgevirt.fleet.objects.app.app import App
+from edgevirt.fleet.objects.app.volume import AppVolume
+from edgevirt.fleet.objects.content.image import Image
+from edgevirt.fleet.objects.content.volume import Volume, bytes_of
 from edgevirt.fleet.render import content
 from edgevirt.fleet.render.nouns import COUNTERS, Objects, content_tree_id, number
 from edgevirt.model import app as app_model

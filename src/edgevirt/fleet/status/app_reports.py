@@ -13,10 +13,10 @@ from edgevirt.fleet.nodes.dependencies import Dependencies
 from edgevirt.fleet.nodes.events import Recorder
 from edgevirt.fleet.nodes.objects import NodeObjects, Place
 from edgevirt.fleet.objects import kinds
-from edgevirt.fleet.objects.app_instance import AppInstance, AppInstanceStatus
-from edgevirt.fleet.objects.base import find_condition, object_key
-from edgevirt.fleet.objects.edgenode import AppSummary
+from edgevirt.fleet.objects.app.instance import AppInstance, AppInstanceStatus
+from edgevirt.fleet.objects.base.object import find_condition, object_key
 from edgevirt.fleet.objects.network_instance import NetworkInstance, NetworkOnNode
+from edgevirt.fleet.objects.node.edgenode import AppSummary
 from edgevirt.fleet.render import volumes
 from edgevirt.fleet.status import of_app, of_volume
 from edgevirt.runtime import Clock, Store

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from edgevirt.fleet.objects.base import Condition
+from edgevirt.fleet.objects.base.object import Condition
 from edgevirt.wire.messages import info
 
 SOURCES: Final = {

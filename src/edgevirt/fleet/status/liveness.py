@@ -19,8 +19,8 @@ from edgevirt.fleet.nodes.events import Recorder
 from edgevirt.fleet.nodes.objects import NodeObjects
 from edgevirt.fleet.nodes.registry import Registry
 from edgevirt.fleet.objects import kinds
-from edgevirt.fleet.objects.base import find_condition, timestamp
-from edgevirt.fleet.objects.edgenode import EdgeNode
+from edgevirt.fleet.objects.base.object import find_condition, timestamp
+from edgevirt.fleet.objects.node.edgenode import EdgeNode
 from edgevirt.fleet.status import of_app, of_node, of_volume
 from edgevirt.fleet.status.of_node import OFFLINE
 from edgevirt.fleet.telemetry import Telemetry, Unavailable

@@ -7,8 +7,8 @@ from typing import Final
 from edgevirt.fleet.nodes.events import Recorder
 from edgevirt.fleet.nodes.objects import NodeObjects
 from edgevirt.fleet.objects import kinds
-from edgevirt.fleet.objects.base import find_condition, object_key
-from edgevirt.fleet.objects.edgenode import EdgeNode, EdgeNodeStatus
+from edgevirt.fleet.objects.base.object import find_condition, object_key
+from edgevirt.fleet.objects.node.edgenode import EdgeNode, EdgeNodeStatus
 from edgevirt.fleet.status import of_node, of_system
 from edgevirt.fleet.status.of_system import Wanted
 from edgevirt.runtime import Clock, Store

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from edgevirt.fleet.objects.hardware_model import TYPES
-from edgevirt.fleet.objects.node_adapter import NodeAdapter
+from edgevirt.fleet.objects.node.adapter import NodeAdapter
+from edgevirt.fleet.objects.node.hardware_model import TYPES
 from edgevirt.model.hardware import IoType
 from edgevirt.wire.messages import info
 

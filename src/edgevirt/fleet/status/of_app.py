@@ -7,16 +7,16 @@ from typing import Final
 
 import msgspec
 
-from edgevirt.fleet.objects.app import BARE, CONTAINER, App
-from edgevirt.fleet.objects.app_instance import (
+from edgevirt.fleet.objects.app.app import BARE, CONTAINER, App
+from edgevirt.fleet.objects.app.instance import (
     AppAddress,
     AppError,
     AppInstance,
     AppInstanceStatus,
     VolumeOnNode,
 )
-from edgevirt.fleet.objects.base import Condition, set_condition, timestamp
-from edgevirt.fleet.objects.edgenode import NodeAddress
+from edgevirt.fleet.objects.base.object import Condition, set_condition, timestamp
+from edgevirt.fleet.objects.node.edgenode import NodeAddress
 from edgevirt.fleet.status import of_snapshots
 from edgevirt.wire.convert.reports import read_retry
 from edgevirt.wire.messages import info

@@ -11,8 +11,8 @@ from typing import Final
 
 import msgspec
 
-from edgevirt.fleet.objects.base import Condition, set_condition, timestamp
-from edgevirt.fleet.objects.edgenode import EdgeNodeStatus, NodeAddress
+from edgevirt.fleet.objects.base.object import Condition, set_condition, timestamp
+from edgevirt.fleet.objects.node.edgenode import EdgeNodeStatus, NodeAddress
 from edgevirt.fleet.status import health, of_adapters, of_system
 from edgevirt.fleet.status.of_system import Wanted
 from edgevirt.wire.messages import info

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from edgevirt.fleet.objects.app_instance import AppInstance, AppInstanceStatus
-from edgevirt.fleet.objects.app_snapshots import MOST, SnapshotOnNode
-from edgevirt.fleet.objects.base import timestamp
+from edgevirt.fleet.objects.app.instance import AppInstance, AppInstanceStatus
+from edgevirt.fleet.objects.app.snapshots import MOST, SnapshotOnNode
+from edgevirt.fleet.objects.base.object import timestamp
 from edgevirt.wire.messages import info
 
 _LONGEST: Final = 500

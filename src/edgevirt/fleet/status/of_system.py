@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from edgevirt.fleet.objects.base import Condition, timestamp
-from edgevirt.fleet.objects.node_os import NodeOSStatus, OSSlot
+from edgevirt.fleet.objects.base.object import Condition, timestamp
+from edgevirt.fleet.objects.node.os import NodeOSStatus, OSSlot
 from edgevirt.wire.messages import info
 
 WAITING: Final = "Waiting"

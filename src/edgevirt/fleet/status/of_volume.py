@@ -7,9 +7,9 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from edgevirt.fleet.objects.app_instance import AppInstance
-from edgevirt.fleet.objects.base import Condition, set_condition, timestamp
-from edgevirt.fleet.objects.volume import Volume, VolumeStatus
+from edgevirt.fleet.objects.app.instance import AppInstance
+from edgevirt.fleet.objects.base.object import Condition, set_condition, timestamp
+from edgevirt.fleet.objects.content.volume import Volume, VolumeStatus
 from edgevirt.fleet.render import Objects
 from edgevirt.fleet.render import volumes as rendering
 from edgevirt.fleet.status.of_app import MAKING, SEVERITIES, state_name

@@ -179,7 +179,7 @@ async def test_yaml_bodies_are_taken_and_dates_stay_text(world: World) -> None:
 def test_integers_beyond_64_bits_are_refused() -> None:
     from edgevirt.fleet.api.shapes.checking import check
     from edgevirt.fleet.api.shapes.shapes import shape_of
-    from edgevirt.fleet.objects.edgenode import EdgeNodeSpec
+    from edgevirt.fleet.objects.node.edgenode import EdgeNodeSpec
 
     checked = check({"rebootCounter": 2**63}, shape_of(EdgeNodeSpec))
     assert [problem.field for problem in checked.problems] == ["rebootCounter"]
@@ -188,7 +188,7 @@ def test_integers_beyond_64_bits_are_refused() -> None:
 def test_many_problems_are_cut_short() -> None:
     from edgevirt.fleet.api.shapes.checking import check
     from edgevirt.fleet.api.shapes.shapes import shape_of
-    from edgevirt.fleet.objects.app import AppSpec
+    from edgevirt.fleet.objects.app.app import AppSpec
 
     checked = check({"command": [1] * 10_000}, shape_of(AppSpec))
     assert len(checked.problems) == 50

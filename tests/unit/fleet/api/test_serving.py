@@ -14,7 +14,7 @@ import pytest
 from edgevirt.fleet.api import Tls, create_app, serve
 from edgevirt.fleet.api.serving import MAX_HEADERS
 from edgevirt.fleet.keys import KeyRing
-from edgevirt.fleet.objects.sealing import Sealer
+from edgevirt.fleet.objects.core.sealing import Sealer
 from edgevirt.fleet.operators.doors import Doors, Tokens
 from edgevirt.fleet.operators.kubeconfig import issue
 from edgevirt.fleet.operators.roles import ADMINS, User

@@ -8,16 +8,16 @@ import pytest
 
 from edgevirt.fleet.attestation import judging
 from edgevirt.fleet.attestation.judging import Rules, Shown, Verdict
-from edgevirt.fleet.objects.attestation import (
+from edgevirt.fleet.objects.base.object import ObjectMeta
+from edgevirt.fleet.objects.node.edgenode import EdgeNode, EdgeNodeSpec
+from edgevirt.fleet.objects.software.attestation import (
     Accepted,
     AttestationPolicy,
     AttestationPolicySpec,
     LearnFrom,
     NodeSelector,
 )
-from edgevirt.fleet.objects.base import ObjectMeta
-from edgevirt.fleet.objects.edgenode import EdgeNode, EdgeNodeSpec
-from edgevirt.fleet.objects.os_image import OSImage, OSImageSpec
+from edgevirt.fleet.objects.software.os_image import OSImage, OSImageSpec
 from edgevirt.wire.event_log import Event
 from tests.measured import SoftwareTpm, boot
 

@@ -25,14 +25,14 @@ from edgevirt.fleet.nodes.devices import (
 from edgevirt.fleet.nodes.events import Recorder
 from edgevirt.fleet.nodes.registry import Registry
 from edgevirt.fleet.objects import kinds
-from edgevirt.fleet.objects.attestation import (
+from edgevirt.fleet.objects.base.object import ObjectMeta, find_condition
+from edgevirt.fleet.objects.node.edgenode import EdgeNode, EdgeNodeSpec
+from edgevirt.fleet.objects.software.attestation import (
     Accepted,
     AttestationPolicy,
     AttestationPolicySpec,
     NodeSelector,
 )
-from edgevirt.fleet.objects.base import ObjectMeta, find_condition
-from edgevirt.fleet.objects.edgenode import EdgeNode, EdgeNodeSpec
 from edgevirt.runtime import InStep, VirtualClock
 from edgevirt.runtime.memory import MemoryStore
 from edgevirt.wire import signatures

@@ -18,8 +18,8 @@ from edgevirt.fleet.keys import KeyRing, Role
 from edgevirt.fleet.nodes.devices import Device, device_key
 from edgevirt.fleet.nodes.registry import Registry
 from edgevirt.fleet.objects import kinds
-from edgevirt.fleet.objects.edgenode import EdgeNode, EdgeNodeStatus
-from edgevirt.fleet.objects.sealing import Sealer
+from edgevirt.fleet.objects.core.sealing import Sealer
+from edgevirt.fleet.objects.node.edgenode import EdgeNode, EdgeNodeStatus
 from edgevirt.fleet.render import Objects, Rendered
 from edgevirt.runtime import Gone, InStep, Kind, Put, Resource, Store, VirtualClock
 from edgevirt.runtime.memory import MemoryStore

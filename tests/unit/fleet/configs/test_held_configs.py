@@ -16,10 +16,10 @@ from edgevirt.fleet.nodes.dependencies import Dependencies
 from edgevirt.fleet.nodes.events import Recorder
 from edgevirt.fleet.nodes.objects import NodeObjects
 from edgevirt.fleet.objects import kinds
-from edgevirt.fleet.objects.base import LocalRef, find_condition
-from edgevirt.fleet.objects.edgenode import EdgeNode
-from edgevirt.fleet.objects.node_os import NodeOS
-from edgevirt.fleet.objects.os_image import OSImage, OSImageSpec
+from edgevirt.fleet.objects.base.object import LocalRef, find_condition
+from edgevirt.fleet.objects.node.edgenode import EdgeNode
+from edgevirt.fleet.objects.node.os import NodeOS
+from edgevirt.fleet.objects.software.os_image import OSImage, OSImageSpec
 from edgevirt.fleet.telemetry import Stream, Telemetry
 from edgevirt.runtime import VirtualClock
 from edgevirt.runtime.memory import MemoryStore

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edgevirt.fleet.enrollment.bootstrap import make_bootstrap
 from edgevirt.fleet.keys import KeyRing
-from edgevirt.fleet.objects.node_port import NodePort
+from edgevirt.fleet.objects.node.port import NodePort
 from edgevirt.runtime import RealClock
 from edgevirt.wire import controller_certs, envelope
 from edgevirt.wire.convert import device as convert

@@ -19,9 +19,9 @@ from edgevirt.fleet.nodes.devices import DEVICE, DEVICE_TRUST, SERIAL_CLAIM, Dev
 from edgevirt.fleet.nodes.events import Recorder
 from edgevirt.fleet.nodes.registry import Registry
 from edgevirt.fleet.objects import kinds
-from edgevirt.fleet.objects.base import LocalRef, born
-from edgevirt.fleet.objects.edgenode import EdgeNode, EdgeNodeSpec
-from edgevirt.fleet.objects.onboarding import (
+from edgevirt.fleet.objects.base.object import LocalRef, born
+from edgevirt.fleet.objects.node.edgenode import EdgeNode, EdgeNodeSpec
+from edgevirt.fleet.objects.node.onboarding import (
     EnrollmentRequest,
     EnrollmentRequestSpec,
     OnboardingKey,

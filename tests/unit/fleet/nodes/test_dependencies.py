@@ -6,16 +6,16 @@ import msgspec
 import pytest
 
 from edgevirt.fleet.nodes.dependencies import Dependencies
-from edgevirt.fleet.objects.app import App, AppSpec
-from edgevirt.fleet.objects.app_instance import AppInstance, AppInstanceSpec, AppInstanceStatus
-from edgevirt.fleet.objects.app_interface import AppInterface
-from edgevirt.fleet.objects.base import ApiObject, LocalRef, ObjectMeta
-from edgevirt.fleet.objects.datastore import Datastore, DatastoreSpec
-from edgevirt.fleet.objects.edgenode import EdgeNode, EdgeNodeSpec, EdgeNodeStatus
-from edgevirt.fleet.objects.image import Image, ImageSpec
-from edgevirt.fleet.objects.node_os import NodeOS
-from edgevirt.fleet.objects.os_image import OSImage, OSImageSpec
-from edgevirt.fleet.objects.secret import Secret
+from edgevirt.fleet.objects.app.app import App, AppSpec
+from edgevirt.fleet.objects.app.instance import AppInstance, AppInstanceSpec, AppInstanceStatus
+from edgevirt.fleet.objects.app.interface import AppInterface
+from edgevirt.fleet.objects.base.object import ApiObject, LocalRef, ObjectMeta
+from edgevirt.fleet.objects.content.datastore import Datastore, DatastoreSpec
+from edgevirt.fleet.objects.content.image import Image, ImageSpec
+from edgevirt.fleet.objects.core.secret import Secret
+from edgevirt.fleet.objects.node.edgenode import EdgeNode, EdgeNodeSpec, EdgeNodeStatus
+from edgevirt.fleet.objects.node.os import NodeOS
+from edgevirt.fleet.objects.software.os_image import OSImage, OSImageSpec
 
 
 def meta(name: str, generation: int = 1) -> ObjectMeta:

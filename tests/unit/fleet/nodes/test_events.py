@@ -6,7 +6,7 @@ import pytest
 
 from edgevirt.fleet.nodes.events import MAX_EVENTS, Recorder
 from edgevirt.fleet.objects import kinds
-from edgevirt.fleet.objects.event import RETENTION, Event
+from edgevirt.fleet.objects.core.event import RETENTION, Event
 from edgevirt.runtime import VirtualClock
 from edgevirt.runtime.memory import MemoryStore
 from tests.unit.fleet.objects_world import NODE

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from edgevirt.fleet.objects.edgenode import EdgeNodeStatus, NodeAddress
-from edgevirt.fleet.objects.hardware_model import MOST_ADAPTERS, ModelAdapter, validate
+from edgevirt.fleet.objects.node.edgenode import EdgeNodeStatus, NodeAddress
+from edgevirt.fleet.objects.node.hardware_model import MOST_ADAPTERS, ModelAdapter, validate
 from edgevirt.fleet.readback.hardware_proposal import propose
 from edgevirt.model.hardware import Interface, MachineDevices, PciFunction
 from edgevirt.wire.convert.hardware_inventory import fill_inventory

@@ -8,17 +8,17 @@ import pytest
 from msgspec.structs import replace
 
 from edgevirt.fleet import render
-from edgevirt.fleet.objects.adapter_can import AdapterCan
-from edgevirt.fleet.objects.app_device import AppDevice
-from edgevirt.fleet.objects.edgenode import EdgeNodeStatus
-from edgevirt.fleet.objects.hardware_model import (
+from edgevirt.fleet.objects.app.device import AppDevice
+from edgevirt.fleet.objects.node.adapter import NodeAdapter
+from edgevirt.fleet.objects.node.can import AdapterCan
+from edgevirt.fleet.objects.node.edgenode import EdgeNodeStatus
+from edgevirt.fleet.objects.node.hardware_model import (
     AdapterAddresses,
     HardwareModel,
     HardwareModelSpec,
     ModelAdapter,
 )
-from edgevirt.fleet.objects.node_adapter import NodeAdapter
-from edgevirt.fleet.objects.node_port import NodePort
+from edgevirt.fleet.objects.node.port import NodePort
 from edgevirt.fleet.render import Objects
 from edgevirt.fleet.status import of_node
 from edgevirt.model.app import Resources

@@ -11,14 +11,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from edgevirt.fleet import render
-from edgevirt.fleet.objects.app import EnvVar
-from edgevirt.fleet.objects.app_interface import AclLimit, AclMatch, AppAcl, AppInterface
-from edgevirt.fleet.objects.app_volume import AppVolume
-from edgevirt.fleet.objects.base import LocalRef
+from edgevirt.fleet.objects.app.app import EnvVar
+from edgevirt.fleet.objects.app.interface import AclLimit, AclMatch, AppAcl, AppInterface
+from edgevirt.fleet.objects.app.volume import AppVolume
+from edgevirt.fleet.objects.base.object import LocalRef
 from edgevirt.fleet.objects.network_instance import DhcpRange
-from edgevirt.fleet.objects.node_os import NodeOS
-from edgevirt.fleet.objects.node_port import NodePort, NodeProxy, ProxyServer
-from edgevirt.fleet.objects.os_image import OSImage, OSImageSpec
+from edgevirt.fleet.objects.node.os import NodeOS
+from edgevirt.fleet.objects.node.port import NodePort, NodeProxy, ProxyServer
+from edgevirt.fleet.objects.software.os_image import OSImage, OSImageSpec
 from edgevirt.fleet.render import Cipher, Credentials, Objects
 from edgevirt.model.app import BootMode, VirtualizationMode
 from edgevirt.model.network import AclAction, NetworkInstanceType

@@ -8,10 +8,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from edgevirt.fleet import render
-from edgevirt.fleet.objects.app_vnc import AppVnc
-from edgevirt.fleet.objects.base import LocalRef
-from edgevirt.fleet.objects.conflicts import check_instance
-from edgevirt.fleet.objects.project import Project
+from edgevirt.fleet.objects.app.vnc import AppVnc
+from edgevirt.fleet.objects.base.object import LocalRef
+from edgevirt.fleet.objects.project.conflicts import check_instance
+from edgevirt.fleet.objects.project.project import Project
 from edgevirt.fleet.render import Cipher, Objects
 from edgevirt.wire import cipher
 from edgevirt.wire.convert import contents

@@ -9,9 +9,9 @@ import pytest
 
 from edgevirt.fleet import render
 from edgevirt.fleet.nodes.dependencies import Dependencies
-from edgevirt.fleet.objects.app_volume import AppVolume
-from edgevirt.fleet.objects.base import find_condition, timestamp
-from edgevirt.fleet.objects.volume import (
+from edgevirt.fleet.objects.app.volume import AppVolume
+from edgevirt.fleet.objects.base.object import find_condition, timestamp
+from edgevirt.fleet.objects.content.volume import (
     COLUMNS,
     Volume,
     VolumeSpec,

@@ -15,8 +15,8 @@ from edgevirt.fleet.nodes.events import Recorder
 from edgevirt.fleet.nodes.objects import NodeObjects
 from edgevirt.fleet.nodes.registry import Registry
 from edgevirt.fleet.objects import kinds
-from edgevirt.fleet.objects.base import find_condition, timestamp
-from edgevirt.fleet.objects.edgenode import EdgeNode, EdgeNodeStatus
+from edgevirt.fleet.objects.base.object import find_condition, timestamp
+from edgevirt.fleet.objects.node.edgenode import EdgeNode, EdgeNodeStatus
 from edgevirt.fleet.status.liveness import CHECK_SECONDS, SILENT_SECONDS, Liveness
 from edgevirt.fleet.telemetry import Telemetry
 from edgevirt.runtime import Put, Resource, VirtualClock

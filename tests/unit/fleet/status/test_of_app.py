@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from edgevirt.fleet.objects.app_instance import COLUMNS, AppInstance, AppInstanceStatus
-from edgevirt.fleet.objects.base import find_condition, timestamp
-from edgevirt.fleet.objects.edgenode import NodeAddress
+from edgevirt.fleet.objects.app.instance import COLUMNS, AppInstance, AppInstanceStatus
+from edgevirt.fleet.objects.base.object import find_condition, timestamp
+from edgevirt.fleet.objects.node.edgenode import NodeAddress
 from edgevirt.fleet.status import of_app
 from edgevirt.wire.convert.reports import STATES
 from edgevirt.wire.messages import info

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from edgevirt.fleet.objects.base import find_condition, timestamp
-from edgevirt.fleet.objects.edgenode import EdgeNodeStatus
+from edgevirt.fleet.objects.base.object import find_condition, timestamp
+from edgevirt.fleet.objects.node.edgenode import EdgeNodeStatus
 from edgevirt.fleet.status import of_node
 from edgevirt.fleet.status.of_system import Wanted
 from edgevirt.wire.messages import info

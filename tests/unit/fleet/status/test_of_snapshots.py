@@ -8,9 +8,9 @@ import msgspec
 
 from edgevirt.fleet import render
 from edgevirt.fleet.nodes.dependencies import Dependencies
-from edgevirt.fleet.objects.app import App, validate
-from edgevirt.fleet.objects.app_instance import AppInstance, AppInstanceStatus
-from edgevirt.fleet.objects.app_snapshots import AppSnapshots, Rollback, SnapshotOnNode
+from edgevirt.fleet.objects.app.app import App, validate
+from edgevirt.fleet.objects.app.instance import AppInstance, AppInstanceStatus
+from edgevirt.fleet.objects.app.snapshots import AppSnapshots, Rollback, SnapshotOnNode
 from edgevirt.fleet.status import of_app
 from edgevirt.model.app import AppInstance as Wanted
 from edgevirt.wire.messages import info

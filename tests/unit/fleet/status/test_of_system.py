@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from edgevirt.fleet.objects.base import timestamp
-from edgevirt.fleet.objects.node_os import NodeOSStatus
+from edgevirt.fleet.objects.base.object import timestamp
+from edgevirt.fleet.objects.node.os import NodeOSStatus
 from edgevirt.fleet.status import of_system
 from edgevirt.fleet.status.of_system import Wanted
 from edgevirt.wire.messages import info

@@ -13,9 +13,9 @@ from edgevirt.fleet.api.bodies import managers
 from edgevirt.fleet.api.errors import Json
 from edgevirt.fleet.api.shapes.checking import check
 from edgevirt.fleet.api.shapes.shapes import encode, shape_of
-from edgevirt.fleet.objects.base import ApiObject, ManagedFields, timestamp
+from edgevirt.fleet.objects.base.object import ApiObject, ManagedFields, timestamp
+from edgevirt.fleet.objects.base.problems import Problem, forbidden, invalid
 from edgevirt.fleet.objects.kinds import ApiKind
-from edgevirt.fleet.objects.problems import Problem, forbidden, invalid
 
 Validation = Literal["Strict", "Warn", "Ignore"]
 

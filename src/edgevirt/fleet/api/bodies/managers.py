@@ -10,7 +10,7 @@ from edgevirt.fleet.api.bodies import fieldsets
 from edgevirt.fleet.api.bodies.fieldsets import Fields
 from edgevirt.fleet.api.errors import manager_conflict
 from edgevirt.fleet.api.shapes.shapes import Shape
-from edgevirt.fleet.objects.base import ManagedFields
+from edgevirt.fleet.objects.base.object import ManagedFields
 
 APPLY = "Apply"
 UPDATE = "Update"

@@ -7,13 +7,11 @@ from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 from edgevirt.fleet.api.registry.snapshots import Snapshot, Snapshots, TermsOf
-from edgevirt.fleet.objects import conflicts
-from edgevirt.fleet.objects.app import App
-from edgevirt.fleet.objects.app_instance import AppInstance
-from edgevirt.fleet.objects.attestation import AttestationPolicy, policies_for
-from edgevirt.fleet.objects.base import ApiObject, object_key
-from edgevirt.fleet.objects.edgenode import EdgeNode
-from edgevirt.fleet.objects.hardware_model import HardwareModel
+from edgevirt.fleet.objects.app.app import App
+from edgevirt.fleet.objects.app.instance import AppInstance
+from edgevirt.fleet.objects.base.object import ApiObject, object_key
+from edgevirt.fleet.objects.base.problems import Problem, duplicate, invalid, not_found
+from edgevirt.fleet.objects.content.volume import Volume
 from edgevirt.fleet.objects.kinds import (
     APP,
     APP_INSTANCE,
@@ -27,10 +25,12 @@ from edgevirt.fleet.objects.kinds import (
     ApiKind,
 )
 from edgevirt.fleet.objects.network_instance import NetworkInstance
-from edgevirt.fleet.objects.problems import Problem, duplicate, invalid, not_found
-from edgevirt.fleet.objects.project import Project
-from edgevirt.fleet.objects.references import USERS, references_of
-from edgevirt.fleet.objects.volume import Volume
+from edgevirt.fleet.objects.node.edgenode import EdgeNode
+from edgevirt.fleet.objects.node.hardware_model import HardwareModel
+from edgevirt.fleet.objects.project import conflicts
+from edgevirt.fleet.objects.project.project import Project
+from edgevirt.fleet.objects.project.references import USERS, references_of
+from edgevirt.fleet.objects.software.attestation import AttestationPolicy, policies_for
 
 T = TypeVar("T", bound=ApiObject)
 

@@ -13,10 +13,10 @@ from edgevirt.fleet.api.bodies.drafts import Held
 from edgevirt.fleet.api.registry.admission import Admission
 from edgevirt.fleet.api.registry.snapshots import Snapshots
 from edgevirt.fleet.api.registry.stored import ATTEMPTS, StoredObjects
-from edgevirt.fleet.objects.base import ApiObject, object_key, timestamp
+from edgevirt.fleet.objects.base.object import ApiObject, object_key, timestamp
+from edgevirt.fleet.objects.core.namespace import NamespaceStatus
 from edgevirt.fleet.objects.kinds import BY_NAME, NAMESPACE
-from edgevirt.fleet.objects.namespace import NamespaceStatus
-from edgevirt.fleet.objects.references import DELETION_ORDER, references_of
+from edgevirt.fleet.objects.project.references import DELETION_ORDER, references_of
 from edgevirt.runtime.clock import Clock
 from edgevirt.runtime.store import Conflict, Store
 

@@ -20,12 +20,12 @@ from edgevirt.fleet.api.registry.snapshots import Snapshots
 from edgevirt.fleet.api.registry.stored import ATTEMPTS, StoredObjects
 from edgevirt.fleet.api.registry.taking_up import take_up
 from edgevirt.fleet.api.shapes.shapes import encode, shape_of
-from edgevirt.fleet.objects.base import ApiObject, born, object_key
+from edgevirt.fleet.objects.base.names import check_metadata
+from edgevirt.fleet.objects.base.object import ApiObject, born, object_key
+from edgevirt.fleet.objects.base.problems import NOT_FOUND, Problem
+from edgevirt.fleet.objects.core.namespace import DEFAULT, Namespace
+from edgevirt.fleet.objects.core.sealing import Sealer
 from edgevirt.fleet.objects.kinds import BY_NAME, NAMESPACE, ApiKind
-from edgevirt.fleet.objects.names import check_metadata
-from edgevirt.fleet.objects.namespace import DEFAULT, Namespace
-from edgevirt.fleet.objects.problems import NOT_FOUND, Problem
-from edgevirt.fleet.objects.sealing import Sealer
 from edgevirt.runtime.clock import Clock
 from edgevirt.runtime.store import ABSENT, Conflict, Store
 

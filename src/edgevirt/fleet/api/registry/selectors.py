@@ -9,8 +9,8 @@ from typing import Any
 
 from edgevirt.fleet.api.errors import bad_request
 from edgevirt.fleet.api.shapes.shapes import shape_of
-from edgevirt.fleet.objects.base import ApiObject, ApiStruct
-from edgevirt.fleet.objects.event import EventSource
+from edgevirt.fleet.objects.base.object import ApiObject, ApiStruct
+from edgevirt.fleet.objects.core.event import EventSource
 from edgevirt.fleet.objects.kinds import ApiKind
 
 _SET = re.compile(r"\s*([^\s,()!=]+)\s+(in|notin)\s*\(([^()]*)\)\s*")

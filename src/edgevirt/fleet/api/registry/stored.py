@@ -6,9 +6,9 @@ from typing import Any, Final
 
 from edgevirt.fleet.api import errors
 from edgevirt.fleet.api.bodies.drafts import Held
-from edgevirt.fleet.objects.base import ApiObject, object_key
+from edgevirt.fleet.objects.base.object import ApiObject, object_key
+from edgevirt.fleet.objects.core.sealing import Sealer
 from edgevirt.fleet.objects.kinds import ApiKind
-from edgevirt.fleet.objects.sealing import Sealer
 from edgevirt.runtime.resource import Resource
 from edgevirt.runtime.store import ABSENT, Conflict, Store
 

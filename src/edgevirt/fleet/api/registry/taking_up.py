@@ -12,10 +12,10 @@ from typing import Any
 
 from edgevirt.fleet.api.bodies.drafts import with_meta
 from edgevirt.fleet.api.registry.snapshots import Snapshots
-from edgevirt.fleet.objects.app_instance import AppInstance
-from edgevirt.fleet.objects.base import ApiObject, object_key
+from edgevirt.fleet.objects.app.instance import AppInstance
+from edgevirt.fleet.objects.base.object import ApiObject, object_key
+from edgevirt.fleet.objects.content.volume import Volume
 from edgevirt.fleet.objects.kinds import EDGE_NODE, ApiKind
-from edgevirt.fleet.objects.volume import Volume
 from edgevirt.runtime import Store
 
 _RANDOM = 4

@@ -15,7 +15,7 @@ from edgevirt.fleet.api.errors import ApiError
 from edgevirt.fleet.api.registry.registry import Registry
 from edgevirt.fleet.api.registry.selectors import Selector
 from edgevirt.fleet.api.shapes.shapes import encode
-from edgevirt.fleet.objects.base import ApiObject
+from edgevirt.fleet.objects.base.object import ApiObject
 from edgevirt.fleet.objects.kinds import ApiKind
 from edgevirt.runtime.resource import Event, Gone, InStep
 from edgevirt.runtime.store import Expired, StoreError

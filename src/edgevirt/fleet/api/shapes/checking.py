@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgevirt.fleet.api.shapes.shapes import Shape
-from edgevirt.fleet.objects.base import seconds_of
-from edgevirt.fleet.objects.problems import Problem, mistyped, required, unsupported
+from edgevirt.fleet.objects.base.object import seconds_of
+from edgevirt.fleet.objects.base.problems import Problem, mistyped, required, unsupported
 
 _INT64 = 2**63
 _MAX_PROBLEMS = 50

@@ -12,7 +12,7 @@ import msgspec
 from edgevirt.fleet.api.errors import Json
 from edgevirt.fleet.api.shapes import docs
 from edgevirt.fleet.api.shapes.shapes import FieldShape, Shape, encode, shape_of
-from edgevirt.fleet.objects.base import ApiStruct
+from edgevirt.fleet.objects.base.object import ApiStruct
 from edgevirt.fleet.objects.kinds import GROUP, SERVED, ApiKind
 
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1"

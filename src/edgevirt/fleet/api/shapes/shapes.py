@@ -11,7 +11,7 @@ import msgspec
 from msgspec import inspect
 
 from edgevirt.fleet.api.shapes import docs
-from edgevirt.fleet.objects.base import ApiStruct
+from edgevirt.fleet.objects.base.object import ApiStruct
 
 Form = Literal["struct", "map", "list", "scalar", "any"]
 Merge = Literal["atomic", "set", "map"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from edgevirt.fleet.api.bodies import fieldsets
 from edgevirt.fleet.api.shapes.shapes import shape_of
-from edgevirt.fleet.objects.edgenode import EdgeNodeSpec
+from edgevirt.fleet.objects.node.edgenode import EdgeNodeSpec
 
 SHAPE = shape_of(EdgeNodeSpec)
 _words = st.text("abc.", min_size=1, max_size=3)
@@ -79,7 +79,7 @@ def test_fields_are_named_for_people() -> None:
 
 
 def test_a_key_that_is_left_out_is_its_default() -> None:
-    from edgevirt.fleet.objects.app_interface import AppInterface
+    from edgevirt.fleet.objects.app.interface import AppInterface
 
     shape = shape_of(AppInterface)
     given = fieldsets.leaves({"ports": [{"nodePort": 80, "appPort": 1}]}, shape)

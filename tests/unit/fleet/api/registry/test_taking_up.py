@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from edgevirt.fleet.objects import kinds
-from edgevirt.fleet.objects.held_config import HeldConfig, KeptOnNode
+from edgevirt.fleet.objects.node.held_config import HeldConfig, KeptOnNode
 from edgevirt.fleet.render.nouns import derive
 from tests.operators_api import HERE, World, manifest
 

@@ -1,0 +1,1 @@
+"""Kinds that are Kubernetes' own: Namespace, Secret, Event."""

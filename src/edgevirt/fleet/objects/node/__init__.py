@@ -1,0 +1,1 @@
+"""A machine, from its enrollment on: EdgeNode, HardwareModel, OnboardingKey, EnrollmentRequest."""

@@ -1,0 +1,1 @@
+"""The node's own software, and what measuring it comes to: OSImage, AttestationPolicy."""
