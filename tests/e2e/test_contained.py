@@ -12,7 +12,7 @@ import pytest
 from edgevirt.client.errors import Refused
 from edgevirt.image.guest import publish
 from tests.contained_world import guest_files
-from tests.e2e.machine_apps import console, machine_pid, running
+from tests.e2e.machine_apps import console, machine_pid, running, says
 from tests.e2e.system import NODE, System, eventually, kill, read, whole_system
 from tests.e2e.terminal import PATIENCE, terminal
 
@@ -142,7 +142,7 @@ def test_one_that_crashes_is_started_again_and_its_code_is_told(system: System) 
     (trouble,) = eventually("its end is told", lambda: system.troubles("crashing"), BOOT, 0.5)
     assert "it ended by itself with exit code 3" in trouble["message"]
     eventually("again", lambda: system.app("crashing").get("restarts", 0) >= 2, BOOT)
-    assert "words" in console(system, "crashing")
+    says(system, "crashing", "words")
     system.remove_app("crashing")
 
 
