@@ -13,8 +13,9 @@ from docs.generate import PAGES, REFERENCE
 from edgevirt.__main__ import edgevirt
 
 ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
 TEXTS = sorted(
-    [*ROOT.glob("docs/**/*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"],
+    [*ROOT.glob("docs/**/*.md"), *EXAMPLES.glob("**/*.md"), *ROOT.glob("*.md")],
     key=lambda path: str(path),
 )
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
@@ -38,6 +39,15 @@ def test_no_generated_page_has_lost_its_maker() -> None:
 def test_a_link_leads_somewhere(path: Path) -> None:
     for target in LINK.findall(path.read_text()):
         assert (path.parent / target).exists(), target
+
+
+def test_each_example_has_a_page_that_is_listed_and_says_what_proves_it() -> None:
+    listed = (EXAMPLES / "README.md").read_text()
+    for example in {path.parent for path in EXAMPLES.glob("*/*.yaml")}:
+        assert f"({example.name}/README.md)" in listed
+        tests = re.findall(r"`(tests/\S+\.py)`", (example / "README.md").read_text())
+        assert tests
+        assert all((ROOT / test).exists() for test in tests)
 
 
 def commands(path: Path) -> list[str]:

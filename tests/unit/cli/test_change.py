@@ -65,6 +65,16 @@ def test_a_directory_is_applied_in_order_and_deleted_in_reverse(cli: CommandLine
     assert cli.out("delete", "-y", "-f", hello).split()[::2] == made[::-1]
 
 
+def test_the_catalog_s_manifests_are_taken_as_they_are(cli: CommandLine) -> None:
+    examples = ROOT / "examples"
+    cli.out("apply", "-f", str(examples / "hello"))
+    cli.out("apply", "-f", "-", given=manifest("edge-1", "s1"))
+    for path in sorted({*examples.glob("*/app.yaml"), *examples.glob("*/volume.yaml")}):
+        made = cli.out("apply", "-f", str(path)).splitlines()
+        assert all(line.endswith(" created") for line in made)
+        assert any(line.startswith(("app/", "volume/")) for line in made)
+
+
 def test_a_dry_run_changes_nothing(cli: CommandLine) -> None:
     said = cli.out("apply", "--dry-run", "-f", "-", given=manifest("alpha", "s1"))
     assert said == "edgenode/alpha created (dry run)\n"
