@@ -10,8 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,82 +20,16 @@ from edgevirt.image.guest import publish
 from edgevirt.wire import cosign
 from tests.contained_world import guest_files
 from tests.content_world import make_root
-from tests.docker_registry import PASSWORD, USER, DockerRegistry, docker_registry
+from tests.e2e.workshop import EMULATED, MI, Workshop, make_machine, open_workshop
 from tests.loopback import free_port
 
 pytestmark = pytest.mark.e2e
-MI = 1 << 20
-EMULATED = 240.0
-"""Seconds for a container's machine on a processor that starts no guests, and is busy."""
-
-
-@dataclass(frozen=True)
-class Workshop:
-    """A directory, a registry that wants a password, and who has logged in to it."""
-
-    where: Path
-    registry: DockerRegistry
-
-    def run(self, *words: str, env: Mapping[str, str] | None = None) -> tuple[int, str, str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "edgevirt", "eci", *words],
-            cwd=self.where,
-            env={**os.environ, "DOCKER_CONFIG": str(self.where), **(env or {})},
-            capture_output=True,
-            text=True,
-            timeout=EMULATED,
-            check=False,
-        )
-        return done.returncode, done.stdout.strip(), done.stderr.strip()
-
-    def eci(self, *words: str) -> str:
-        code, said, wrong = self.run(*words)
-        assert code == 0, wrong
-        return said
-
-    def refused(self, *words: str) -> str:
-        code, _, wrong = self.run(*words)
-        assert code == 1
-        assert "Traceback" not in wrong
-        return wrong
-
-    def skopeo(self, *words: str) -> str:
-        done = subprocess.run(
-            ["skopeo", *words],
-            cwd=self.where,
-            env={**os.environ, "REGISTRY_AUTH_FILE": str(self.where / "config.json")},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def name(self, text: str) -> str:
-        return f"{self.registry.host}/{text}"
 
 
 @pytest.fixture
 def workshop(tmp_path: Path) -> Iterator[Workshop]:
-    with docker_registry(tmp_path / "registry", basic=True) as registry:
-        pair = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-        logins = {"auths": {registry.host: {"auth": pair}}}
-        (tmp_path / "config.json").write_text(json.dumps(logins))
-        yield Workshop(tmp_path, registry)
-
-
-def make_machine(where: Path) -> str:
-    """A machine with a disk of pieces. Returns the directory's name."""
-    source = where / "machine"
-    source.mkdir()
-    (source / "vmlinuz").write_bytes(b"no kernel, but bytes")
-    (source / "disk.raw").write_bytes(os.urandom(2 * MI) + bytes(4 * MI) + b"end")
-    (source / "eci.yaml").write_text(
-        "kernel: vmlinuz\ncmdline: console=ttyS0\nroot: {file: disk.raw, chunk: 1Mi}\n"
-        "hardware: {cpus: 2, memory: 256Mi, devices: [serial]}\n"
-    )
-    return "machine"
+    with open_workshop(tmp_path) as made:
+        yield made
 
 
 def test_an_image_goes_to_a_stock_registry_and_comes_back_the_same(workshop: Workshop) -> None:
@@ -112,18 +45,6 @@ def test_an_image_goes_to_a_stock_registry_and_comes_back_the_same(workshop: Wor
     assert workshop.eci("inspect", name) == workshop.eci("inspect", "out")
     told = json.loads(workshop.eci("inspect", name, "-o", "json"))
     assert (told["cpus"], told["memory"], told["diskSize"]) == (2, 256 * MI, 6 * MI + 3)
-
-
-def test_standard_tools_read_and_move_it(workshop: Workshop) -> None:
-    digest = workshop.eci("build", make_machine(workshop.where), "-o", "out")
-    name = workshop.name("apps/moved:1")
-    workshop.skopeo("copy", "--dest-tls-verify=false", "oci:out:latest", f"docker://{name}")
-    assert workshop.eci("pull", name, "-o", "back") == digest
-    told = json.loads(workshop.skopeo("inspect", "--tls-verify=false", f"docker://{name}"))
-    assert told["Digest"] == digest
-    assert told["Labels"] == {"org.lfedge.eci.artifact.kernel": "/kernel"}
-    workshop.skopeo("copy", "--src-tls-verify=false", f"docker://{name}", "oci:by-skopeo:latest")
-    assert workshop.eci("inspect", "by-skopeo") == workshop.eci("inspect", "out")
 
 
 def test_a_container_of_a_directory_is_an_image_as_any_other(workshop: Workshop) -> None:
