@@ -29,7 +29,7 @@ from tests.e2e.os.os_system import BOOT, DISK, IMAGES, OUTSIDE
 from tests.e2e.os.variants import lean
 from tests.e2e.system import NODE, SERIAL
 
-pytestmark = [pytest.mark.root, pytest.mark.e2e, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.root, pytest.mark.e2e, pytest.mark.updates, pytest.mark.timeout(1800)]
 
 GOOD, CURE = "good", "cure"
 ROOT_CERTIFICATE = "root-certificate.pem"

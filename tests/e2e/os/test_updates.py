@@ -15,7 +15,7 @@ from tests.e2e.os.variants import hangs, no_services, panics
 
 IMPATIENT = 'set_global dom0_extra_args "edgevirt.watchdog=60"\n'
 
-pytestmark = [pytest.mark.root, pytest.mark.e2e, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.root, pytest.mark.e2e, pytest.mark.updates, pytest.mark.timeout(3600)]
 
 
 @pytest.fixture(scope="module")

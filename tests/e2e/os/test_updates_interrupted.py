@@ -14,7 +14,13 @@ import pytest
 from tests.e2e.os.node_in_the_field import Field, node_in_the_field
 from tests.e2e.os.variants import lean, unreachable
 
-pytestmark = [pytest.mark.root, pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(3600)]
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.e2e,
+    pytest.mark.updates,
+    pytest.mark.slow,
+    pytest.mark.timeout(3600),
+]
 
 GOOD = "good"
 
