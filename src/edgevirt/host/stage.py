@@ -18,9 +18,9 @@ _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_REMOUNT = 1, 2, 4, 32
 _MS_BIND, _MS_REC = 0x1000, 0x4000
 
 HOME: Final = Path("/run/edgevirt")
+"""Where the node's trees are, short enough for the address of a socket."""
 TPM: Final = "tpm"
 """In HOME: the socket of a TPM, where the node has one."""
-"""Where the node's trees are, short enough for the address of a socket."""
 _EMPTIED: Final = (Path("/run"), Path("/tmp"))  # noqa: S108 - this one is the node's own
 _RUN_SIZE: Final = "256m"
 
