@@ -28,9 +28,9 @@ from edgevirt.host.container.bundle import Bundle
 from edgevirt.host.container.hypervisor import ContainerHypervisor
 from edgevirt.host.domain.processors import Partition
 from edgevirt.host.fakes.devices import FakeDevices
-from edgevirt.model.app import Domain, DomainVolume
 from edgevirt.model.base import SwState
 from edgevirt.model.content import ContentFormat, ImageConfig
+from edgevirt.model.domain import Domain, DomainVolume
 from edgevirt.model.ids import AppId
 from edgevirt.model.kinds import DOMAIN, DOMAIN_STATUS
 from edgevirt.runtime import Gone, Put, RealClock

@@ -24,8 +24,8 @@ from typing import Any, Final
 from bench.domains_service import domains_service
 from edgevirt.host.kvm.acceleration import PROGRAM, accelerator, processor
 from edgevirt.host.kvm.seed import make_seed
-from edgevirt.model.app import Domain, DomainVif, DomainVolume, VirtualizationMode
 from edgevirt.model.content import ContentFormat
+from edgevirt.model.domain import Domain, DomainVif, DomainVolume, VirtualizationMode
 from edgevirt.model.kinds import DOMAIN
 from edgevirt.runtime.memory import MemoryStore
 from tests.e2e.guest_disk import make_guest_disk

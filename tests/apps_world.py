@@ -7,19 +7,11 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from edgevirt.model.app import (
-    AppInstance,
-    AppInstanceStatus,
-    Domain,
-    DomainStatus,
-    HostCapacity,
-    Resources,
-    VirtualizationMode,
-    VolumeRef,
-)
+from edgevirt.model.app import AppInstance, AppInstanceStatus, Resources, VolumeRef
 from edgevirt.model.base import SwState
 from edgevirt.model.baseos import BaseOsStatus, UpdateStep
 from edgevirt.model.content import ContentFormat, ImageConfig
+from edgevirt.model.domain import Domain, DomainStatus, HostCapacity, VirtualizationMode
 from edgevirt.model.ids import AppId, NetworkInstanceId, VolumeId
 from edgevirt.model.kinds import (
     APP_INSTANCE,

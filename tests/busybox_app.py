@@ -17,9 +17,9 @@ from edgevirt.host.container.hypervisor import ContainerHypervisor
 from edgevirt.host.domain.monitor import Runtime
 from edgevirt.host.domain.processors import Partition
 from edgevirt.host.hypervisor import Exit
-from edgevirt.model.app import Domain, DomainVolume
 from edgevirt.model.base import SwState
 from edgevirt.model.content import ContentFormat, ImageConfig
+from edgevirt.model.domain import Domain, DomainVolume
 from edgevirt.model.ids import AppId
 from tests.monitored_world import MonitoredWorld
 

@@ -22,7 +22,7 @@ from edgevirt.host.kvm.hypervisor import KvmHypervisor
 from edgevirt.image.build import open_build
 from edgevirt.image.commands import CACHE_VARIABLE
 from edgevirt.image.recipe import Arch, Variant
-from edgevirt.model.app import Domain, DomainVolume, VirtualizationMode
+from edgevirt.model.domain import Domain, DomainVolume, VirtualizationMode
 from tests.busybox_app import ContainerWorld
 
 _World = TypeVar("_World", bound="ContainedWorld")

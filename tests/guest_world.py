@@ -16,9 +16,9 @@ from edgevirt.host.domain.processors import Partition
 from edgevirt.host.hypervisor import Exit
 from edgevirt.host.kvm.guest import GuestFiles
 from edgevirt.host.kvm.hypervisor import KvmHypervisor
-from edgevirt.model.app import Domain, DomainVolume, VirtualizationMode
 from edgevirt.model.base import SwState
 from edgevirt.model.content import ContentFormat
+from edgevirt.model.domain import Domain, DomainVolume, VirtualizationMode
 from edgevirt.model.ids import AppId
 from tests.monitored_world import MonitoredWorld
 

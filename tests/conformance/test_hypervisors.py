@@ -14,9 +14,9 @@ from msgspec.structs import replace
 from edgevirt.host.fakes.hypervisor import FakeHypervisor, FakeMachine
 from edgevirt.host.hypervisor import DomainInfo, Exit, Hypervisor, HypervisorError, UnfitError
 from edgevirt.model.access import ConsoleKind
-from edgevirt.model.app import DiskStatus, Domain, DomainVolume
 from edgevirt.model.base import SwState
 from edgevirt.model.content import ContentFormat, ImageConfig
+from edgevirt.model.domain import DiskStatus, Domain, DomainVolume
 from edgevirt.model.ids import AppId
 from edgevirt.runtime import Clock, RealClock
 from tests.busybox_app import ContainerWorld

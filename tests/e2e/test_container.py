@@ -25,17 +25,11 @@ from edgevirt.host.domain.processors import Partition
 from edgevirt.host.fakes.devices import FakeDevices
 from edgevirt.host.processes import identify
 from edgevirt.model import kinds
-from edgevirt.model.app import (
-    AppInstance,
-    AppInstanceStatus,
-    DomainStatus,
-    Resources,
-    VirtualizationMode,
-    VolumeRef,
-)
+from edgevirt.model.app import AppInstance, AppInstanceStatus, Resources, VolumeRef
 from edgevirt.model.base import SwState
 from edgevirt.model.baseos import BaseOsStatus, UpdateStep
 from edgevirt.model.content import ContentFormat, ImageConfig
+from edgevirt.model.domain import DomainStatus, VirtualizationMode
 from edgevirt.model.ids import AppId, NetworkInstanceId, VolumeId
 from edgevirt.model.kinds import (
     APP_INSTANCE,

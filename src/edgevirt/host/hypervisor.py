@@ -12,8 +12,8 @@ from typing import Protocol
 import msgspec
 
 from edgevirt.model.access import ConsoleKind
-from edgevirt.model.app import DiskStatus, Domain, DomainMetric, VirtualizationMode
 from edgevirt.model.base import SwState
+from edgevirt.model.domain import DiskStatus, Domain, DomainMetric, VirtualizationMode
 from edgevirt.model.ids import AppId
 
 

@@ -7,6 +7,7 @@ from edgevirt.model import (
     app,
     baseos,
     content,
+    domain,
     hardware,
     network,
     node,
@@ -49,11 +50,11 @@ VOLUME_USE = Kind("VolumeUse", app.VolumeUse)
 SNAPSHOT = Kind("Snapshot", snapshot.Snapshot)
 SNAPSHOT_STATUS = Kind("SnapshotStatus", snapshot.SnapshotStatus, report=True)
 MACHINE_STATE = Kind("MachineState", snapshot.MachineState, report=True)
-DOMAIN = Kind("Domain", app.Domain, readers=frozenset({"domains"}))
-DOMAIN_STATUS = Kind("DomainStatus", app.DomainStatus, report=True)
-DOMAIN_EXIT = Kind("DomainExit", app.DomainExit, readers=frozenset({"domains"}), report=True)
-HOST_CAPACITY = Kind("HostCapacity", app.HostCapacity, report=True)
-DOMAIN_METRIC = Kind("DomainMetric", app.DomainMetric, report=True)
+DOMAIN = Kind("Domain", domain.Domain, readers=frozenset({"domains"}))
+DOMAIN_STATUS = Kind("DomainStatus", domain.DomainStatus, report=True)
+DOMAIN_EXIT = Kind("DomainExit", domain.DomainExit, readers=frozenset({"domains"}), report=True)
+HOST_CAPACITY = Kind("HostCapacity", domain.HostCapacity, report=True)
+DOMAIN_METRIC = Kind("DomainMetric", domain.DomainMetric, report=True)
 
 PHYSICAL_IO = Kind("PhysicalIo", hardware.PhysicalIo)
 MACHINE_DEVICES = Kind("MachineDevices", hardware.MachineDevices, report=True)

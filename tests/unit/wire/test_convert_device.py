@@ -14,9 +14,10 @@ from google.protobuf.message import Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgevirt.model.app import AppInstance, Resources, VirtualizationMode, VolumeRef
+from edgevirt.model.app import AppInstance, Resources, VolumeRef
 from edgevirt.model.baseos import BaseOs
 from edgevirt.model.content import CipherBlock, ContentFormat, ContentTree, Datastore, DatastoreType
+from edgevirt.model.domain import VirtualizationMode
 from edgevirt.model.hardware import Adapter
 from edgevirt.model.ids import (
     AppId,

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from edgevirt.model.app import (
-    AppInstance,
-    AppInstanceStatus,
-    DomainMetric,
-    Resources,
-    VolumeRef,
-)
+from edgevirt.model.app import AppInstance, AppInstanceStatus, Resources, VolumeRef
 from edgevirt.model.base import Severity, SwState, Trouble
 from edgevirt.model.content import BlobStatus, ContentTreeStatus
+from edgevirt.model.domain import DomainMetric
 from edgevirt.model.ids import (
     AppId,
     ContentTreeId,

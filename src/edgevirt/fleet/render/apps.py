@@ -29,26 +29,27 @@ from edgevirt.fleet.render.nouns import (
 from edgevirt.fleet.render.snapshots import snapshot_wish
 from edgevirt.model import app as app_model
 from edgevirt.model import network
+from edgevirt.model.domain import BootMode, BootOrder, VirtualizationMode
 
 _DEVICES: Final = {"CDROM": "/dev/cdrom", "Floppy": "/dev/fd0"}
 """A virtual machine mounts nothing by itself; so this is where a volume says what it is."""
 _FIRMWARES: Final = {
-    "": app_model.BootMode.UNSPECIFIED,
-    "BIOS": app_model.BootMode.LEGACY,
-    "UEFI": app_model.BootMode.UEFI,
+    "": BootMode.UNSPECIFIED,
+    "BIOS": BootMode.LEGACY,
+    "UEFI": BootMode.UEFI,
 }
 _BOOT_ORDERS: Final = {
-    "": app_model.BootOrder.UNSPECIFIED,
-    "USB": app_model.BootOrder.USB,
-    "NoUSB": app_model.BootOrder.NO_USB,
+    "": BootOrder.UNSPECIFIED,
+    "USB": BootOrder.USB,
+    "NoUSB": BootOrder.NO_USB,
 }
 _KIB: Final = 1024
 _MODES: Final = {
-    BARE: app_model.VirtualizationMode.NOHYPER,
-    "PV": app_model.VirtualizationMode.PV,
-    "HVM": app_model.VirtualizationMode.HVM,
-    "FML": app_model.VirtualizationMode.FML,
-    "Legacy": app_model.VirtualizationMode.LEGACY,
+    BARE: VirtualizationMode.NOHYPER,
+    "PV": VirtualizationMode.PV,
+    "HVM": VirtualizationMode.HVM,
+    "FML": VirtualizationMode.FML,
+    "Legacy": VirtualizationMode.LEGACY,
 }
 _ANYWHERE: Final = (("ip", "0.0.0.0/0"),)
 

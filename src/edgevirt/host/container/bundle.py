@@ -21,8 +21,8 @@ from edgevirt.host.devices.of_container import Given
 from edgevirt.host.hypervisor import HypervisorError, UnfitError
 from edgevirt.host.processes import Process
 from edgevirt.host.volumes.written import check_unwritten
-from edgevirt.model.app import Domain, DomainVolume
 from edgevirt.model.content import ContentFormat
+from edgevirt.model.domain import Domain, DomainVolume
 from edgevirt.model.ids import AppId
 
 _MAX_FILES = 65_536

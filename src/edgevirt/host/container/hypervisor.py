@@ -24,8 +24,8 @@ from edgevirt.host.domain.processors import Partition
 from edgevirt.host.hypervisor import HypervisorError
 from edgevirt.host.processes import Process
 from edgevirt.host.rights.cell import ENVIRONMENT
-from edgevirt.model.app import Domain, DomainVolume, VirtualizationMode
 from edgevirt.model.can import CanBus
+from edgevirt.model.domain import Domain, DomainVolume, VirtualizationMode
 from edgevirt.model.hardware import find_usb
 from edgevirt.model.sriov import VirtualFunction
 from edgevirt.runtime import Clock

@@ -23,8 +23,8 @@ from edgevirt.host.devices.of_container import (
     variables,
 )
 from edgevirt.host.hypervisor import UnfitError
-from edgevirt.model.app import Domain
 from edgevirt.model.content import ImageConfig
+from edgevirt.model.domain import Domain
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 COMMAND_OVERRIDE = "EVE_ECO_CMD"

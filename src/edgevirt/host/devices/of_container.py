@@ -12,8 +12,8 @@ import msgspec
 
 from edgevirt.host.devices.gpio_warden import Grant
 from edgevirt.host.hypervisor import HypervisorError, UnfitError
-from edgevirt.model.app import Domain
 from edgevirt.model.can import CanBus
+from edgevirt.model.domain import Domain
 from edgevirt.model.hardware import INTERFACES, DomainDevice, MachineDevices, find_usb, read_gpio
 from edgevirt.model.sriov import VirtualFunction
 

@@ -27,14 +27,8 @@ from edgevirt.host.domain.processors import Partition
 from edgevirt.host.hypervisor import DomainInfo, Exit, HypervisorError, UnfitError
 from edgevirt.host.processes import Process
 from edgevirt.model.access import ConsoleKind
-from edgevirt.model.app import (
-    DiskStatus,
-    Domain,
-    DomainMetric,
-    DomainVolume,
-    VirtualizationMode,
-)
 from edgevirt.model.base import SwState
+from edgevirt.model.domain import DiskStatus, Domain, DomainMetric, DomainVolume, VirtualizationMode
 from edgevirt.model.hardware import MachineDevices
 from edgevirt.model.ids import AppId
 from edgevirt.runtime import Clock

@@ -15,14 +15,8 @@ from msgspec.structs import replace
 
 from edgevirt.host.hypervisor import DomainInfo, Exit, HypervisorError, UnfitError
 from edgevirt.model.access import ConsoleKind
-from edgevirt.model.app import (
-    DiskStatus,
-    Domain,
-    DomainMetric,
-    DomainVolume,
-    VirtualizationMode,
-)
 from edgevirt.model.base import SwState
+from edgevirt.model.domain import DiskStatus, Domain, DomainMetric, DomainVolume, VirtualizationMode
 from edgevirt.model.ids import AppId
 from edgevirt.runtime import Clock
 

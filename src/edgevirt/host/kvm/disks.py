@@ -7,8 +7,8 @@ from typing import Final
 
 from edgevirt.host.devices import of_machine
 from edgevirt.host.hypervisor import UnfitError
-from edgevirt.model.app import BootOrder, Domain, DomainVolume, VirtualizationMode
 from edgevirt.model.content import ContentFormat
+from edgevirt.model.domain import BootOrder, Domain, DomainVolume, VirtualizationMode
 
 SEED: Final = 15
 FIRST_DISK: Final = 20

@@ -25,14 +25,9 @@ from edgevirt.host.container.user_data import UserData, parse_user_data
 from edgevirt.host.devices.of_container import DeviceNode
 from edgevirt.host.devices.of_machine import places, sockets
 from edgevirt.host.hypervisor import Exit, HypervisorError, UnfitError
-from edgevirt.model.app import (
-    BootMode,
-    Domain,
-    DomainVolume,
-    VirtualizationMode,
-    least_contained_kib,
-)
+from edgevirt.model.app import least_contained_kib
 from edgevirt.model.content import ContentFormat
+from edgevirt.model.domain import BootMode, Domain, DomainVolume, VirtualizationMode
 from edgevirt.model.hardware import MachineDevices, find_usb
 
 END_SIZE: Final = 4096

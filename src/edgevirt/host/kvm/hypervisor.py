@@ -52,9 +52,9 @@ from edgevirt.host.rights.cell import (
 from edgevirt.host.rights.confine import limit_memory
 from edgevirt.host.volumes.written import mark_written
 from edgevirt.model.access import ConsoleKind
-from edgevirt.model.app import Domain, DomainVolume, VirtualizationMode
 from edgevirt.model.base import SwState
 from edgevirt.model.content import ContentFormat
+from edgevirt.model.domain import Domain, DomainVolume, VirtualizationMode
 from edgevirt.model.hardware import DomainDevice, MachineDevices
 from edgevirt.runtime import Clock
 

@@ -17,7 +17,7 @@ from edgevirt.host.hypervisor import UnfitError
 from edgevirt.host.kvm import disks, virtual_tpm
 from edgevirt.host.kvm.acceleration import KVM, processor
 from edgevirt.host.kvm.huge_pages import SIZE
-from edgevirt.model.app import BootMode, Domain, VirtualizationMode
+from edgevirt.model.domain import BootMode, Domain, VirtualizationMode
 
 CONSOLE_LOG: Final = 10
 MONITOR: Final = 11

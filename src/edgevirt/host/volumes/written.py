@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from edgevirt.host.hypervisor import UnfitError
-from edgevirt.model.app import DomainVolume
 from edgevirt.model.content import ContentFormat
+from edgevirt.model.domain import DomainVolume
 
 _MARK: Final = "user.edgevirt.written"
 _IMAGE: Final = b"image"

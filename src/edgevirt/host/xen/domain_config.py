@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from edgevirt.host.hypervisor import UnfitError
-from edgevirt.model.app import Domain, DomainVif, DomainVolume, VirtualizationMode
+from edgevirt.model.domain import Domain, DomainVif, DomainVolume, VirtualizationMode
 from edgevirt.model.eci import ContentFormat
 
 DISK_SCRIPT: Final = Path(__file__).parent / "block.sh"

@@ -23,8 +23,8 @@ from edgevirt.host.xen.domain_config import write_config
 from edgevirt.host.xen.first_domain import PROGRAMS, STORE, starts_with_hardware
 from edgevirt.host.xen.keeper import Kept, decode
 from edgevirt.host.xen.listing import Listed, parse_list, parse_memory
-from edgevirt.model.app import Domain, DomainMetric, VirtualizationMode
 from edgevirt.model.base import SwState
+from edgevirt.model.domain import Domain, DomainMetric, VirtualizationMode
 from edgevirt.model.ids import AppId
 from edgevirt.runtime import Clock
 

@@ -44,7 +44,7 @@ from edgevirt.image.eci.run import (
     value,
     wait,
 )
-from edgevirt.model.app import Domain, DomainVolume, VirtualizationMode
+from edgevirt.model.domain import Domain, DomainVolume, VirtualizationMode
 from edgevirt.model.eci import ContentFormat
 
 GUEST: Final = Path(sys.prefix) / "share/edgevirt/guest"

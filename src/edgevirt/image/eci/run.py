@@ -24,7 +24,7 @@ from edgevirt.host.hypervisor import HypervisorError
 from edgevirt.host.kvm.acceleration import processor
 from edgevirt.image.eci.forward import Forwarder
 from edgevirt.image.eci.parts import ContainerParts, DiskFile, MachineParts
-from edgevirt.model.app import Domain, DomainVolume
+from edgevirt.model.domain import Domain, DomainVolume
 from edgevirt.model.eci import ContentFormat
 from edgevirt.model.ids import AppId
 

@@ -10,8 +10,8 @@ from typing import Final
 import msgspec
 
 from edgevirt.model.access import VNC_PORT, AccessConfig, ConsoleGrant
-from edgevirt.model.app import DomainStatus
 from edgevirt.model.base import SwState
+from edgevirt.model.domain import DomainStatus
 from edgevirt.model.ids import AppId, NodeId
 from edgevirt.model.node import ControllerCertificates
 from edgevirt.wire.access import read_token

@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping
 import msgspec
 from msgspec.structs import replace
 
-from edgevirt.model.app import AppInstance, VirtualizationMode
+from edgevirt.model.app import AppInstance
 from edgevirt.model.base import Severity, SwState, Trouble
+from edgevirt.model.domain import VirtualizationMode
 from edgevirt.model.hardware import (
     Adapter,
     AdapterGroup,

@@ -9,7 +9,8 @@ from __future__ import annotations
 import msgspec
 from msgspec.structs import replace
 
-from edgevirt.model.app import AppInstance, BootOrder, Resources
+from edgevirt.model.app import AppInstance, Resources
+from edgevirt.model.domain import BootOrder
 from edgevirt.model.network import AppInterface
 
 

@@ -5,17 +5,9 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Final
 
-from edgevirt.model.app import (
-    AppInstance,
-    BootOrder,
-    Domain,
-    DomainVif,
-    DomainVolume,
-    VirtualizationMode,
-    VolumeRef,
-    overhead_kib,
-)
+from edgevirt.model.app import AppInstance, VolumeRef, overhead_kib
 from edgevirt.model.content import ImageConfig
+from edgevirt.model.domain import BootOrder, Domain, DomainVif, DomainVolume, VirtualizationMode
 from edgevirt.model.ids import VolumeId
 from edgevirt.model.network import AppNetworkStatus
 from edgevirt.model.volume import VolumeStatus, volume_key

@@ -6,17 +6,10 @@ from collections.abc import Mapping
 
 import msgspec
 
-from edgevirt.model.app import (
-    AppInstance,
-    AppInstanceApplied,
-    AppInstanceStatus,
-    BootOrder,
-    Domain,
-    DomainStatus,
-    HostCapacity,
-)
+from edgevirt.model.app import AppInstance, AppInstanceApplied, AppInstanceStatus
 from edgevirt.model.base import SwState
 from edgevirt.model.baseos import BaseOsStatus
+from edgevirt.model.domain import BootOrder, Domain, DomainStatus, HostCapacity
 from edgevirt.model.network import AppNetworkStatus, NetworkInstanceStatus
 from edgevirt.model.snapshot import MachineState, SnapshotStatus
 from edgevirt.model.volume import VolumeStatus

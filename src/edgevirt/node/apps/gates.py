@@ -6,16 +6,11 @@ from collections.abc import Container, Mapping
 
 import msgspec
 
-from edgevirt.model.app import (
-    AppInstance,
-    HostCapacity,
-    VirtualizationMode,
-    VolumeRef,
-    overhead_kib,
-)
+from edgevirt.model.app import AppInstance, VolumeRef, overhead_kib
 from edgevirt.model.base import SwState, Trouble
 from edgevirt.model.baseos import BaseOsStatus
 from edgevirt.model.content import ContentFormat
+from edgevirt.model.domain import HostCapacity, VirtualizationMode
 from edgevirt.model.ids import NetworkInstanceId
 from edgevirt.model.network import AppNetworkStatus, NetworkInstanceState, NetworkInstanceStatus
 from edgevirt.model.volume import VolumeStatus, volume_key

@@ -11,8 +11,9 @@ from collections.abc import Container, Iterable, Mapping
 
 from msgspec.structs import replace
 
-from edgevirt.model.app import AppInstance, AppInstanceApplied, DomainStatus, DomainVolume
+from edgevirt.model.app import AppInstance, AppInstanceApplied
 from edgevirt.model.base import SwState
+from edgevirt.model.domain import DomainStatus, DomainVolume
 from edgevirt.model.volume import Growth, VolumeStatus, volume_key
 from edgevirt.node.apps.facts import is_down, is_live
 from edgevirt.node.apps.gates import Wait

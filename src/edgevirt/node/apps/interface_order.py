@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping
 
 from msgspec.structs import replace
 
-from edgevirt.model.app import AppInstance, DomainVif
+from edgevirt.model.app import AppInstance
 from edgevirt.model.base import SwState, Trouble
+from edgevirt.model.domain import DomainVif
 from edgevirt.model.hardware import NETWORKS, DomainDevice
 from edgevirt.node.apps.adapters import Adapters
 from edgevirt.node.apps.gates import Wait

@@ -8,13 +8,8 @@ from typing import Any
 from msgspec.structs import replace
 from msgspec.structs import replace as changed
 
-from edgevirt.model.app import (
-    AppInstance,
-    AppInstanceApplied,
-    BootOrder,
-    VirtualizationMode,
-    VolumeUse,
-)
+from edgevirt.model.app import AppInstance, AppInstanceApplied, VolumeUse
+from edgevirt.model.domain import BootOrder, VirtualizationMode
 from edgevirt.model.ids import AppId
 from edgevirt.model.kinds import (
     ADAPTER_GROUP,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from itertools import chain
 
-from edgevirt.model.app import AppInstance, Domain
+from edgevirt.model.app import AppInstance
+from edgevirt.model.domain import Domain
 
 
 class Room:

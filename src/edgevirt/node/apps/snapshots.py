@@ -15,8 +15,9 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from edgevirt.model.app import AppInstance, AppInstanceApplied, Saved, VirtualizationMode
+from edgevirt.model.app import AppInstance, AppInstanceApplied, Saved
 from edgevirt.model.base import Severity, SwState, Trouble
+from edgevirt.model.domain import VirtualizationMode
 from edgevirt.model.ids import AppId, SnapshotId
 from edgevirt.model.snapshot import (
     MachineState,

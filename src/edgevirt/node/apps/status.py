@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from edgevirt.model.app import AppInstanceStatus, Domain, DomainStatus
+from edgevirt.model.app import AppInstanceStatus
 from edgevirt.model.base import Severity, SwState, Trouble
+from edgevirt.model.domain import Domain, DomainStatus
 from edgevirt.node.apps import rollback, snapshots
 from edgevirt.node.apps.facts import Facts, Step, World, is_down, is_live
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from edgevirt.model.app import AppInstance, VirtualizationMode
+from edgevirt.model.app import AppInstance
 from edgevirt.model.base import SwState, Trouble
 from edgevirt.model.content import ContentFormat
+from edgevirt.model.domain import VirtualizationMode
 from edgevirt.model.eci import Wants
 from edgevirt.model.hardware import IoType
 from edgevirt.model.volume import VolumeStatus, volume_key

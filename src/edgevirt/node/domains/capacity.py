@@ -15,7 +15,7 @@ from edgevirt.host.kvm.guest import GuestFiles
 from edgevirt.host.machine.capacity import Capacity, read_capacity
 from edgevirt.host.xen.first_domain import starts_with_hardware
 from edgevirt.host.xen.hypervisor import can_start_domains, read_machine_capacity
-from edgevirt.model.app import HostCapacity, VirtualizationMode
+from edgevirt.model.domain import HostCapacity, VirtualizationMode
 from edgevirt.model.kinds import HOST_CAPACITY
 from edgevirt.runtime import Clock, Store
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 
 from edgevirt.host.hypervisor import Hypervisor, HypervisorError
-from edgevirt.model.app import DomainExit
+from edgevirt.model.domain import DomainExit
 from edgevirt.model.ids import AppId
 from edgevirt.model.kinds import DOMAIN_EXIT
 from edgevirt.runtime import Clock, Store

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Sequence
 
 from edgevirt.host.hypervisor import Hypervisor, HypervisorError
-from edgevirt.model.app import DomainMetric
 from edgevirt.model.base import SwState
+from edgevirt.model.domain import DomainMetric
 from edgevirt.model.ids import AppId
 from edgevirt.model.kinds import DOMAIN_METRIC, DOMAIN_STATUS
 from edgevirt.runtime import Clock, Store

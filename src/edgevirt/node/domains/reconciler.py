@@ -14,14 +14,9 @@ from typing import Any
 import msgspec
 
 from edgevirt.host.hypervisor import DomainInfo, Hypervisor, HypervisorError, UnfitError
-from edgevirt.model.app import (
-    AppSecret,
-    DiskStatus,
-    Domain,
-    DomainStatus,
-    VirtualizationMode,
-)
+from edgevirt.model.app import AppSecret
 from edgevirt.model.base import Severity, SwState, Trouble
+from edgevirt.model.domain import DiskStatus, Domain, DomainStatus, VirtualizationMode
 from edgevirt.model.ids import AppId
 from edgevirt.model.kinds import (
     APP_SECRET,

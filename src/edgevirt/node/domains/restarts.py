@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 from msgspec.structs import replace
 
-from edgevirt.model.app import DomainStatus
 from edgevirt.model.base import SwState, Trouble, severity_of
+from edgevirt.model.domain import DomainStatus
 
 FIRST_DELAY = 1.0
 """Seconds; doubles with each failure in a row."""

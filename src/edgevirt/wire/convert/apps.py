@@ -5,14 +5,8 @@ from __future__ import annotations
 from typing import Final, cast
 
 from edgevirt.model.access import Vnc
-from edgevirt.model.app import (
-    AppInstance,
-    BootMode,
-    BootOrder,
-    Resources,
-    VirtualizationMode,
-    VolumeRef,
-)
+from edgevirt.model.app import AppInstance, Resources, VolumeRef
+from edgevirt.model.domain import BootMode, BootOrder, VirtualizationMode
 from edgevirt.model.ids import AppId, NetworkInstanceId, VolumeId
 from edgevirt.model.network import Acl, AclAction, AppInterface
 from edgevirt.wire.convert import hardware

@@ -7,8 +7,9 @@ from typing import Final
 
 import msgspec
 
-from edgevirt.model.app import AppInstanceStatus, DomainMetric
+from edgevirt.model.app import AppInstanceStatus
 from edgevirt.model.base import SwState
+from edgevirt.model.domain import DomainMetric
 from edgevirt.model.machine import DiskUse, Measures
 from edgevirt.model.network import (
     InterfaceCounters,

@@ -20,7 +20,7 @@ from edgevirt.fleet.objects.node.os import NodeOS
 from edgevirt.fleet.objects.node.port import NodePort, NodeProxy, ProxyServer
 from edgevirt.fleet.objects.software.os_image import OSImage, OSImageSpec
 from edgevirt.fleet.render import Cipher, Credentials, Objects
-from edgevirt.model.app import BootMode, VirtualizationMode
+from edgevirt.model.domain import BootMode, VirtualizationMode
 from edgevirt.model.network import AclAction, NetworkInstanceType
 from edgevirt.model.node import DeviceConfig
 from edgevirt.model.volume import VolumeOrigin

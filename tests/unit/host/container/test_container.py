@@ -13,9 +13,9 @@ from msgspec.structs import replace
 from edgevirt.host import mounts
 from edgevirt.host.container.hypervisor import _Moved
 from edgevirt.host.hypervisor import HypervisorError, UnfitError
-from edgevirt.model.app import Domain, DomainVolume
 from edgevirt.model.base import SwState
 from edgevirt.model.content import ContentFormat, ImageConfig
+from edgevirt.model.domain import Domain, DomainVolume
 from tests.busybox_app import ContainerWorld, network_namespace
 from tests.monitored_world import until
 

@@ -18,8 +18,8 @@ from edgevirt.host.container.oci import (
 from edgevirt.host.container.rootfs import User
 from edgevirt.host.container.syscalls import seccomp
 from edgevirt.host.hypervisor import UnfitError
-from edgevirt.model.app import Domain
 from edgevirt.model.content import ImageConfig
+from edgevirt.model.domain import Domain
 from edgevirt.model.ids import AppId
 
 

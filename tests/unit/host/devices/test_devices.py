@@ -20,7 +20,7 @@ from edgevirt.host.fakes.devices import FakeDevices
 from edgevirt.host.hypervisor import HypervisorError, UnfitError
 from edgevirt.host.kvm import plugging
 from edgevirt.host.kvm.qmp import ask
-from edgevirt.model.app import BootOrder
+from edgevirt.model.domain import BootOrder
 from edgevirt.model.hardware import (
     Addresses,
     DomainDevice,

@@ -14,9 +14,9 @@ import pytest
 from msgspec.structs import replace
 
 from edgevirt.host.hypervisor import Exit, UnfitError
-from edgevirt.model.app import VirtualizationMode
 from edgevirt.model.base import SwState
 from edgevirt.model.content import ImageConfig
+from edgevirt.model.domain import VirtualizationMode
 from edgevirt.model.hardware import Addresses, DomainDevice, IoType
 from edgevirt.model.ids import AppId
 from tests.busybox_app import ContainerWorld

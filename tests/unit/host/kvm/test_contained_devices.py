@@ -15,8 +15,8 @@ from msgspec.structs import replace
 from edgevirt.host.container.bundle import Bundle
 from edgevirt.host.kvm.hypervisor import KvmHypervisor
 from edgevirt.host.kvm.qmp import ask, lend
-from edgevirt.model.app import Domain
 from edgevirt.model.content import ImageConfig
+from edgevirt.model.domain import Domain
 from edgevirt.model.hardware import Addresses, DomainDevice, IoType, MachineDevices, UsbDevice
 from tests.contained_world import ContainedWorld, world_of
 from tests.monitored_world import until

@@ -11,8 +11,8 @@ import pytest
 
 from edgevirt.host.hypervisor import Exit, HypervisorError, UnfitError
 from edgevirt.host.kvm.guest import GuestFiles, Insides, make_insides, read_end
-from edgevirt.model.app import BootMode, Domain, DomainVolume, VirtualizationMode
 from edgevirt.model.content import ContentFormat, ImageConfig
+from edgevirt.model.domain import BootMode, Domain, DomainVolume, VirtualizationMode
 from edgevirt.model.hardware import Addresses, DomainDevice, IoType, MachineDevices, UsbDevice
 from edgevirt.model.ids import AppId
 

@@ -22,7 +22,9 @@ from edgevirt.host.hypervisor import HypervisorError, UnfitError
 from edgevirt.host.kvm import disks, qemu
 from edgevirt.host.kvm.seed import MOST_USER_DATA, make_seed
 from edgevirt.model.access import ConsoleKind
-from edgevirt.model.app import (
+from edgevirt.model.base import SwState
+from edgevirt.model.content import ContentFormat
+from edgevirt.model.domain import (
     BootMode,
     BootOrder,
     DiskStatus,
@@ -31,8 +33,6 @@ from edgevirt.model.app import (
     DomainVolume,
     VirtualizationMode,
 )
-from edgevirt.model.base import SwState
-from edgevirt.model.content import ContentFormat
 from edgevirt.model.hardware import Addresses, DomainDevice, IoType
 from edgevirt.model.ids import AppId
 from tests.guest_world import GuestWorld, guest_world

@@ -11,8 +11,8 @@ import pytest
 from edgevirt.host.hypervisor import UnfitError
 from edgevirt.host.kvm import virtual_tpm
 from edgevirt.host.kvm.qmp import ask
-from edgevirt.model.app import Domain
 from edgevirt.model.base import SwState
+from edgevirt.model.domain import Domain
 from tests.guest_world import GuestWorld, guest_world
 from tests.monitored_world import until
 

@@ -13,8 +13,8 @@ from edgevirt.host.hypervisor import UnfitError
 from edgevirt.host.volumes.files import VolumeFiles, VolumeRecord
 from edgevirt.host.volumes.snapshot import SnapshotFiles, SnapshotRecord
 from edgevirt.host.volumes.written import check_unwritten, mark_written
-from edgevirt.model.app import DomainVolume
 from edgevirt.model.content import ContentFormat
+from edgevirt.model.domain import DomainVolume
 
 pytestmark = pytest.mark.root
 

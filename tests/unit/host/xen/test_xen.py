@@ -18,7 +18,7 @@ from edgevirt.host.xen.first_domain import is_xen, starts_with_hardware
 from edgevirt.host.xen.keeper import Kept, decode
 from edgevirt.host.xen.listing import Reason, parse_list, parse_memory
 from edgevirt.host.xen.store import DOMAIN_ENDED, StoreError, XenStore
-from edgevirt.model.app import Domain, DomainVif, DomainVolume, VirtualizationMode
+from edgevirt.model.domain import Domain, DomainVif, DomainVolume, VirtualizationMode
 from edgevirt.model.eci import ContentFormat
 from edgevirt.model.ids import AppId
 

@@ -11,8 +11,8 @@ from edgevirt.host.kvm.guest import GuestFiles, make_insides
 from edgevirt.image.eci.contained import contained_command, run_contained
 from edgevirt.image.eci.parts import ContainerParts
 from edgevirt.image.eci.run import CannotRun, Wish, domain_of
-from edgevirt.model.app import DomainVolume
 from edgevirt.model.content import ImageConfig
+from edgevirt.model.domain import DomainVolume
 from edgevirt.model.eci import ContentFormat, Declared, Wants
 
 PARTS = ContainerParts(Declared(wants=Wants(memory=256 << 20)), ImageConfig(cmd=("/x",)), ())

@@ -9,8 +9,8 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from edgevirt.model.access import AccessConfig, ConsoleGrant, ConsoleKind
-from edgevirt.model.app import DomainStatus
 from edgevirt.model.base import SwState
+from edgevirt.model.domain import DomainStatus
 from edgevirt.model.ids import AppId, NodeId
 from edgevirt.model.node import ControllerCertificates
 from edgevirt.node.access.wanted import Believed, Dispatcher, Wanted, open_ports, wanted

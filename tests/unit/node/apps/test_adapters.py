@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from edgevirt.model.app import AppInstance, HostCapacity, Resources, VirtualizationMode
+from edgevirt.model.app import AppInstance, Resources
 from edgevirt.model.base import Severity, SwState
+from edgevirt.model.domain import HostCapacity, VirtualizationMode
 from edgevirt.model.hardware import (
     Adapter,
     AdapterGroup,

@@ -6,9 +6,10 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from edgevirt.model.app import Resources, VirtualizationMode, VolumeUse
+from edgevirt.model.app import Resources, VolumeUse
 from edgevirt.model.base import SwState, Trouble
 from edgevirt.model.content import ContentFormat
+from edgevirt.model.domain import VirtualizationMode
 from edgevirt.model.ids import AppId
 from edgevirt.model.kinds import DOMAIN, HOST_CAPACITY, VOLUME_USE
 from tests.apps_world import APP, VOLUME, Node, app, why

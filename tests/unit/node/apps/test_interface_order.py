@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from edgevirt.model.app import AppInstance, HostCapacity, Resources, VirtualizationMode
+from edgevirt.model.app import AppInstance, Resources
 from edgevirt.model.base import SwState
+from edgevirt.model.domain import HostCapacity, VirtualizationMode
 from edgevirt.model.hardware import (
     Adapter,
     AdapterGroup,

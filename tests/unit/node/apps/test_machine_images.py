@@ -7,16 +7,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from edgevirt.model.app import (
-    AppInstance,
-    Domain,
-    HostCapacity,
-    Resources,
-    VirtualizationMode,
-    VolumeRef,
-)
+from edgevirt.model.app import AppInstance, Resources, VolumeRef
 from edgevirt.model.base import SwState
 from edgevirt.model.content import ContentFormat
+from edgevirt.model.domain import Domain, HostCapacity, VirtualizationMode
 from edgevirt.model.eci import Attached, Boot, Wants
 from edgevirt.model.hardware import Adapter, IoType
 from edgevirt.model.ids import AppId, VolumeId

@@ -7,17 +7,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from edgevirt.model.app import (
-    AppInstance,
-    BootOrder,
-    HostCapacity,
-    Resources,
-    VirtualizationMode,
-    VolumeRef,
-)
+from edgevirt.model.app import AppInstance, Resources, VolumeRef
 from edgevirt.model.base import Severity, SwState, Trouble
 from edgevirt.model.baseos import BaseOsStatus, UpdateStep
 from edgevirt.model.content import CipherBlock, ImageConfig
+from edgevirt.model.domain import BootOrder, HostCapacity, VirtualizationMode
 from edgevirt.model.hardware import Adapter
 from edgevirt.model.ids import AppId, VolumeId
 from edgevirt.model.kinds import (

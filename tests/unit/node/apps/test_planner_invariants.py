@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from msgspec.structs import replace
 
-from edgevirt.model.app import AppInstance, Domain, Resources, VirtualizationMode, VolumeRef
+from edgevirt.model.app import AppInstance, Resources, VolumeRef
 from edgevirt.model.base import SwState, Trouble
+from edgevirt.model.domain import Domain, VirtualizationMode
 from edgevirt.model.kinds import (
     APP_NETWORK,
     APP_NETWORK_STATUS,

@@ -6,14 +6,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from edgevirt.model.app import (
-    AppInstance,
-    AppInstanceStatus,
-    Resources,
-    VirtualizationMode,
-    VolumeRef,
-)
+from edgevirt.model.app import AppInstance, AppInstanceStatus, Resources, VolumeRef
 from edgevirt.model.base import Severity, SwState, Trouble
+from edgevirt.model.domain import VirtualizationMode
 from edgevirt.model.ids import VolumeId
 from edgevirt.model.kinds import (
     APP_INSTANCE_APPLIED,

@@ -8,8 +8,9 @@ from msgspec.structs import replace
 from edgevirt.host.door import DoorError
 from edgevirt.host.fakes.hypervisor import FakeHypervisor, FakeMachine
 from edgevirt.model.access import ConsoleKind, ConsoleWish, Vnc
-from edgevirt.model.app import AppSecret, Domain, DomainVolume
+from edgevirt.model.app import AppSecret
 from edgevirt.model.content import ContentFormat, ImageConfig
+from edgevirt.model.domain import Domain, DomainVolume
 from edgevirt.model.ids import AppId
 from edgevirt.model.kinds import APP_SECRET, DOMAIN
 from edgevirt.node.domains.consoles import Consoles

@@ -13,16 +13,10 @@ import pytest
 
 from edgevirt.host.fakes.hypervisor import FakeHypervisor, FakeMachine
 from edgevirt.host.hypervisor import HypervisorError
-from edgevirt.model.app import (
-    AppSecret,
-    DiskStatus,
-    Domain,
-    DomainStatus,
-    DomainVolume,
-    VirtualizationMode,
-)
+from edgevirt.model.app import AppSecret
 from edgevirt.model.base import Severity, SwState
 from edgevirt.model.content import ContentFormat, ImageConfig
+from edgevirt.model.domain import DiskStatus, Domain, DomainStatus, DomainVolume, VirtualizationMode
 from edgevirt.model.ids import AppId
 from edgevirt.model.kinds import (
     APP_SECRET,

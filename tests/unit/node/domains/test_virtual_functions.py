@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from edgevirt.host.fakes.devices import FakeDevices
-from edgevirt.model.app import Domain
+from edgevirt.model.domain import Domain
 from edgevirt.model.hardware import (
     AdapterGroup,
     Addresses,

@@ -13,9 +13,10 @@ from msgspec import structs
 
 from edgevirt.host.files import room
 from edgevirt.host.volumes.files import VolumeFiles
-from edgevirt.model.app import DiskStatus, DomainStatus, VolumeUse
+from edgevirt.model.app import VolumeUse
 from edgevirt.model.base import Severity, SwState
 from edgevirt.model.content import ContentFormat
+from edgevirt.model.domain import DiskStatus, DomainStatus
 from edgevirt.model.ids import AppId, SnapshotId, VolumeId
 from edgevirt.model.kinds import (
     CONTENT_TREE_STATUS,
