@@ -20,10 +20,9 @@ from edgevirt.image.machine import (
     MachineSpec,
     Port,
     machine,
-    qemu_command,
-    tpm_command,
 )
-from edgevirt.image.machine_tpm import make_tpm
+from edgevirt.image.machine.command import qemu_command, tpm_command
+from edgevirt.image.machine.tpm import make_tpm
 
 PATIENCE = 30.0
 
