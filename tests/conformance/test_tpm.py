@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from edgevirt.fleet.attestation import quote
 from edgevirt.host.tpm import commands as tpm_commands
-from edgevirt.host.tpm.commands import Authorization
 from edgevirt.host.tpm.failures import TpmError, TpmMismatch, TpmMissing
+from edgevirt.host.tpm.frame import Authorization, Command
 from edgevirt.host.tpm.line import Line
 from edgevirt.host.tpm.module import open_tpm
 from edgevirt.host.tpm.protocol import KeyRole, SecurityModule
@@ -197,13 +197,13 @@ def test_a_password_of_the_owner_is_asked_for_in_words(machine: Swtpm) -> None:
     knowing.close()
 
 
-def _set_owner_password(password: bytes) -> tpm_commands.Command:
+def _set_owner_password(password: bytes) -> Command:
     """TPM2_HierarchyChangeAuth, which the node itself never does."""
     auth = Authorization().to_bytes()
     body = (0x4000_0001).to_bytes(4, "big") + len(auth).to_bytes(4, "big") + auth
     body += len(password).to_bytes(2, "big") + password
     head = (0x8002).to_bytes(2, "big") + (10 + len(body)).to_bytes(4, "big")
-    return tpm_commands.Command("set a password", head + (0x129).to_bytes(4, "big") + body)
+    return Command("set a password", head + (0x129).to_bytes(4, "big") + body)
 
 
 def test_a_module_that_goes_away_is_missed_in_words(machine: Swtpm) -> None:
@@ -224,6 +224,6 @@ def test_our_idea_of_a_policy_is_the_tpms(machine: Swtpm) -> None:
     session = line.run(tpm_commands.start_policy(b"n" * 16)).handle
     line.run(tpm_commands.require_registers(session, SEALING))
     asked = b"\x80\x01\x00\x00\x00\x0e\x00\x00\x01\x89" + session.to_bytes(4, "big")
-    answer = line.run(tpm_commands.Command("get a digest", asked))
+    answer = line.run(Command("get a digest", asked))
     assert answer.parameters.sized() == register_policy(values)
     line.close()

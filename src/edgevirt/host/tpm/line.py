@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from edgevirt.host.tpm import commands
-from edgevirt.host.tpm.commands import ANSWER_MAX, Answer, Command
 from edgevirt.host.tpm.failures import INITIALIZE, RETRIES, TpmError, TpmMissing
+from edgevirt.host.tpm.frame import ANSWER_MAX, Answer, Command, response_code
 
 _TRIES: Final = 40
 _PAUSE: Final = 0.25
@@ -63,7 +63,7 @@ class Line:
         started = False
         for _ in range(_TRIES):
             answer = self._exchange(command)
-            code = commands.response_code(answer)
+            code = response_code(answer)
             if code == INITIALIZE and self._socket is not None and not started:
                 started = True
                 self._exchange(commands.startup())

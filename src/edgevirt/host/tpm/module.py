@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from edgevirt.host.tpm import commands
-from edgevirt.host.tpm.commands import Authorization
 from edgevirt.host.tpm.failures import HANDLE, PCR_CHANGED, TpmError
+from edgevirt.host.tpm.frame import Authorization
 from edgevirt.host.tpm.line import Line
 from edgevirt.host.tpm.protocol import Facts, KeyRole, Sealed, Signed
 from edgevirt.host.tpm.structures import (
