@@ -17,7 +17,8 @@ from pathlib import Path
 
 import msgspec
 
-from edgevirt.host.content.unpack import CannotUnpack, Limits, NoRoom, unpack_layer
+from edgevirt.host.content.stream import CannotUnpack, NoRoom
+from edgevirt.host.content.unpack import Limits, unpack_layer
 from edgevirt.host.files import (
     remove_tree,
     room,

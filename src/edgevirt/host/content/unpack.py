@@ -1,21 +1,17 @@
 """Unpacks a layer of an OCI image for an overlay file system. The bytes are hostile.
 
 Nothing lands outside the target: names are walked by `rooted`, links are never followed by the
-kernel, devices are left out. Bytes, files and header sizes are bounded while reading, so that a
-bomb costs no more than its bound. What overlayfs must know of a layer is written the way that
-needs no privilege: a whiteout is the character device 0:0, an opaque directory carries
-`user.overlay.opaque` (mount with `userxattr`).
+kernel, devices are left out; `stream` bounds the bytes. What overlayfs must know of a layer is
+written the way that needs no privilege: a whiteout is the character device 0:0, an opaque directory
+carries `user.overlay.opaque` (mount with `userxattr`).
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
-import io
 import os
 import stat
 import tarfile
-import zlib
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
@@ -24,27 +20,15 @@ from typing import IO, Any, cast
 import msgspec
 
 from edgevirt.host.content.rooted import Outside, Rooted, split
-from edgevirt.host.files import room
+from edgevirt.host.content.stream import BLOCK, HEADER_BYTES, CannotUnpack, LayerStream, NoRoom
 
 OPAQUE = "user.overlay.opaque"
 WHITEOUT = ".wh."
 OPAQUE_MARK = ".wh..wh..opq"
 
-HEADER_BYTES = 4 * 1024 * 1024
-"""A member's headers (long names, extended attributes) may take so much, and no more memory."""
-BLOCK = 256 * 1024
 TAR_BLOCK = 16 * 1024
 """tarfile copies the rest of its block at each header, so that must be small."""
-_CHECK_ROOM_EVERY = 8 * 1024 * 1024
 _CAPABILITY = "SCHILY.xattr.security.capability"
-
-
-class CannotUnpack(Exception):
-    """«cannot unpack: why»: the layer itself is bad; another try brings the same."""
-
-
-class NoRoom(Exception):
-    """«cannot unpack: why»: the disk is too full; worth another try."""
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -73,8 +57,8 @@ def unpack_layer(
     """
     try:
         with open(layer, "rb") as file, closing(Rooted(target)) as rooted:
-            reader = _Reader(file, target, limits, cancelled)
-            members = _Members(rooted, reader, limits)
+            reader = LayerStream(file, target, limits.bytes, cancelled)
+            members = _Members(rooted, limits)
             reader.allow(HEADER_BYTES)  # opening reads the first header
             with tarfile.open(
                 fileobj=cast(IO[bytes], reader),
@@ -86,7 +70,7 @@ def unpack_layer(
                 _each_member(tar, reader, members)
             members.finish()
             reader.drain()
-            return Unpacked(f"sha256:{reader.hash.hexdigest()}", members.bytes, members.files)
+            return Unpacked(reader.digest, members.bytes, members.files)
     except (CannotUnpack, NoRoom):
         raise
     except OSError as failure:
@@ -102,7 +86,7 @@ def unpack_layer(
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
-def _each_member(tar: tarfile.TarFile, reader: _Reader, members: _Members) -> None:
+def _each_member(tar: tarfile.TarFile, reader: LayerStream, members: _Members) -> None:
     while True:
         reader.allow(HEADER_BYTES)
         member = tar.next()
@@ -113,109 +97,13 @@ def _each_member(tar: tarfile.TarFile, reader: _Reader, members: _Members) -> No
         cast(Any, tar).members = []  # else tarfile remembers every one
 
 
-class _Gzip(io.RawIOBase):
-    """Decompresses gzip, several streams in a row included, with bounded memory."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._inflate = zlib.decompressobj(wbits=31)
-        self._rest = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while True:
-            data = self._rest or self._file.read(BLOCK)
-            if self._inflate.eof:
-                if not data.strip(b"\0"):  # padding may follow the last stream
-                    return 0
-                self._inflate = zlib.decompressobj(wbits=31)
-            elif not data:
-                raise EOFError("the gzip stream is cut off")
-            out = self._inflate.decompress(data, len(buffer))
-            self._rest = self._inflate.unused_data or self._inflate.unconsumed_tail
-            if out:
-                buffer[: len(out)] = out
-                return len(out)
-
-
-def _decompressed(file: IO[bytes]) -> tuple[IO[bytes], type[Exception]]:
-    """A reader of the tar in `file`, by the compression's own mark, not by what is claimed; and
-    what it raises when the stream is damaged."""
-    mark = file.read(4)
-    file.seek(0)
-    if mark[:2] == b"\x1f\x8b":
-        return io.BufferedReader(_Gzip(file), 4 * BLOCK), zlib.error
-    if mark == b"\x28\xb5\x2f\xfd":
-        try:
-            from backports import zstd
-        except ImportError as missing:
-            raise CannotUnpack("cannot unpack: it is compressed with zstd") from missing
-        widest = {int(zstd.DecompressionParameter.window_log_max): 27}  # 128 MiB of memory at most
-        return io.BufferedReader(zstd.ZstdFile(file, options=widest), 4 * BLOCK), zstd.ZstdError
-    return file, EOFError
-
-
-class _Reader:
-    """The uncompressed tar: hashed, counted, bounded."""
-
-    def __init__(
-        self, layer: IO[bytes], target: Path, limits: Limits, cancelled: Callable[[], bool]
-    ) -> None:
-        self.hash = hashlib.sha256()
-        self._source, self._damaged = _decompressed(layer)
-        self._target = target
-        self._limits = limits
-        self._cancelled = cancelled
-        self._read = 0
-        self._allowed: int | None = None
-        self._check_room_at = 0
-
-    def allow(self, bytes_: int | None) -> None:
-        """How much may be read until the next call; None: only the limits bound it."""
-        self._allowed = bytes_
-
-    def read(self, size: int) -> bytes:
-        if self._cancelled():
-            raise CannotUnpack("cannot unpack: it is no longer wanted")
-        try:
-            data = self._source.read(size)
-        except (self._damaged, EOFError) as failure:
-            raise CannotUnpack(f"cannot unpack: damaged: {failure}") from failure
-        self.hash.update(data)
-        self._read += len(data)
-        if self._read > self._limits.bytes:
-            raise CannotUnpack(f"cannot unpack: it is more than {self._limits.bytes} bytes")
-        if self._allowed is not None:
-            self._allowed -= len(data)
-            if self._allowed < 0:
-                raise CannotUnpack(f"cannot unpack: a header of more than {HEADER_BYTES} bytes")
-        self._check_room()
-        return data
-
-    def _check_room(self) -> None:
-        if self._read < self._check_room_at:
-            return
-        self._check_room_at = self._read + _CHECK_ROOM_EVERY
-        usable = room(self._target).usable
-        if usable < _CHECK_ROOM_EVERY:
-            raise NoRoom(f"cannot unpack: {usable} bytes are free after {self._read} unpacked")
-
-    def drain(self) -> None:
-        """Reads what follows the tar's end mark: it counts for the digest."""
-        while self.read(BLOCK):
-            pass
-
-
 class _Members:
     """Makes the files of a layer."""
 
-    def __init__(self, rooted: Rooted, reader: _Reader, limits: Limits) -> None:
+    def __init__(self, rooted: Rooted, limits: Limits) -> None:
         self.bytes = 0
         self.files = 0
         self._rooted = rooted
-        self._reader = reader
         self._limits = limits
         self._times: dict[tuple[str, ...], int] = {}
 

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from edgevirt.host.big_files import make_ext4
 from edgevirt.host.content.packed import PackedLayers
-from edgevirt.host.content.unpack import CannotUnpack, NoRoom
+from edgevirt.host.content.stream import CannotUnpack, NoRoom
 from edgevirt.host.files import DiskError
 from edgevirt.host.hypervisor import HypervisorError
 from edgevirt.host.kvm.acceleration import processor

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Final
 
 from edgevirt.host.container.bundle import Bundle
-from edgevirt.host.content.unpack import CannotUnpack, Limits, NoRoom, unpack_layer
+from edgevirt.host.content.stream import CannotUnpack, NoRoom
+from edgevirt.host.content.unpack import Limits, unpack_layer
 from edgevirt.host.hypervisor import HypervisorError
 from edgevirt.host.kvm.acceleration import processor
 from edgevirt.image.eci.forward import Forwarder

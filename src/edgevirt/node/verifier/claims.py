@@ -10,7 +10,8 @@ from typing import Any
 from msgspec import structs
 
 from edgevirt.host.content.store import Cancelled, ContentStore, Missing, WrongDigest
-from edgevirt.host.content.unpack import CannotUnpack, Limits, NoRoom
+from edgevirt.host.content.stream import CannotUnpack, NoRoom
+from edgevirt.host.content.unpack import Limits
 from edgevirt.model.base import SwState
 from edgevirt.model.content import BlobClaim, BlobRole, BlobStatus
 from edgevirt.model.ids import Digest

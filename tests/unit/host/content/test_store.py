@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from edgevirt.host.content.store import Cancelled, ContentStore, Missing, WrongDigest
-from edgevirt.host.content.unpack import CannotUnpack, Limits
+from edgevirt.host.content.stream import CannotUnpack
+from edgevirt.host.content.unpack import Limits
 from edgevirt.model.ids import Digest
 
 pytestmark = pytest.mark.root

@@ -18,15 +18,8 @@ from backports import zstd
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edgevirt.host.content.unpack import (
-    HEADER_BYTES,
-    OPAQUE,
-    CannotUnpack,
-    Limits,
-    NoRoom,
-    Unpacked,
-    unpack_layer,
-)
+from edgevirt.host.content.stream import HEADER_BYTES, CannotUnpack, NoRoom
+from edgevirt.host.content.unpack import OPAQUE, Limits, Unpacked, unpack_layer
 
 pytestmark = pytest.mark.root
 
