@@ -6,8 +6,6 @@ that layer holds. What isn't recorded isn't believed: after any crash it is made
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import hashlib
 import os
 import stat
@@ -17,11 +15,11 @@ from pathlib import Path
 
 import msgspec
 
-from edgevirt.host.content.stream import CannotUnpack, NoRoom
+from edgevirt.host.content.intake import Cancelled, Missing, hash_file, take
+from edgevirt.host.content.stream import CannotUnpack
 from edgevirt.host.content.unpack import Limits, unpack_layer
 from edgevirt.host.files import (
     remove_tree,
-    room,
     sync_directory,
     sync_file_system,
     write_whole,
@@ -29,20 +27,7 @@ from edgevirt.host.files import (
 from edgevirt.model.ids import Digest
 from edgevirt.wire import oci
 
-_BLOCK = 1024 * 1024
 _SESSION = ".session"
-
-
-class Missing(Exception):
-    """The blob is neither in the store nor among the downloads."""
-
-
-class WrongDigest(Exception):
-    """«cannot use X: why»: the downloaded bytes are others."""
-
-
-class Cancelled(Exception):
-    """The work was ended because nobody wants it any more."""
 
 
 class LayerRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,7 +100,7 @@ class ContentStore:
         if record is not None and self._is_sound(digest, record, cancelled):
             return record.size
         self._forget(digest)
-        size = self._take(digest, cancelled)
+        size = take(self._downloads, digest, self.blob(digest), cancelled)
         self._write_record(digest, Record(size=size))
         return size
 
@@ -154,78 +139,9 @@ class ContentStore:
         except OSError:
             return False
         try:
-            return _hash(descriptor, None, cancelled) == oci.hex_of(digest)
+            return hash_file(descriptor, cancelled) == oci.hex_of(digest)
         finally:
             os.close(descriptor)
-
-    def _take(self, digest: Digest, cancelled: Callable[[], bool]) -> int:
-        name = oci.hex_of(digest)
-        try:
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            source = os.open(self._downloads / name, flags)
-        except OSError as failure:
-            if failure.errno in {errno.ENOENT, errno.ELOOP, errno.ENXIO}:
-                raise Missing(f"{digest} is not downloaded") from failure
-            raise
-        staged = self._blobs / f".{name}.new"
-        try:
-            found = os.fstat(source)
-            if not stat.S_ISREG(found.st_mode):
-                raise Missing(f"{digest} is no file")
-            if self._adopt(source, found, staged):
-                actual = _hash(source, None, cancelled)
-            else:
-                actual = self._copy(source, found, staged, cancelled)
-            if actual != name:
-                raise WrongDigest(f"cannot use {digest}: the downloaded bytes are sha256:{actual}")
-            os.replace(staged, self.blob(digest))
-            sync_directory(self._blobs)
-            return found.st_size
-        finally:
-            os.close(source)
-            with suppress(FileNotFoundError):
-                staged.unlink()
-
-    def _adopt(self, source: int, found: os.stat_result, staged: Path) -> bool:
-        """Gives the downloaded file itself a name in the store: no byte is written twice. It is
-        taken from its owner first, and only if nobody has it open for writing. False: copy it.
-        """
-        owner = os.stat(self._downloads).st_uid
-        if found.st_uid != owner or found.st_nlink != 1:  # some other file's second name
-            return False
-        directory = os.open(staged.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.link(f"/proc/self/fd/{source}", staged.name, dst_dir_fd=directory)
-            os.fchown(source, os.geteuid(), os.getegid())
-            os.fchmod(source, 0o444)
-            fcntl.fcntl(source, fcntl.F_SETLEASE, fcntl.F_RDLCK)  # refused while one may write
-            fcntl.fcntl(source, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-        except OSError:
-            with suppress(FileNotFoundError):
-                staged.unlink()
-            return False
-        finally:
-            os.close(directory)
-        return True
-
-    def _copy(
-        self, source: int, found: os.stat_result, staged: Path, cancelled: Callable[[], bool]
-    ) -> str:
-        usable = room(self._blobs).usable
-        if usable < found.st_size:
-            raise NoRoom(f"cannot keep a blob of {found.st_size} bytes: {usable} are free")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        target = os.open(staged, flags, 0o444)
-        try:
-            actual = _hash(source, target, cancelled)
-            os.fsync(target)
-            return actual
-        except OSError as failure:
-            if failure.errno in {errno.ENOSPC, errno.EDQUOT}:
-                raise NoRoom(f"cannot keep a blob: {failure.strerror}") from failure
-            raise
-        finally:
-            os.close(target)
 
     # -- layers --
 
@@ -318,20 +234,6 @@ def _is_plain(top: Path, name: str) -> bool:
         return stat.S_ISREG(os.lstat(path / last).st_mode)
     except OSError:
         return False
-
-
-def _hash(source: int, target: int | None, cancelled: Callable[[], bool]) -> str:
-    """Digest of a file; on the way copies it to `target`."""
-    hashed = hashlib.sha256()
-    os.lseek(source, 0, os.SEEK_SET)
-    while block := os.read(source, _BLOCK):
-        if cancelled():
-            raise Cancelled
-        hashed.update(block)
-        rest = memoryview(block)
-        while target is not None and rest:
-            rest = rest[os.write(target, rest) :]
-    return hashed.hexdigest()
 
 
 def _tally(directory: Path) -> tuple[int, int]:

@@ -9,7 +9,8 @@ from typing import Any
 
 from msgspec import structs
 
-from edgevirt.host.content.store import Cancelled, ContentStore, Missing, WrongDigest
+from edgevirt.host.content.intake import Cancelled, Missing, WrongDigest
+from edgevirt.host.content.store import ContentStore
 from edgevirt.host.content.stream import CannotUnpack, NoRoom
 from edgevirt.host.content.unpack import Limits
 from edgevirt.model.base import SwState

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from edgevirt.host.content.store import Cancelled, ContentStore, Missing, WrongDigest
+from edgevirt.host.content.intake import Cancelled, Missing, WrongDigest
+from edgevirt.host.content.store import ContentStore
 from edgevirt.host.content.stream import CannotUnpack
 from edgevirt.host.content.unpack import Limits
 from edgevirt.model.ids import Digest
