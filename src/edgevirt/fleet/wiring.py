@@ -46,7 +46,8 @@ from edgevirt.fleet.status.liveness import Liveness
 from edgevirt.fleet.status.node_reports import NodeReports
 from edgevirt.fleet.status.statuses import Statuses
 from edgevirt.fleet.telemetry import DEFAULT_QUOTAS, Quota, Stream, Telemetry
-from edgevirt.fleet.transport.http import HttpServer, Limits
+from edgevirt.fleet.transport.http import HttpServer
+from edgevirt.fleet.transport.incoming import Limits
 from edgevirt.fleet.transport.tls import make_tls_context
 from edgevirt.fleet.transport.upgrade import Upgrades
 from edgevirt.runtime import Clock, Store, StoreError

@@ -10,23 +10,17 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import ssl
-from collections import deque
-from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol, cast
 
-import httptools
-
-from edgevirt.fleet.transport import replies
-from edgevirt.fleet.transport.answering import Answering, Application, Waiting
+from edgevirt.fleet.transport.answering import Answering, Application
+from edgevirt.fleet.transport.incoming import Incoming, Intake, Limits
 from edgevirt.fleet.transport.replies import Response
 from edgevirt.runtime import Clock
 
 _KEEP: Final = b"\r\n"
 _CLOSE: Final = b"Connection: close\r\n\r\n"
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-_EXPECTS: Final = b"expect: 100-continue"
-_END_OF_HEADERS: Final = b"\r\n\r\n"
 _NEVER: Final = float("inf")
 _SHUTDOWN_SECONDS: Final = 1.0
 """For a peer to say that it, too, is done; idle ones never do."""
@@ -48,31 +42,6 @@ class Upgrades(Protocol):
     def close(self) -> None: ...
 
 
-@dataclass(frozen=True)
-class Limits:
-    """Bounds on what a peer may cost. Bytes and seconds."""
-
-    header_bytes: int = 16_384
-    header_seconds: float = 10.0
-    """From the first byte of a request to the end of its headers."""
-    body_seconds: float = 60.0
-    idle_seconds: float = 180.0
-    """Between requests; nodes ask about once a minute."""
-    write_seconds: float = 60.0
-    """For a peer that doesn't take its answer."""
-    pipelined: int = 32
-    connections: int = 20_000
-    buffered_bytes: int = 256 << 20
-    """Of all bodies that are on their way in."""
-
-
-class _Refused(Exception):
-    """Raised inside the parser's callbacks: answer this, then close."""
-
-    def __init__(self, response: Response) -> None:
-        self.response = response
-
-
 class HttpServer:
     """Listens, and keeps the connections. One per process and event loop."""
 
@@ -83,14 +52,13 @@ class HttpServer:
         limits: Limits | None = None,
         upgrades: Upgrades | None = None,
     ) -> None:
-        self.body_limit = application.body_limit
         self.answering = Answering(application)
         self.upgrades = upgrades
         self.limits = limits or Limits()
+        self.intake = Intake(self.limits, application.body_limit)
         self.loop = asyncio.get_running_loop()
         self.connections: set[Connection] = set()
         self.closing = False
-        self.buffered = 0
         self.now = clock.monotonic()
         self.date = _date_header(clock.now())
         self._clock = clock
@@ -151,21 +119,9 @@ class Connection(asyncio.Protocol):
     """One peer. `deadline`, on the server's clock: when it has taken too long."""
 
     __slots__ = (
-        "_between",
-        "_body",
-        "_body_limit",
-        "_body_size",
         "_busy",
         "_closing",
-        "_completed",
-        "_deaf",
-        "_head",
-        "_header_bytes",
-        "_in_headers",
-        "_parser",
-        "_path",
-        "_queue",
-        "_refused",
+        "_incoming",
         "_server",
         "_transport",
         "_write_paused",
@@ -174,20 +130,11 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, server: HttpServer) -> None:
         self._server = server
-        self._parser = httptools.HttpRequestParser(self)
+        self._incoming = Incoming(server.intake)
         self._transport: asyncio.Transport | None = None
-        self._queue: deque[Waiting] = deque()
-        self._refused: Response | None = None
         self._busy = False
         self._closing = False
-        self._deaf = False
         self._write_paused = False
-        self._between = True
-        self._in_headers = False
-        self._completed = 0
-        self._header_bytes = 0
-        self._head = b""
-        self._body_size = 0
         self.deadline = server.now + server.limits.header_seconds
 
     # -- asyncio.Protocol --
@@ -200,54 +147,25 @@ class Connection(asyncio.Protocol):
         self._server.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
-        if self._deaf or self._closing or self._refused is not None:
+        if self._closing:
             return
-        most = self._server.limits.header_bytes
-        if self._between and len(data) > most and data.find(_END_OF_HEADERS, 0, most) < 0:
-            self._refused = replies.HEADERS_TOO_LARGE
-        else:
-            self._feed(data)
+        incoming = self._incoming
+        incoming.feed(data)
+        if incoming.seconds is not None and not self._busy:
+            self.deadline = self._server.now + incoming.seconds
+        if incoming.waits and self._transport is not None and not self._busy and not incoming.queue:
+            self._transport.write(_CONTINUE)
+        if incoming.offer and not self._hand_over(incoming.offer):
+            incoming.pass_over()
         self._pump()
-
-    def _feed(self, data: bytes) -> None:
-        completed = self._completed
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            if not self._hand_over(self._head + data):
-                self._pass_over_upgrade()
-        except httptools.HttpParserCallbackError as error:
-            if not isinstance(error.__context__, _Refused):
-                raise
-            self._refused = error.__context__.response
-        except httptools.HttpParserError:
-            self._refused = replies.BAD_REQUEST
-        else:
-            if not self._between:
-                self._watch_rest(data, others=completed != self._completed)
-
-    def _watch_rest(self, data: bytes, *, others: bool) -> None:
-        """The rest of a request is still to come. `others`: requests before it were in `data`.
-
-        Headers are looked at here only, and not one by one: most requests come in one piece.
-        """
-        if self._in_headers:
-            self._head += data
-            self._header_bytes += 0 if others else len(data)
-            if self._header_bytes > self._server.limits.header_bytes:
-                self._refused = replies.HEADERS_TOO_LARGE
-        elif not self._body_size and _EXPECTS in (self._head + data).lower():
-            self._head = b""
-            if self._transport is not None and not self._busy and not self._queue:
-                self._transport.write(_CONTINUE)
 
     def eof_received(self) -> bool:
         return False
 
     def connection_lost(self, _error: Exception | None) -> None:
         self._closing = True
-        self._drop_body()
-        self._queue.clear()
+        self._incoming.drop()
+        self._incoming.queue.clear()
         self._transport = None
         self._server.forget(self)
 
@@ -260,91 +178,36 @@ class Connection(asyncio.Protocol):
         self.deadline = self._server.now + self._server.limits.idle_seconds
         self._pump()
 
-    # -- httptools --
-
-    def on_message_begin(self) -> None:
-        self._between = False
-        self._in_headers = True
-        self._path = self._head = b""
-        self._body: list[bytes] = []
-        self._header_bytes = 0
-        if len(self._queue) >= self._server.limits.pipelined:
-            raise _Refused(replies.UNAVAILABLE)
-        if not self._busy:
-            self.deadline = self._server.now + self._server.limits.header_seconds
-
-    def on_url(self, url: bytes) -> None:
-        self._path += url
-
-    def on_headers_complete(self) -> None:
-        server = self._server
-        self._in_headers = False
-        self._body_limit = server.body_limit(self._path)
-        if not self._busy:
-            self.deadline = server.now + server.limits.body_seconds
-
-    def on_body(self, body: bytes) -> None:
-        server = self._server
-        self._body_size += len(body)
-        server.buffered += len(body)
-        if self._body_size > self._body_limit:
-            raise _Refused(replies.TOO_LARGE)
-        if server.buffered > server.limits.buffered_bytes:
-            raise _Refused(replies.UNAVAILABLE)
-        self._body.append(body)
-
-    def on_message_complete(self) -> None:
-        chunks = self._body
-        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        parser = self._parser
-        request = parser.get_method(), self._path, body
-        self._queue.append((request, parser.should_keep_alive()))
-        self._between = True
-        self._completed += 1
-        self._body = []
-        self._drop_body()
-
-    def _drop_body(self) -> None:
-        self._server.buffered -= self._body_size
-        self._body_size = 0
-
     def _hand_over(self, head: bytes) -> bool:
         """To who speaks what follows; the request alone came so far, as its answer is awaited."""
-        upgrades, transport = self._server.upgrades, self._transport
-        alone = len(self._queue) == 1 and not self._busy and self._refused is None
+        upgrades, transport, incoming = self._server.upgrades, self._transport, self._incoming
+        alone = len(incoming.queue) == 1 and not self._busy
         if upgrades is None or transport is None or not alone or not upgrades.wants(head):
             return False
-        self._queue.clear()
+        incoming.queue.clear()
         self._closing = True
         self._transport = None
         self._server.forget(self)
         upgrades.take(transport, head)
         return True
 
-    def _pass_over_upgrade(self) -> None:
-        """What follows may speak another protocol and is not heard, a body included."""
-        self._deaf = True
-        if self._queue and self._queue[-1][0][0] != b"GET":
-            self._queue.pop()
-            self._refused = replies.NOT_IMPLEMENTED
-
     # -- requests, one after the other --
 
     def _pump(self) -> None:
         """Has the next request answered, when the peer is ready for it."""
-        if self._queue and not self._busy and not self._write_paused and not self._closing:
+        incoming = self._incoming
+        if incoming.queue and not self._busy and not self._write_paused and not self._closing:
             self._busy = True
             self.deadline = _NEVER
-            self._server.answering.ask(self, self._queue.popleft())
+            self._server.answering.ask(self, incoming.queue.popleft())
         if self._transport is None:
             return
-        if self._queue:
+        if incoming.queue:
             self._transport.pause_reading()
-        elif self._refused is not None and not self._busy and not self._closing:
-            self._write(self._refused, _CLOSE)
+        elif incoming.refused is not None and not self._busy and not self._closing:
+            self._write(incoming.refused, _CLOSE)
             self._closing = True
-            self._body = []
-            self._drop_body()
+            incoming.drop()
             self.deadline = self._server.now + _LINGER_SECONDS
 
     def finish(self, keep_alive: bool, response: Response) -> None:
@@ -353,13 +216,13 @@ class Connection(asyncio.Protocol):
         if self._transport is None:
             return
         self._answer(keep_alive, response)
-        if self._queue or self._refused is not None:
+        if self._incoming.queue or self._incoming.refused is not None:
             self._transport.resume_reading()
             self._pump()
 
     def _answer(self, keep_alive: bool, response: Response) -> None:
         server = self._server
-        if keep_alive and not server.closing and not self._deaf:
+        if keep_alive and not server.closing and not self._incoming.deaf:
             self._write(response, _KEEP)
             self.deadline = server.now + server.limits.idle_seconds
         else:
@@ -380,7 +243,7 @@ class Connection(asyncio.Protocol):
     # -- from the server --
 
     def close_when_idle(self) -> None:
-        if not self._busy and not self._queue:
+        if not self._busy and not self._incoming.queue:
             self._close()
 
     def expire(self) -> None:

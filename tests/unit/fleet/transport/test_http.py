@@ -13,7 +13,8 @@ import pytest
 
 from edgevirt.fleet.keys import KeyRing, Role
 from edgevirt.fleet.transport import replies
-from edgevirt.fleet.transport.http import HttpServer, Limits
+from edgevirt.fleet.transport.http import HttpServer
+from edgevirt.fleet.transport.incoming import Limits
 from edgevirt.fleet.transport.replies import AfterCommit, Reply, Request, Response
 from edgevirt.fleet.transport.tls import make_tls_context
 from edgevirt.runtime import RealClock, VirtualClock
@@ -331,9 +332,9 @@ async def test_bodies_of_lost_peers_no_longer_count(
     for _ in range(4):
         peer = await connect()
         peer.say(b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 9000\r\n\r\n" + b"y" * 8_999)
-        await until(lambda: server[0].buffered > 0)
+        await until(lambda: server[0].intake.buffered > 0)
         await peer.close()
-        await until(lambda: server[0].buffered == 0)
+        await until(lambda: server[0].intake.buffered == 0)
 
 
 async def test_slow_headers_end_the_connection(
@@ -354,10 +355,10 @@ async def test_a_slow_body_ends_the_connection(
 ) -> None:
     peer = await connect()
     peer.say(b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 9000\r\n\r\ny")
-    await until(lambda: server[0].buffered > 0)
+    await until(lambda: server[0].intake.buffered > 0)
     await clock.advance(LIMITS.body_seconds + 2)
     await peer.hear_the_end()
-    assert server[0].buffered == 0
+    assert server[0].intake.buffered == 0
 
 
 async def test_an_idle_connection_is_kept_for_the_next_poll_but_not_forever(
