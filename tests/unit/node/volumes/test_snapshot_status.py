@@ -57,6 +57,14 @@ class Kept(World):
             await asyncio.sleep(0.005)
         raise AssertionError(f"the snapshot stayed {found}")
 
+    async def vanishes(self) -> None:
+        for _ in range(10_000):
+            await self.clock.settle()
+            if await self.store.get(SNAPSHOT_STATUS, ONE) is None:
+                return
+            await asyncio.sleep(0.005)
+        raise AssertionError("the snapshot stayed")
+
     async def is_now(self, state: SwState) -> SnapshotStatus:
         return await self.tells(lambda told: told.state == state)
 
@@ -271,10 +279,7 @@ async def test_a_deletion_that_fails_is_told_and_tried_again(
             await world.store.delete(SNAPSHOT, ONE)
             assert (await world.troubled()).startswith("cannot delete snapshot")
         await world.clock.advance(RETRY + 1)
-        for _ in range(1000):
-            await world.clock.settle()
-            if await world.store.get(SNAPSHOT_STATUS, ONE) is None:
-                break
+        await world.vanishes()
     assert list(world.directory.glob("*@*")) == []
 
 
