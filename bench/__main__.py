@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 BENCHES = (
-    *("ipc", "device_api", "fleet_start", "app_start", "app_config", "node_memory"),
+    *("ipc", "device_api", "fleet_start", "app_start", "app_config", "node_memory", "download"),
     *("guests", "contained_start", "six_apps"),
     *("os_build", "os_boot"),
 )

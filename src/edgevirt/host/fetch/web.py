@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
+from edgevirt.host.fetch.low_water import LowWater
 from edgevirt.host.fetch.source import BeyondEnd, CannotFetch, Timeouts, Transfer
 
 if TYPE_CHECKING:
@@ -92,8 +93,10 @@ class Web:
         import httpx
 
         try:
-            async for chunk in answer.aiter_raw():
-                yield chunk
+            with LowWater(answer) as low_water:
+                async for chunk in answer.aiter_raw():
+                    low_water.came(len(chunk))
+                    yield chunk
         except (httpx.HTTPError, httpx.StreamError, ssl.SSLError) as failure:
             raise CannotFetch(f"cannot fetch {shown(url)}: {_words(failure)}") from failure
 
