@@ -10,8 +10,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from edgevirt.image.build import Build, esp_files, open_build
+from edgevirt.image.build import Build, open_build
 from edgevirt.image.disk import Filling, make_disk
+from edgevirt.image.media import esp_files
 from edgevirt.image.modules import choose, parse_dependencies
 from edgevirt.image.recipe import Arch, Variant
 from edgevirt.image.root import squash

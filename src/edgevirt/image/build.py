@@ -1,4 +1,4 @@
-"""The build: which step needs which, from a lock and this checkout to artifacts and a manifest.
+"""The build: which step needs which, from a lock and this checkout to the root image.
 
 Every step names its inputs, its own code among them; `cache` does the rest.
 """
@@ -12,16 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from edgevirt import __version__
 from edgevirt.image import base, bytecode, grub, guest, hypervisor, kernel, root, wheels
 from edgevirt.image.apt import find_mirrors
 from edgevirt.image.cache import Cache, Done, Inputs, hash_files, key_of
 from edgevirt.image.compiler import compile_alone
-from edgevirt.image.disk import Filling, make_disk
 from edgevirt.image.fetch import Pool
-from edgevirt.image.iso import make_iso
 from edgevirt.image.lock import Lock, LockError, Package, parse_lock
 from edgevirt.image.programs import Tools
 from edgevirt.image.recipe import (
@@ -37,22 +33,12 @@ from edgevirt.image.recipe import (
     has_machines,
 )
 from edgevirt.image.unpack import unpack
-from edgevirt.model.baseos import SlotState
-from edgevirt.model.disk import ENVIRONMENT, INSTALLER_GUID, MIB, TAIL_ALIGN, TAIL_SIZE, Label
-from edgevirt.model.installation import Carried
 
 HERE: Final = Path(__file__).parent
 LOCKS: Final = HERE / "locks"
-_PACKAGE: Final = HERE.parent
-_CHECKOUT: Final = _PACKAGE.parent.parent
+PACKAGE: Final = HERE.parent
+_CHECKOUT: Final = PACKAGE.parent.parent
 _BUILD_ID: Final = 12
-_CD_INVENTORY: Final = 5 * MIB
-"""A CD keeps no record; a stick that its image was written to does."""
-_ON_A_CD: Final = """\
-This installs {version} on a machine that is started from it, by UEFI or legacy BIOS.\r
-What a node needs to know is put into the image with `edgevirt image configure`, before it is\r
-written to a CD or a stick.\r
-"""
 
 
 @dataclass
@@ -85,7 +71,7 @@ class Build:
             out.mkdir()
             unpack(self.packages(packages), out)
 
-        return self.cache.step(name, {"packages": _hashes(packages), **_code("unpack")}, make)
+        return self.cache.step(name, {"packages": _hashes(packages), **code_of("unpack")}, make)
 
     def tools(self) -> Tools:
         done = self._unpacked("tools", self.tool_lock.group(TOOLS))
@@ -101,20 +87,20 @@ class Build:
             bytecode.compile_tree(out, "/", prefix=f"/{root.PLACE}")
 
         inputs: Inputs = {"wheels": chosen, "arch": self.settings.arch}
-        return self.cache.step("libraries", {**inputs, **_code("wheels", "bytecode")}, make)
+        return self.cache.step("libraries", {**inputs, **code_of("wheels", "bytecode")}, make)
 
     # -- what the image is made of ---------------------------------------------------------------
 
     def base(self) -> Done:
         packages = self.lock.group(ROOT)
-        inputs: Inputs = {"packages": _hashes(packages), **_code("base", "unpack", "bytecode")}
+        inputs: Inputs = {"packages": _hashes(packages), **code_of("base", "unpack", "bytecode")}
         return self.cache.step(
             "base", inputs, lambda out: base.make_base(self.packages(packages), out)
         )
 
     def kernel(self) -> Done:
         packages = self.lock.group(KERNEL)
-        inputs: Inputs = {"packages": _hashes(packages), **_code("kernel", "modules", "unpack")}
+        inputs: Inputs = {"packages": _hashes(packages), **code_of("kernel", "modules", "unpack")}
         return self.cache.step(
             "kernel",
             inputs,
@@ -126,7 +112,7 @@ class Build:
         packages = self.lock.group(HYPERVISOR)
         if not packages:
             return None
-        inputs: Inputs = {"packages": _hashes(packages), **_code("hypervisor", "unpack")}
+        inputs: Inputs = {"packages": _hashes(packages), **code_of("hypervisor", "unpack")}
         return self.cache.step(
             "hypervisor",
             inputs,
@@ -142,7 +128,7 @@ class Build:
         inputs |= {
             "init": hash_files(HERE / "files/init.sh"),
             "digest": digest.key if digest else "",
-            **_code("kernel", "modules", "initrd"),
+            **code_of("kernel", "modules", "initrd"),
         }
         return self.cache.step(
             "initrd",
@@ -161,7 +147,7 @@ class Build:
         """The program that measures the root image."""
         source, packages = HERE / "files/digest.c", _read_guest_lock().group(guest.COMPILER)
         inputs: Inputs = {"packages": _hashes(packages), "source": hash_files(source)}
-        inputs |= _code("compiler")
+        inputs |= code_of("compiler")
         return self.cache.step(
             "digest", inputs, lambda out: compile_alone(self._compiler(), source, out)
         )
@@ -178,7 +164,7 @@ class Build:
         whole = (*packages, *general, *lock.group(guest.COMPILER))
         inputs: Inputs = {"packages": _hashes(whole), "epoch": lock.epoch}
         inputs |= {"files": hash_files(guest.SOURCES)}
-        inputs |= _code("guest", "compiler", "drivers", "modules", "initrd", "unpack")
+        inputs |= code_of("guest", "compiler", "drivers", "modules", "initrd", "unpack")
 
         def make(out: Path) -> None:
             found = self.packages(packages), self.packages(general)
@@ -188,7 +174,7 @@ class Build:
 
     def grub(self) -> Done:
         packages = self._unpacked("grub-packages", self.lock.group(GRUB))
-        inputs: Inputs = {"packages": packages.key, "arch": self.settings.arch, **_code("grub")}
+        inputs: Inputs = {"packages": packages.key, "arch": self.settings.arch, **code_of("grub")}
         inputs |= {"epoch": self.settings.epoch, "stage1": hash_files(HERE / "files/stage1.cfg")}
         return self.cache.step(
             "grub",
@@ -214,7 +200,7 @@ class Build:
             "code": hash_files(*self.node_code()),
         }
         inputs |= {"files": hash_files(HERE / "files"), "settings": repr(self.settings)}
-        inputs |= _code("root", "base", "bytecode", "elf")
+        inputs |= code_of("root", "base", "bytecode", "elf")
         version = self.settings.full_version(_short(inputs))
 
         def make(out: Path) -> None:
@@ -234,62 +220,6 @@ class Build:
         top = [path for path in self.code.iterdir() if path.name not in root.NOT_ON_A_NODE]
         return sorted(path for path in top if path.name != "__pycache__")
 
-    # -- what is given out -----------------------------------------------------------------------
-
-    def live(self) -> Done:
-        """The raw disk: what is missing on it is made at the first boot."""
-        image, boot = self.root()[0], self.grub()
-        inputs: Inputs = {"root": image.key, "grub": boot.key, **_disk_code()}
-
-        def make(out: Path) -> None:
-            fillings = {
-                Label.BIOS: Filling(),
-                Label.ESP: Filling(files=esp_files(boot.path)),
-                Label.IMGA: Filling(image=image.path),
-                Label.CONFIG: Filling(),
-            }
-            make_disk(fillings, self.tools(), out, boot.path)
-
-        return self.cache.step("live", inputs, make)
-
-    def installer(self) -> Done:
-        """The raw disk that installs: the same boot loader, and the root image that it brings."""
-        (image, _), boot = self.root(), self.grub()
-        inputs: Inputs = {"root": image.key, "grub": boot.key, **_disk_code()}
-
-        def make(out: Path) -> None:
-            make_disk(self._installing(), self.tools(), out, boot.path, INSTALLER_GUID)
-
-        return self.cache.step("installer", inputs, make)
-
-    def installer_iso(self) -> Done:
-        """The same as the image of a CD."""
-        (image, version), boot = self.root(), self.grub()
-        inputs: Inputs = {"root": image.key, "grub": boot.key, **_disk_code("iso", "iso9660")}
-        inputs |= {"table": hash_files(_PACKAGE / "model/gpt.py")}
-
-        def make(out: Path) -> None:
-            files = {"README.TXT": _ON_A_CD.format(version=version).encode()}
-            fillings = self._installing(inventory=_CD_INVENTORY)
-            make_iso(fillings, self.tools(), out, boot.path, INSTALLER_GUID, files)
-
-        return self.cache.step("installer-iso", inputs, make)
-
-    def _installing(self, inventory: int = 0) -> dict[Label, Filling]:
-        """What a medium that installs holds. `inventory`: bytes; 0: as usual."""
-        image, version = self.root()
-        size = image.path.stat().st_size
-        carried = Carried(version, size, self.sha256(image))
-        tail = msgspec.json.encode(carried).ljust(TAIL_SIZE)
-        room = -(-(size + TAIL_ALIGN + TAIL_SIZE) // MIB) * MIB
-        return {
-            Label.BIOS: Filling(),
-            Label.ESP: Filling(files=esp_files(self.grub().path)),
-            Label.INSTALLER: Filling(image=image.path, tail=tail, size=room),
-            Label.CONFIG: Filling(),
-            Label.INVENTORY: Filling(size=inventory),
-        }
-
     def sha256(self, done: Done) -> str:
         """Of a large output, in hex: computed once."""
 
@@ -300,25 +230,14 @@ class Build:
         return self.cache.step("hash", {"of": done.key}, make).path.read_text()
 
 
-def esp_files(boot: Path) -> dict[str, bytes | Path]:
-    """`boot`: what `make_grub` made."""
-    block = grub.environment_block(SlotState.ACTIVE, SlotState.UNUSED)
-    programs = {f"EFI/BOOT/{path.name}": path for path in sorted(boot.glob("*.EFI"))}
-    return {ENVIRONMENT: block, **programs}
-
-
 def _hashes(packages: tuple[Package, ...]) -> list[str]:
     return [package.sha256 for package in packages]
 
 
-def _code(*modules: str) -> Inputs:
+def code_of(*modules: str) -> Inputs:
+    """Inputs: of the builder, those files."""
     names = {*modules, "programs", "recipe"}
     return {"builder": [hash_files(HERE / f"{name}.py") for name in sorted(names)]}
-
-
-def _disk_code(*modules: str) -> Inputs:
-    """With the layout of disks."""
-    return {"layout": hash_files(_PACKAGE / "model/disk.py"), **_code("disk", "grub", *modules)}
 
 
 def _short(inputs: Inputs) -> str:
@@ -337,7 +256,7 @@ def open_build(
     here = Arch.ARM64 if os.uname().machine == "aarch64" else Arch.AMD64
     return Build(
         settings=Settings(variant, arch, __version__, lock.epoch, users),
-        code=_PACKAGE,
+        code=PACKAGE,
         requirements=(_CHECKOUT / "requirements.lock").read_text(),
         lock=lock,
         tool_lock=_read_lock(f"tools-{here}"),

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from edgevirt.image import media
 from edgevirt.image.build import Build
 from edgevirt.image.cache import hash_files
 from edgevirt.image.grub import EFI
@@ -40,9 +41,9 @@ def release(build: Build, folder: Path) -> str:
     image, version = build.root()
     outputs = {
         "root.squashfs": ("root", image),
-        "live.raw": ("live", build.live()),
-        "installer.raw": ("installer", build.installer()),
-        "installer.iso": ("installer-iso", build.installer_iso()),
+        "live.raw": ("live", media.live(build)),
+        "installer.raw": ("installer", media.installer(build)),
+        "installer.iso": ("installer-iso", media.installer_iso(build)),
     }
     folder.mkdir(parents=True, exist_ok=True)
     artifacts = []

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from edgevirt.host.disk.table import read_table
-from edgevirt.image.build import Build, esp_files, open_build
+from edgevirt.image.build import Build, open_build
 from edgevirt.image.disk import Filling, add_files, make_disk
 from edgevirt.image.hypervisor import IMAGE
 from edgevirt.image.iso import make_iso
 from edgevirt.image.machine import Firmware, MachineSpec, machine
 from edgevirt.image.measure import Booted, expect
+from edgevirt.image.media import esp_files
 from edgevirt.image.recipe import Arch, Variant
 from edgevirt.image.root import squash
 from edgevirt.model.disk import ENVIRONMENT, INSTALLER_GUID, Label

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from edgevirt.image import media
 from edgevirt.image.build import open_build
 from edgevirt.image.machine import MachineSpec, machine
 from edgevirt.image.recipe import Arch, Variant
@@ -26,7 +27,7 @@ def test_the_arm64_image_boots_and_starts_the_node(tmp_path: Path) -> None:
     build = open_build(Variant.KVM, Arch.ARM64, CACHE, ())
     said = f"edgevirt: {build.root()[1]} in slot IMGA"
     disk = tmp_path / "disk.raw"
-    shutil.copyfile(build.live().path, disk)
+    shutil.copyfile(media.live(build).path, disk)
     os.truncate(disk, 2 << 30)
     spec = MachineSpec(
         state=tmp_path / "machine", disks=(disk,), arch=Arch.ARM64, watchdog=False, tpm=False

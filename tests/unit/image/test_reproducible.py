@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from edgevirt.image import media
 from edgevirt.image.build import Build, open_build
 from edgevirt.image.cache import Cache, Done
 from edgevirt.image.recipe import Arch, Variant
@@ -56,9 +57,9 @@ def sums(build: Build) -> dict[str, str]:
     outputs: dict[str, Done] = {
         "initrd": build.initrd(),
         "root": build.root()[0],
-        "live": build.live(),
-        "installer": build.installer(),
-        "installer-iso": build.installer_iso(),
+        "live": media.live(build),
+        "installer": media.installer(build),
+        "installer-iso": media.installer_iso(build),
     }
     found = {name: build.sha256(done) for name, done in outputs.items()}
     for path in sorted(build.grub().path.iterdir()):
