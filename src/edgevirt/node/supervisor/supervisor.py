@@ -18,25 +18,17 @@ from typing import Final
 
 import msgspec
 
-from edgevirt.host import memory
 from edgevirt.host.boot.button import is_pressed
 from edgevirt.host.boot.newcomers import Newcomers
 from edgevirt.host.boot.watchdog import Watchdog
-from edgevirt.host.rights.confine import limit_memory
 from edgevirt.model.machine import BootReason
 from edgevirt.model.node import ServiceStatus
 from edgevirt.node.init import REBOOT, SHUTDOWN, STOPPED
 from edgevirt.node.service import Service
 from edgevirt.node.services import Row, WithVault
 from edgevirt.node.supervisor.boot import End, record_end
-from edgevirt.node.supervisor.child import (
-    SPOKESMAN,
-    Work,
-    be_service,
-    confinement,
-    read_stack,
-    service_group,
-)
+from edgevirt.node.supervisor.child import SPOKESMAN, Work
+from edgevirt.node.supervisor.children import OUT_OF_MEMORY, Child, Children
 from edgevirt.node.supervisor.directories import prepare_vault
 from edgevirt.node.supervisor.keeping import (
     Ask,
@@ -47,15 +39,10 @@ from edgevirt.node.supervisor.keeping import (
     Limits,
     Start,
 )
-from edgevirt.node.supervisor.status import MESSAGE_MAX, Heard, Told
+from edgevirt.node.supervisor.status import Heard, Told
 
 _LOG: Final = logging.getLogger("edgevirt.supervisor")
 
-_OUT_OF_MEMORY: Final = "out of memory"
-_CRASHES: Final = frozenset(
-    {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT}
-)
-"""Of native code; the interpreter writes down where it was."""
 _FAREWELL: Final = 180.0
 """Seconds that the whole machine may take to end."""
 _LOADING: Final = 1.0
@@ -80,13 +67,6 @@ class Options(msgspec.Struct, frozen=True):
     """Devices whose drivers nobody else loads."""
 
 
-class _Child(msgspec.Struct):
-    name: str
-    pid: int
-    pidfd: int
-    channel: socket.socket
-
-
 class Supervisor:
     """Starts the services, watches them and ends them; `run` once."""
 
@@ -102,19 +82,14 @@ class Supervisor:
         """`vault_open`: what lies in the vault can be used from the start."""
         self._work = work
         self._rows = rows
-        self._services = services
-        self._limits = {name: confinement(work, row) for name, row in rows.items()}
         self._keeping = Keeping(options.limits)
-        self._children: dict[str, _Child] = {}
         self._selector = selectors.DefaultSelector()
+        self._children = Children(work, rows, services, self._selector)
         self._outcome = STOPPED
         self._told: dict[str, ServiceStatus] = {}
         self._memory: dict[str, int] = {}
-        self._since: dict[str, float] = {}
         self._measure_at = 0.0
         self._vault_open = vault_open
-        self._stacks: dict[str, str] = {}
-        self._kills: dict[str, int] = {}
         self._keep_identity = options.keep_identity
         self._buttons = options.buttons
         self._newcomers = options.newcomers
@@ -200,7 +175,7 @@ class Supervisor:
             elif isinstance(action, Dump):
                 os.kill(action.pid, signal.SIGUSR1)
             elif isinstance(action, Kill):
-                self._keep_stack(action.name, "hangs")
+                self._children.keep_stack(action.name, "hangs")
                 _LOG.error("%s %s", action.name, action.why)
                 os.kill(action.pid, signal.SIGKILL)
             else:
@@ -209,97 +184,44 @@ class Supervisor:
             self._measure_at = now + _MEASURE
             if self._keep_identity is not None and self._keep_identity():
                 self._keep_identity = None
-            self._memory = {
-                child.name: memory.share_of(child.pid) for child in self._children.values()
-            }
-
-    def _keep_stack(self, name: str, how: str) -> None:
-        """What a service wrote down that hung, or crashed."""
-        stack = read_stack(self._work.paths, name)
-        if stack:
-            self._stacks[name] = stack
-            _LOG.error("%s %s here:\n%s", name, how, stack)
+            self._memory = self._children.memory()
 
     def _give_up(self, action: GiveUp) -> None:
         reason = BootReason.WATCHDOG_HUNG if action.hung else BootReason.WATCHDOG_PID
-        if _OUT_OF_MEMORY in action.why:
+        if OUT_OF_MEMORY in action.why:
             reason = BootReason.OOM
         _LOG.error("the node restarts: %s", action.why)
-        self._end(reason, action.why, REBOOT, self._stacks.get(action.name, ""))
+        self._end(reason, action.why, REBOOT, self._children.stacks.get(action.name, ""))
 
     def _start(self, name: str) -> None:
-        group = service_group(self._work.settings, name)
-        limit_memory(group, self._rows[name].memory)
-        own = os.getpid()
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        pid = os.fork()
-        if pid == 0:
-            be_service(self._work, self._limits[name], self._services[name], theirs.detach(), own)
-        group.add(pid)
-        theirs.close()
-        ours.setblocking(False)
-        child = _Child(name, pid, os.pidfd_open(pid), ours)
-        self._children[name] = child
-        self._selector.register(child.pidfd, selectors.EVENT_READ, child)
-        self._selector.register(child.channel, selectors.EVENT_READ, child)
-        self._keeping.started(name, pid, time.monotonic())
-        self._since[name] = time.time()
-        _LOG.info("started %s as process %d", name, pid)
+        child = self._children.start(name)
+        self._keeping.started(name, child.pid, time.monotonic())
         if name == SPOKESMAN:
             self._told.clear()
 
     # -- what happened ---------------------------------------------------------------------------
 
-    def _take(self, child: _Child, *, pidfd: bool) -> None:
+    def _take(self, child: Child, *, pidfd: bool) -> None:
         if self._children.get(child.name) is not child:
             return
         if pidfd:
-            self._reap(child)
-        else:
-            self._hear(child)
+            self._bury(child)
+            return
+        message = self._children.hear(child)
+        if message == b"\0":
+            self._keeping.beat(child.name, time.monotonic())
+        elif message and child.name == SPOKESMAN:
+            self._heed(message)
 
-    def _reap(self, child: _Child) -> None:
-        _, status = os.waitpid(child.pid, 0)
-        self._selector.unregister(child.pidfd)
-        with contextlib.suppress(KeyError):
-            self._selector.unregister(child.channel)
-        os.close(child.pidfd)
-        child.channel.close()
-        del self._children[child.name]
-        code = os.waitstatus_to_exitcode(status)
-        how = _describe_exit(code)
-        if -code in _CRASHES:
-            self._keep_stack(child.name, "crashed")
-        if self._ran_out_of_memory(child.name):
-            how = f"{how}: {_OUT_OF_MEMORY}"
-        renewed = self._keeping.services[child.name].renewing
+    def _bury(self, child: Child) -> None:
+        how = self._children.reap(child)
+        kept = self._keeping.services[child.name]
+        renewed = kept.renewing
         self._keeping.exited(child.name, how, time.monotonic())
         if renewed:
             _LOG.info("%s ended to be started anew", child.name)
         elif not self._keeping.stopping:
-            _LOG.error("%s ended: %s", child.name, self._keeping.services[child.name].last_exit)
-
-    def _ran_out_of_memory(self, name: str) -> bool:
-        """Since the last time that we asked."""
-        count = service_group(self._work.settings, name).memory_kills()
-        before = self._kills.get(name, 0)
-        self._kills[name] = count
-        return count > before
-
-    def _hear(self, child: _Child) -> None:
-        try:
-            message = child.channel.recv(MESSAGE_MAX)
-        except BlockingIOError:
-            return
-        except ConnectionError:
-            message = b""
-        if not message:
-            # it closed its end; its pidfd will tell the rest
-            self._selector.unregister(child.channel)
-        elif message == b"\0":
-            self._keeping.beat(child.name, time.monotonic())
-        elif child.name == SPOKESMAN:
-            self._heed(message)
+            _LOG.error("%s ended: %s", child.name, kept.last_exit)
 
     def _heed(self, message: bytes) -> None:
         try:
@@ -381,15 +303,9 @@ class Supervisor:
         kept = self._keeping.services[name]
         return ServiceStatus(
             pid=kept.pid,
-            since=self._since.get(name, 0.0),
+            since=self._children.since.get(name, 0.0),
             starts=kept.starts,
             last_exit=kept.last_exit,
             waits="the vault is not open" if kept.held else "",
             memory_bytes=self._memory.get(name, 0),
         )
-
-
-def _describe_exit(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
-    return f"killed by {signal.Signals(-code).name}"
