@@ -215,13 +215,12 @@ class Supervisor:
 
     def _bury(self, child: Child) -> None:
         how = self._children.reap(child)
-        kept = self._keeping.services[child.name]
-        renewed = kept.renewing
+        renewed = self._keeping.services[child.name].renewing
         self._keeping.exited(child.name, how, time.monotonic())
         if renewed:
             _LOG.info("%s ended to be started anew", child.name)
         elif not self._keeping.stopping:
-            _LOG.error("%s ended: %s", child.name, kept.last_exit)
+            _LOG.error("%s ended: %s", child.name, self._keeping.services[child.name].last_exit)
 
     def _heed(self, message: bytes) -> None:
         try:
