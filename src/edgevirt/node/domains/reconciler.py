@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import shutil
-import signal
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +15,7 @@ import msgspec
 from edgevirt.host.hypervisor import DomainInfo, Hypervisor, HypervisorError, UnfitError
 from edgevirt.model.app import AppSecret
 from edgevirt.model.base import Severity, SwState, Trouble
-from edgevirt.model.domain import DiskStatus, Domain, DomainStatus, VirtualizationMode
+from edgevirt.model.domain import DiskStatus, Domain, DomainStatus
 from edgevirt.model.ids import AppId
 from edgevirt.model.kinds import (
     APP_SECRET,
@@ -26,8 +25,10 @@ from edgevirt.model.kinds import (
     MACHINE_DEVICES,
     PROPERTY,
 )
+from edgevirt.node.domains.endings import is_machine, is_machine_lost, why_ended
 from edgevirt.node.domains.exits import ExitWatch
 from edgevirt.node.domains.restarts import Restarts
+from edgevirt.node.domains.teller import Teller
 from edgevirt.node.properties import number
 from edgevirt.runtime import Clock, Inputs, Kind, Refuse, Report, Retry
 
@@ -77,7 +78,7 @@ class DomainReconciler:
         if spec is None:
             await self._remove(app, before, report)
             return None
-        teller = _Teller(app, spec.name, spec.generation, before, self._clock)
+        teller = Teller(app, spec.name, spec.generation, before, self._clock)
         self._remember(app, before)
         try:
             if not spec.activate:
@@ -95,7 +96,7 @@ class DomainReconciler:
             raise await self._later(history, SwState.HALTED, teller, report) from failure
 
     async def _run(
-        self, app: AppId, spec: Domain, inputs: Inputs, teller: _Teller, report: Report[Any]
+        self, app: AppId, spec: Domain, inputs: Inputs, teller: Teller, report: Report[Any]
     ) -> DomainStatus:
         state = SwState.HALTED
         found = await self._find(app)
@@ -105,7 +106,7 @@ class DomainReconciler:
             if wanted and info.state == SwState.RUNNING:
                 lacking = await self._attend(adapter, spec)
                 return await self._running(adapter, info, spec, teller, inputs, lacking)
-            if wanted and _is_machine_lost(spec, info):
+            if wanted and is_machine_lost(spec, info):
                 teller.ended(info)
                 raise await self._give_up(app, spec, info, teller, report)
             if wanted and info.state in (SwState.HALTED, SwState.BROKEN):
@@ -121,7 +122,7 @@ class DomainReconciler:
         return await self._start(app, spec, inputs, teller, report)
 
     async def _give_up(
-        self, app: AppId, spec: Domain, info: DomainInfo, teller: _Teller, report: Report[Any]
+        self, app: AppId, spec: Domain, info: DomainInfo, teller: Teller, report: Report[Any]
     ) -> Refuse:
         """A virtual machine that was killed or crashed stays down, as EVE has it."""
         why, hint = why_ended(info, spec), "restart the app to try again"
@@ -130,7 +131,7 @@ class DomainReconciler:
         return Refuse(why)
 
     async def _start(
-        self, app: AppId, spec: Domain, inputs: Inputs, teller: _Teller, report: Report[Any]
+        self, app: AppId, spec: Domain, inputs: Inputs, teller: Teller, report: Report[Any]
     ) -> DomainStatus:
         adapter = self._adapter(spec)
         history = self._history(app, spec)
@@ -163,7 +164,7 @@ class DomainReconciler:
         adapter: Hypervisor,
         info: DomainInfo,
         spec: Domain,
-        teller: _Teller,
+        teller: Teller,
         inputs: Inputs,
         lacking: str = "",
     ) -> DomainStatus:
@@ -201,7 +202,7 @@ class DomainReconciler:
             missing = (str(failure),)
         return f"cannot use all of its devices: {'; '.join(missing)}" if missing else ""
 
-    async def _halt(self, app: AppId, teller: _Teller, report: Report[Any]) -> DomainStatus:
+    async def _halt(self, app: AppId, teller: Teller, report: Report[Any]) -> DomainStatus:
         found = await self._find(app)
         if found is not None:
             adapter, info = found
@@ -215,7 +216,7 @@ class DomainReconciler:
             found = await self._find(app)
             if found is not None:
                 adapter, info = found
-                teller = _Teller(app, info.name, info.generation, before, self._clock)
+                teller = Teller(app, info.name, info.generation, before, self._clock)
                 await self._stop(adapter, info, teller, report)
                 await adapter.delete(app)
         except HypervisorError as failure:
@@ -233,14 +234,14 @@ class DomainReconciler:
                 path.unlink(missing_ok=True)
 
     async def _stop(
-        self, adapter: Hypervisor, info: DomainInfo, teller: _Teller, report: Report[Any]
+        self, adapter: Hypervisor, info: DomainInfo, teller: Teller, report: Report[Any]
     ) -> None:
         if info.state == SwState.RUNNING:
             await report(teller.status(SwState.HALTING, info=info))
             await adapter.stop(info.app, graceful=GRACEFUL_SECONDS, forced=FORCED_SECONDS)
 
     async def _later(
-        self, history: Restarts, state: SwState, teller: _Teller, report: Report[Any]
+        self, history: Restarts, state: SwState, teller: Teller, report: Report[Any]
     ) -> Retry:
         """Tells what is being waited for; what to raise so that the engine comes back in time."""
         await report(teller.status(state, history, history.trouble(self._clock.now())))
@@ -252,7 +253,7 @@ class DomainReconciler:
             why_ended(info, spec),
             ran=ran,
             cap=number(inputs, BOOT_RETRY),
-            patient=_is_machine(spec),
+            patient=is_machine(spec),
             **self._time(),
         )
 
@@ -282,85 +283,6 @@ class DomainReconciler:
             if spec.mode in adapter.modes:
                 return adapter
         raise UnfitError(f"cannot run: this node has no hypervisor for mode {spec.mode.name}")
-
-
-class _Teller:
-    """Words what is going on with one domain; `since` stays while the state does."""
-
-    def __init__(
-        self, app: AppId, name: str, generation: int, before: DomainStatus | None, clock: Clock
-    ) -> None:
-        self._app = app
-        self._name = name
-        self._generation = generation
-        self._before = before
-        self._clock = clock
-        self._exit_code = None if before is None else before.exit_code
-        self._last_start = 0.0 if before is None else before.boot_time
-
-    def ended(self, info: DomainInfo) -> None:
-        self._exit_code = None if info.exit is None else info.exit.code
-        self._last_start = info.started
-
-    def status(
-        self,
-        state: SwState,
-        history: Restarts | None = None,
-        trouble: Trouble | None = None,
-        info: DomainInfo | None = None,
-    ) -> DomainStatus:
-        """`info`: of the process, while there is one. Of one that failed (`history`) the last start
-        stays told: a run too short to be seen is known by it.
-        """
-        kept = 0.0 if history is None else self._last_start
-        before = self._before
-        same = before is not None and before.state == state
-        return DomainStatus(
-            app=self._app,
-            name=self._name,
-            state=state,
-            since=before.since if before is not None and same else self._clock.now(),
-            generation=self._generation,
-            pid=0 if info is None else info.pid,
-            boot_time=kept if info is None else info.started,
-            exit_code=self._exit_code,
-            crashes=0 if history is None else history.crashes,
-            trouble=self._continued(trouble),
-        )
-
-    def _continued(self, trouble: Trouble | None) -> Trouble | None:
-        """The same trouble as before began when it did."""
-        known = None if self._before is None else self._before.trouble
-        if trouble is None or known is None or trouble.why != known.why:
-            return trouble
-        return msgspec.structs.replace(trouble, since=known.since)
-
-
-def _is_machine(spec: Domain) -> bool:
-    """Whether its ends are a machine's: those of a container count as its app's in a wall too."""
-    return spec.mode is not VirtualizationMode.NOHYPER and not spec.is_container
-
-
-def _is_machine_lost(spec: Domain, info: DomainInfo) -> bool:
-    return _is_machine(spec) and info.state == SwState.BROKEN and info.exit is not None
-
-
-def why_ended(info: DomainInfo, spec: Domain) -> str:
-    if info.exit is None:
-        return "cannot keep running: what watched over it was killed"
-    if info.exit.why:
-        return info.exit.why
-    if _is_machine(spec) and info.exit.code == 0:
-        return "cannot keep running: the guest powered itself off"
-    if info.exit.out_of_memory:
-        return f"cannot keep running: it needed more memory than its {spec.memory_kib} KiB"
-    if info.exit.code > 128:
-        try:
-            by = signal.Signals(info.exit.code - 128).name
-        except ValueError:
-            by = str(info.exit.code - 128)
-        return f"cannot keep running: it was ended by signal {by}"
-    return f"cannot keep running: it ended by itself with exit code {info.exit.code}"
 
 
 def decode_user_data(encoded: str) -> bytes:
