@@ -25,6 +25,7 @@ from tests.e2e.os.os_system import IMAGES, OsSystem, os_system
 from tests.e2e.os.probe_disk import CACHE, Probe, boot, make_probe, registers, slot_of
 from tests.e2e.os.xen_guest import guest_kernel, make_guest_initrd
 from tests.e2e.system import NODE
+from tests.e2e.terminal import PATIENCE, terminal
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -124,6 +125,20 @@ def test_a_domain_has_the_network_of_its_app(node: OsSystem) -> None:
     add_guest(node, "connected", interfaces=[{"name": "eth0", "networkInstance": "apps"}])
     given = "was given the address 10.9.0."
     within(node, "connected", f"it {given}", functools.partial(says, node, "connected", given))
+
+
+def test_at_its_console_one_types_at_a_domain(node: OsSystem) -> None:
+    with terminal(node, "console", "connected") as person:
+        person.shows(f"at the console of connected on {NODE}", GUEST)
+        person.type("who is there\r")
+        person.shows("GUEST heard who is there", GUEST)
+        person.type("\x1d")
+        assert person.process.wait(PATIENCE) == 0
+    heard = "GUEST heard who is there"
+    within(node, "connected", "its log has it", functools.partial(says, node, "connected", heard))
+    done = node.command("vnc", "connected")
+    assert done.returncode == 1
+    assert "has no screen" in done.stderr
 
 
 def add_guest(node: OsSystem, name: str, **more: object) -> None:

@@ -30,6 +30,7 @@ if $B ls /sys/bus/xen/devices | $B grep -q "^vif"; then
   $B ip link set eth0 up
   $B udhcpc -i eth0 -q -f -n -t 30 -s /connected
 fi
+while read -r line; do echo "GUEST heard $line"; done
 while true; do $B sleep 3600; done
 """
 _CONNECTED: Final = """\

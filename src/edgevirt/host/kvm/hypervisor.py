@@ -22,6 +22,7 @@ import msgspec
 from edgevirt.host.container.bundle import Bundle
 from edgevirt.host.devices import of_machine
 from edgevirt.host.devices.protocol import Devices
+from edgevirt.host.domain.console import CONSOLE, connect
 from edgevirt.host.domain.monitor import Conmon
 from edgevirt.host.domain.monitored import MonitoredHypervisor
 from edgevirt.host.domain.processors import Partition
@@ -277,7 +278,7 @@ class KvmHypervisor(MonitoredHypervisor):
 
     async def _attach(self, bundle: Bundle, console: ConsoleKind, password: str) -> socket.socket:
         if console is ConsoleKind.SERIAL:
-            return _connect(_console_of(bundle))
+            return connect(_console_of(bundle))
         if not _has_screen(bundle):
             raise UnfitError("cannot attach: it has no screen, as it is started with a kernel")
         ours, theirs = socket.socketpair()
@@ -342,18 +343,7 @@ def _first_plugged(bundle: Bundle) -> int | None:
 
 
 def _console_of(bundle: Bundle) -> Path:
-    return bundle.directory / "console"
-
-
-def _connect(path: Path) -> socket.socket:
-    """QEMU serves one at a time; another one waits in the queue, and hears nothing."""
-    found = socket.socket(socket.AF_UNIX)
-    try:
-        found.connect(str(path))
-    except OSError as failure:
-        found.close()
-        raise HypervisorError(f"cannot attach: {failure}") from failure
-    return found
+    return bundle.directory / CONSOLE
 
 
 def _has_screen(bundle: Bundle) -> bool:

@@ -5,6 +5,7 @@ A domain that switches itself off is HALTED; any other end is BROKEN.
 
 from __future__ import annotations
 
+import socket
 import sys
 from pathlib import Path
 from typing import Final
@@ -13,6 +14,7 @@ from msgspec.structs import replace
 
 from edgevirt.host.container.bundle import Bundle
 from edgevirt.host.devices.protocol import Devices
+from edgevirt.host.domain.console import connect
 from edgevirt.host.domain.monitor import ENVIRONMENT, SECONDS, Conmon
 from edgevirt.host.domain.monitored import MonitoredHypervisor
 from edgevirt.host.domain.processors import Partition
@@ -21,8 +23,9 @@ from edgevirt.host.machine.capacity import Capacity, read_capacity
 from edgevirt.host.processes import Process, output
 from edgevirt.host.xen.domain_config import write_config
 from edgevirt.host.xen.first_domain import PROGRAMS, STORE, starts_with_hardware
-from edgevirt.host.xen.keeper import Kept, decode
+from edgevirt.host.xen.keeper import CONSOLE, Kept, decode
 from edgevirt.host.xen.listing import Listed, parse_list, parse_memory
+from edgevirt.model.access import ConsoleKind
 from edgevirt.model.base import SwState
 from edgevirt.model.domain import Domain, DomainMetric, VirtualizationMode
 from edgevirt.model.ids import AppId
@@ -109,6 +112,11 @@ class XenHypervisor(MonitoredHypervisor):
         except HypervisorError:
             return False
         return True
+
+    async def _attach(self, bundle: Bundle, console: ConsoleKind, password: str) -> socket.socket:
+        if console is not ConsoleKind.SERIAL:
+            raise UnfitError("cannot attach: it has no screen, as Xen's domains have none")
+        return connect(bundle.directory / CONSOLE)
 
     async def stop(self, app: AppId, *, graceful: float, forced: float) -> None:
         await super().stop(app, graceful=graceful, forced=forced)

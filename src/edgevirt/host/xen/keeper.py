@@ -15,16 +15,15 @@ import contextlib
 import itertools
 import json
 import os
-import select
+import socket
 import subprocess
 import sys
-import termios
 import time
-import tty
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
 from edgevirt.host.rights.cell import open_tap
+from edgevirt.host.xen.console import Console, listen
 from edgevirt.host.xen.listing import Listed, Reason, parse_list
 from edgevirt.host.xen.store import DOMAIN_ENDED, StoreError, XenStore
 
@@ -32,8 +31,9 @@ CRASHED: Final = 134
 GONE: Final = 137
 """It was destroyed, not by itself."""
 _FAILED: Final = 126
+CONSOLE: Final = "console"
+"""In the bundle: a socket, for whoever wants to be at the domain's console."""
 _SECONDS: Final = 120.0
-_CHUNK: Final = 4096
 
 
 class KeeperError(Exception):
@@ -66,10 +66,11 @@ def create(bundle: Path, pid_file: Path) -> None:
     kept = decode((bundle / "keeper.json").read_bytes())
     for name in kept.taps:
         open_tap(name)  # until the keeper ends
+    listening = listen(bundle / CONSOLE)
     _create(kept, paused=True)
     pid = os.fork()
     if pid == 0:
-        _be_keeper(kept)
+        _be_keeper(kept, listening)
     pid_file.write_text(str(pid))
 
 
@@ -100,48 +101,39 @@ def look(kept: Kept) -> Listed | None:
     return next((one for one in parse_list(said) if one.name == kept.name), None)
 
 
-def _be_keeper(kept: Kept) -> NoReturn:
+def _be_keeper(kept: Kept, listening: socket.socket) -> NoReturn:
     """For a process that was just forked."""
     code = _FAILED
     try:
         os.setsid()
         for group in kept.groups:
             Path(group).write_text(str(os.getpid()))
-        code = _keep(kept, sys.stdout.fileno())
+        code = _keep(kept, Console(sys.stdout.fileno(), listening))
     except BaseException as failure:  # noqa: BLE001 - whatever it was, this process must end here
         _say(f"{failure}")
     finally:
         os._exit(code)
 
 
-def _keep(kept: Kept, output: int) -> int:
-    with contextlib.closing(XenStore.connect()) as store:
+def _keep(kept: Kept, console: Console) -> int:
+    with contextlib.closing(XenStore.connect()) as store, contextlib.closing(console):
         store.watch(DOMAIN_ENDED)
-        while (code := _follow(kept, store, output)) is None:
+        while (code := _follow(kept, store, console)) is None:
             _create(kept, paused=False)
     return code
 
 
-def _follow(kept: Kept, store: XenStore, output: int) -> int | None:
+def _follow(kept: Kept, store: XenStore, console: Console) -> int | None:
     """Until the domain ends: the exit code; None: it wants to start again."""
     found = look(kept)
-    console = _open_console(store, found.number) if found is not None else -1
-    try:
-        found = look(kept)  # an end that was told while the store was asked is not told again
-        while found is not None and found.reason is None:
-            watched = [store.fileno(), *([console] if console >= 0 else [])]
-            ready, _, _ = select.select(watched, (), ())
-            if console in ready and not _copy(console, output):
-                os.close(console)
-                console = -1
-            if store.fileno() in ready:
-                store.changed()
-                found = look(kept)
-        while console >= 0 and select.select((console,), (), (), 0.2)[0] and _copy(console, output):
-            pass  # its last words
-    finally:
-        if console >= 0:
-            os.close(console)
+    if found is not None:
+        _open_console(store, found.number, console)
+    found = look(kept)  # an end that was told while the store was asked is not told again
+    while found is not None and found.reason is None:
+        if console.wait(store.fileno()):
+            store.changed()
+            found = look(kept)
+    console.finish()
     if found is None:
         return GONE
     _xl(kept, "destroy", str(found.number))
@@ -150,30 +142,16 @@ def _follow(kept: Kept, store: XenStore, output: int) -> int | None:
     return 0 if found.reason is Reason.POWER_OFF else CRASHED
 
 
-def _open_console(store: XenStore, number: int) -> int:
+def _open_console(store: XenStore, number: int, console: Console) -> None:
     """A terminal that xenconsoled made; it appears soon after the domain."""
     path = f"/local/domain/{number}/console/tty"
     deadline = time.monotonic() + _SECONDS
     while not (name := store.read(path)):
         if time.monotonic() > deadline:
             _say("cannot show the domain's console: there is none")
-            return -1
+            return
         time.sleep(0.02)
-    opened = os.open(name, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-    with contextlib.suppress(termios.error):
-        tty.setraw(opened, termios.TCSANOW)  # what waits is kept
-    return opened
-
-
-def _copy(console: int, output: int) -> bool:
-    """False: it is closed."""
-    try:
-        said = os.read(console, _CHUNK)
-    except OSError:
-        return False
-    while said:
-        said = said[os.write(output, said) :]
-    return True
+    console.open(name)
 
 
 def _say(text: str) -> None:

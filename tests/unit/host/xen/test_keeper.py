@@ -9,12 +9,14 @@ import socket
 import struct
 import threading
 import time
+import tty
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from edgevirt.host.xen import keeper
+from edgevirt.host.xen.console import Console, listen
 from edgevirt.host.xen.keeper import CRASHED, GONE, Kept
 from edgevirt.host.xen.store import DOMAIN_ENDED, XenStore
 
@@ -39,6 +41,7 @@ class StandIn:
         self.directory = directory
         self.state = directory / "state"
         self.master, self._slave = pty.openpty()
+        tty.setraw(self._slave)
         self.xl = directory / "xl"
         self.xl.write_text(XL.format(directory=directory, name=NAME))
         self.xl.chmod(0o755)
@@ -77,6 +80,12 @@ class StandIn:
             self._server.join()
             self._there.close()
 
+    def await_creates(self, count: int) -> None:
+        deadline = time.monotonic() + 20
+        while sum(line.startswith("create") for line in self.asked()) < count:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
     def asked(self) -> list[str]:
         return (self.directory / "asked").read_text().splitlines()
 
@@ -95,13 +104,13 @@ class Keeping:
     def __init__(self, xen: StandIn, output: int) -> None:
         self.code: int | None = None
         self._xen = xen
-        self._output = output
+        self._console = Console(output, listen(xen.directory / keeper.CONSOLE))
         self._thread = threading.Thread(target=self._run)
         keeper._create(xen.kept, paused=True)
         self._thread.start()
 
     def _run(self) -> None:
-        self.code = keeper._keep(self._xen.kept, self._output)
+        self.code = keeper._keep(self._xen.kept, self._console)
 
     def end(self) -> int | None:
         self._thread.join(20)
@@ -114,6 +123,13 @@ def read_until(reading: int, text: bytes) -> bytes:
     while text not in said and time.monotonic() < deadline:
         said += os.read(reading, 4096)
     return said
+
+
+def attach(xen: StandIn) -> socket.socket:
+    viewer = socket.socket(socket.AF_UNIX)
+    viewer.settimeout(20)
+    viewer.connect(str(xen.directory / keeper.CONSOLE))
+    return viewer
 
 
 @pytest.fixture
@@ -157,10 +173,7 @@ def test_a_domain_that_restarts_is_made_anew_and_another_s_end_is_none_of_its(
     xen.ends("---s--", "1")
     os.write(xen.master, b"second\n")
     read_until(pipe[0], b"second")
-    deadline = time.monotonic() + 20
-    while sum(line.startswith("create") for line in xen.asked()) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    xen.await_creates(2)
     xen.ends("---s--", "0")
     assert keeping.end() == 0
     assert [line for line in xen.asked() if line.startswith(("create", "destroy"))] == [
@@ -169,3 +182,69 @@ def test_a_domain_that_restarts_is_made_anew_and_another_s_end_is_none_of_its(
         f"create -e -q {xen.kept.config}",
         "destroy 3",
     ]
+
+
+def test_who_is_attached_types_at_the_domain_and_the_log_keeps_all(
+    xen: StandIn, pipe: tuple[int, int]
+) -> None:
+    keeping = Keeping(xen, pipe[1])
+    os.write(xen.master, b"before\n")
+    read_until(pipe[0], b"before")
+    with attach(xen) as viewer:
+        viewer.sendall(b"typed")
+        assert read_until(xen.master, b"typed") == b"typed"
+        os.write(xen.master, b"answer")
+        assert viewer.recv(100) == b"answer"
+        assert read_until(pipe[0], b"answer")
+    with attach(xen) as another:
+        another.sendall(b"me too")
+        assert read_until(xen.master, b"too") == b"me too"
+    xen.ends("---s--", "0")
+    assert keeping.end() == 0
+
+
+def test_a_viewer_that_does_not_read_holds_no_domain_up(
+    xen: StandIn, pipe: tuple[int, int]
+) -> None:
+    keeping = Keeping(xen, pipe[1])
+    with attach(xen) as viewer:
+        viewer.sendall(b"here")
+        read_until(xen.master, b"here")
+        for _ in range(500):  # more than a socket holds
+            os.write(xen.master, b"x" * 1023 + b"\n")
+            said = 0
+            while said < 1024:
+                said += len(os.read(pipe[0], 4096))
+    os.write(xen.master, b"end")
+    assert read_until(pipe[0], b"end")
+    xen.ends("---s--", "0")
+    assert keeping.end() == 0
+
+
+def test_a_domain_that_hears_nothing_is_still_kept(xen: StandIn, pipe: tuple[int, int]) -> None:
+    """More is typed than its terminal takes."""
+    keeping = Keeping(xen, pipe[1])
+    with attach(xen) as viewer:
+        viewer.sendall(b"here")
+        read_until(xen.master, b"here")
+        viewer.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                viewer.send(b"y" * 4096)
+        xen.ends("---s--", "0")
+        assert keeping.end() == 0
+
+
+def test_who_is_attached_stays_so_when_the_domain_restarts(
+    xen: StandIn, pipe: tuple[int, int]
+) -> None:
+    keeping = Keeping(xen, pipe[1])
+    with attach(xen) as viewer:
+        viewer.sendall(b"here")
+        read_until(xen.master, b"here")
+        xen.ends("---s--", "1")
+        xen.await_creates(2)
+        os.write(xen.master, b"again")
+        assert viewer.recv(100) == b"again"
+    xen.ends("---s--", "0")
+    assert keeping.end() == 0
