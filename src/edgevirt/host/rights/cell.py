@@ -256,7 +256,11 @@ def _copy(source: int) -> int:
 
 
 def open_tap(name: str) -> int:
-    """A queue of an interface that is there, in the present network namespace."""
+    """A queue of an interface that is there, in the present network namespace. Raises CellError."""
+    try:
+        socket.if_nametoindex(name)  # the kernel would make another one
+    except OSError as failure:
+        raise CellError(f"cannot open interface {name}: there is none") from failure
     opened = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
     flags = _TAP | _NO_PACKET_INFO | _VIRTIO_HEADER
     try:
