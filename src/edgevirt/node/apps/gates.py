@@ -163,14 +163,27 @@ def check_sharing(
     return None
 
 
-def check_memory(app: AppInstance, available: int, now: float) -> Wait | None:
-    """`available`: bytes."""
-    need = (app.resources.memory_kib + overhead_kib(app.resources)) * 1024
-    if need <= available:
+def check_memory(app: AppInstance, room: Room, now: float) -> Wait | None:
+    overhead = overhead_kib(app.resources)
+    need = (app.resources.memory_kib + overhead) * 1024
+    left = max(0, room.memory_left(app.id))
+    if need <= left:
         return None
-    why = f"App instance needs {need} bytes but only have {max(0, available)}"
-    trouble = Trouble(why=why, since=now, hint="starts by itself when another app is stopped")
-    return Wait(SwState.INSTALLED, "waiting for memory", trouble)
+    why = f"cannot start: it needs {_memory(need)}"
+    if overhead:
+        why += f" ({_memory(overhead * 1024)} of that for its virtual machine)"
+    if need > room.memory:
+        why += f", this node has {_memory(room.memory)} for all apps"
+        hint = "starts by itself when less is asked for"
+        return Wait(SwState.INSTALLED, "cannot run here", Trouble(why=why, since=now, hint=hint))
+    why += f", {_memory(left)} of this node's {_memory(room.memory)} for apps are free"
+    hint = "starts by itself when another app is stopped"
+    return Wait(SwState.INSTALLED, "waiting for memory", Trouble(why=why, since=now, hint=hint))
+
+
+def _memory(bytes: int) -> str:
+    """In whole MiB, as memory is given; what is asked for is rounded up nowhere."""
+    return f"{bytes >> 20} MiB"
 
 
 def check_processors(

@@ -144,7 +144,7 @@ def _roll_back(applied: AppInstanceApplied, facts: Facts, world: World, room: Ro
             shared
             or gates.check_mode(target, world.capacity, world.now)
             or gates.check_guest(target, world.volumes, world.capacity, world.now)
-            or gates.check_memory(target, room.memory_left(target.id), world.now)
+            or gates.check_memory(target, room, world.now)
             or gates.check_processors(target, room, world.capacity, world.now)
             or check_adapters(target, world.adapters, world.now)
             or check_order(target, world.adapters, world.now)
@@ -189,7 +189,7 @@ def _ready(app: AppInstance, facts: Facts, world: World, room: Room) -> Wait | N
         or gates.await_packed(app, world.volumes)
         or check_wants(app, world.volumes, world.now)
         or gates.check_sharing(app, world.volumes, room, facts.leaving, world.now)
-        or gates.check_memory(app, room.memory_left(app.id), world.now)
+        or gates.check_memory(app, room, world.now)
         or gates.check_processors(app, room, world.capacity, world.now)
         or check_adapters(app, world.adapters, world.now)
         or check_order(app, world.adapters, world.now)

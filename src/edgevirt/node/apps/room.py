@@ -16,7 +16,7 @@ class Room:
     """
 
     def __init__(self, memory: int, cores: tuple[tuple[int, ...], ...] = ()) -> None:
-        self._memory = memory
+        self.memory = memory
         self._cores = cores
         self._held: dict[str, Domain] = {}
 
@@ -29,7 +29,7 @@ class Room:
     def memory_left(self, app: str) -> int:
         """Bytes that the app may have, its own included."""
         others = (domain for key, domain in self._held.items() if key != app)
-        return self._memory - sum((d.memory_kib + d.overhead_kib) * 1024 for d in others)
+        return self.memory - sum((d.memory_kib + d.overhead_kib) * 1024 for d in others)
 
     def processors_left(self, app: str) -> int:
         """How many the app may have, its own included."""

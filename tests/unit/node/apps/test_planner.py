@@ -182,7 +182,7 @@ def test_delay_does_not_hold_up_a_later_start() -> None:
 # -- memory -------------------------------------------------------------------------------------
 
 
-def test_app_that_does_not_fit_waits_with_eve_s_words_until_memory_is_freed() -> None:
+def test_app_that_does_not_fit_says_how_much_is_free_and_waits_until_memory_is_freed() -> None:
     node = Node()
     node.put(HOST_CAPACITY, "node", capacity(3 * 102_400))
     big = Resources(memory_kib=150_000, mode=VirtualizationMode.NOHYPER)
@@ -195,8 +195,9 @@ def test_app_that_does_not_fit_waits_with_eve_s_words_until_memory_is_freed() ->
     status = node.plan_any(OTHER)
     assert status is not None
     assert status.state == SwState.INSTALLED
-    free = (2 * 102_400 - 150_000) * 1024
-    assert why(status) == f"App instance needs {150_000 * 1024} bytes but only have {free}"
+    assert why(status) == (
+        "cannot start: it needs 146 MiB, 53 MiB of this node's 200 MiB for apps are free"
+    )
 
     node.want(replace(first, activate=False), second)
     assert (node.plan_any(OTHER) or status).state == SwState.INSTALLED
@@ -213,7 +214,9 @@ def test_reserve_of_the_node_is_a_property_and_the_check_can_be_off() -> None:
     node.put(PROPERTY, "memory.eve.limit.MiB", Property(value="1000"))
     node.want(app(interfaces=()))
     node.volume_is(SwState.CREATED_VOLUME)
-    assert why(node.plan()) == f"App instance needs {65_536 * 1024} bytes but only have {24 << 20}"
+    status = node.plan()
+    assert why(status) == "cannot start: it needs 64 MiB, this node has 24 MiB for all apps"
+    assert status.what == "cannot run here"  # no other app stands in its way
     node.put(PROPERTY, "memory.apps.ignore.check", Property(value="true"))
     assert node.plan().state == SwState.BOOTING
 
@@ -507,8 +510,8 @@ def test_restart_that_no_longer_fits_leaves_the_app_running() -> None:
     node.want(app(resources=huge, restart_counter=1))
     status = node.plan()
     assert status.state == SwState.RUNNING
-    assert status.what == "running; restarting: waiting for memory"
-    assert "App instance needs" in why(status)
+    assert status.what == "running; restarting: cannot run here"
+    assert "cannot start: it needs" in why(status)
     assert node.domain().generation == 1
 
 

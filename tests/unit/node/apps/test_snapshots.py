@@ -515,7 +515,7 @@ def test_memory_that_the_old_version_no_longer_finds_is_told_before_it_is_stoppe
     world.want(back(), app(id=OTHER, resources=hog, volumes=(), interfaces=()))
     world.plan()
     status = world.snapshots_are(SwState.CREATED_VOLUME, prepared=1)
-    assert "App instance needs" in why(status)
+    assert "cannot start: it needs" in why(status)
     assert world.domain(APP).activate
 
 
