@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from edgevirt.host.processes import Process, identify, output, read_line
 SECONDS = 120.0
 """For one command; a machine that swaps may need many."""
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+
+_LOGGED = re.compile(r'msg=("(?:[^"\\]|\\.)*")')
 
 
 class _Answer(msgspec.Struct):
@@ -179,5 +182,16 @@ def _pipe() -> Iterator[tuple[_End, _End]]:
 
 def _failure(what: str, said: str) -> HypervisorError:
     """The runtime says of a command that isn't in the image, or isn't executable: `exec: "x"`."""
-    text = f"cannot {what}: {said.strip()[-2000:]}"
+    text = f"cannot {what}: {_last_words(said)}"
     return UnfitError(text) if 'exec: \\"' in said or 'exec: "' in said else HypervisorError(text)
+
+
+def _last_words(said: str) -> str:
+    """The runtime logs `time=… level=error msg="…"`: of its last line the message alone."""
+    found = _LOGGED.findall(said)
+    if not found:
+        return said.strip()[-2000:]
+    try:
+        return msgspec.json.decode(found[-1], type=str)[-2000:]
+    except msgspec.MsgspecError:
+        return str(found[-1])[-2000:]
