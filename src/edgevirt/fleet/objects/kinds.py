@@ -159,7 +159,7 @@ KINDS: tuple[ApiKind[Any], ...] = (
     ApiKind("AppInstance", "appinstances", "appinstance", ("ai",), APP_INSTANCE,
             app_instance.COLUMNS, app_instance.validate,
             selectable=("spec.app", "spec.edgeNode", "status.state"),
-            immutable=("spec.app", "spec.edgeNode")),
+            immutable=("spec.app", "spec.edgeNode"), settle=app_instance.settle),
 )  # fmt: skip
 BY_NAME: dict[str, ApiKind[Any]] = {kind.name: kind for kind in KINDS}
 

@@ -65,19 +65,19 @@ class AppReports:
         if changed is None:
             return
         before, after = place.instance.status, changed.value.status
-        if after.state != before.state:
+        moved = after.state != before.state
+        went_wrong = bool(after.errors) and not before.errors
+        if moved or bool(after.errors) != bool(before.errors):
             await self._sum_up(edge_node)
-            if after.state in _TELLING:
-                await self._tell_of_app(changed.value)
-        elif bool(after.errors) != bool(before.errors):
-            await self._sum_up(edge_node)
-            if after.errors:
-                await self._tell_of_app(changed.value)
+        if (moved and after.state in _TELLING) or went_wrong:
+            await self._tell_of_app(changed.value)
 
     async def _tell_of_app(self, instance: AppInstance) -> None:
         status = instance.status
         worst = next((e for e in status.errors if e.severity != "Notice"), None)
-        reason = "Failed" if worst else status.state.capitalize()
+        reason = "Failed" if worst else status.state.title().replace("_", "")
+        if not worst and status.state == "HALTED":
+            worst = next(iter(status.errors), None)  # it was not asked to end
         message = worst.message if worst else status.what
         await self._events.tell("AppInstance", instance, reason, message, warning=bool(worst))
 

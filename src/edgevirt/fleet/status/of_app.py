@@ -86,6 +86,7 @@ def fill(status: AppInstanceStatus, told: info.ZInfoApp, now: float) -> AppInsta
     something to say about the one before, counts as a restart; any other was asked for.
     """
     state = state_name(told.state)
+    errors = tuple(map(_error, told.appErr))[:MAX_ERRORS]
     boot = timestamp(told.bootTime.seconds) if told.HasField("bootTime") else None
     crashed = (
         boot is not None
@@ -96,7 +97,7 @@ def fill(status: AppInstanceStatus, told: info.ZInfoApp, now: float) -> AppInsta
     filled = msgspec.structs.replace(
         status,
         state=state,
-        what=_WORDS.get(state, state.lower().replace("_", " ")),
+        what=_in_words(state, errors),
         since=status.since if status.since and state == status.state else timestamp(now),
         app_id=told.AppID,
         ips=tuple(
@@ -104,13 +105,24 @@ def fill(status: AppInstanceStatus, told: info.ZInfoApp, now: float) -> AppInsta
             for vif in told.network
             for address in vif.IPAddrs
         ),
-        errors=tuple(map(_error, told.appErr))[:MAX_ERRORS],
+        errors=errors,
         boot_time=boot or status.boot_time,
         version=told.appVersion[:64],
         snapshots=of_snapshots.told(told.snapshots),
         restarts=status.restarts + 1 if crashed else status.restarts,
     )
     return msgspec.structs.replace(filled, conditions=_conditions(filled, now))
+
+
+def _in_words(state: str, errors: Sequence[AppError]) -> str:
+    """The wire has one name for an app that is stopping and for one that could not be started."""
+    if state == "HALTING" and any(error.severity == "Error" for error in errors):
+        return "could not be started"
+    if state == "HALTED" and any(error.retry_at for error in errors):
+        return "ended; it is started again by itself"
+    if state == "INSTALLED" and errors:
+        return "cannot start yet"
+    return _WORDS.get(state, state.lower().replace("_", " "))
 
 
 def compare(status: AppInstanceStatus, instance: AppInstance, app: App | None) -> AppInstanceStatus:

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from edgevirt.fleet.objects.app.instance import COLUMNS, AppInstance, AppInstanceStatus
+from edgevirt.fleet.objects.app.instance import (
+    COLUMNS,
+    AppInstance,
+    AppInstanceSpec,
+    AppInstanceStatus,
+    settle,
+)
 from edgevirt.fleet.objects.base.object import find_condition, timestamp
 from edgevirt.fleet.objects.node.edgenode import NodeAddress
 from edgevirt.fleet.status import of_app
@@ -74,6 +80,37 @@ def test_a_start_that_has_something_to_say_of_the_one_before_counts_as_a_restart
     same = of_app.fill(again, told(info.RUNNING, NOW + 1, "it crashed"), NOW + 60)
     asked = of_app.fill(same, told(info.RUNNING, NOW + 90), NOW + 90)
     assert asked.restarts == 1
+
+
+def test_an_app_that_could_not_be_started_is_not_said_to_be_stopping() -> None:
+    broken = told(info.HALTING, error="cannot create the container")
+    broken.appErr[0].severity = info.SEVERITY_ERROR
+    assert of_app.fill(AppInstanceStatus(), broken, NOW).what == "could not be started"
+    assert of_app.fill(AppInstanceStatus(), told(info.HALTING), NOW).what == "stopping"
+
+
+def test_an_app_that_waits_for_what_it_lacks_is_not_said_to_be_ready() -> None:
+    waits = told(info.INSTALLED, error="cannot start: it needs 500 MiB")
+    assert of_app.fill(AppInstanceStatus(), waits, NOW).what == "cannot start yet"
+    assert of_app.fill(AppInstanceStatus(), told(info.INSTALLED), NOW).what == "ready to start"
+
+
+def test_an_app_that_crashed_says_that_it_comes_again() -> None:
+    crashed = told(info.HALTED, error="it ended by itself")
+    crashed.appErr[0].retry_condition = "tried again at 2023-11-14T22:14:20Z"
+    assert of_app.fill(AppInstanceStatus(), crashed, NOW).what == (
+        "ended; it is started again by itself"
+    )
+
+
+def test_a_new_one_whose_node_is_off_says_what_it_waits_for() -> None:
+    new = AppInstance(spec=AppInstanceSpec(app="hello", edge_node="far"))
+    status = settle(new, None, "ben", NOW).status
+    scheduled = find_condition(status.conditions, "Scheduled")
+    assert scheduled is not None
+    assert (status.what, scheduled.status) == ("not on the node yet", "False")
+    assert scheduled.message == 'waits until EdgeNode "far" next asks for its config'
+    assert settle(new, new, "ben", NOW) == new
 
 
 def test_when_it_is_tried_again_is_shown() -> None:

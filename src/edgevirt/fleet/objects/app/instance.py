@@ -9,7 +9,14 @@ import msgspec
 from edgevirt.fleet.objects.app.snapshots import Rollback, SnapshotOnNode, validate_rollback
 from edgevirt.fleet.objects.base.amounts import check_counter
 from edgevirt.fleet.objects.base.columns import AGE, NAME, Column, condition_status
-from edgevirt.fleet.objects.base.object import ApiObject, ApiStruct, Condition, Time, find_condition
+from edgevirt.fleet.objects.base.object import (
+    ApiObject,
+    ApiStruct,
+    Condition,
+    Time,
+    find_condition,
+    set_condition,
+)
 from edgevirt.fleet.objects.base.problems import Problem, required
 
 
@@ -128,6 +135,22 @@ def validate(instance: AppInstance) -> Iterator[Problem]:
     yield from check_counter("spec.restartCounter", spec.restart_counter)
     yield from check_counter("spec.purgeCounter", spec.purge_counter)
     yield from validate_rollback(spec.rollback)
+
+
+def settle(instance: AppInstance, old: AppInstance | None, _by: str, now: float) -> AppInstance:
+    """A new one waits for its node's next question; of a node that is off that may take long."""
+    if old is not None:
+        return instance
+    scheduled = Condition(
+        type="Scheduled",
+        status="False",
+        reason="Waiting",
+        message=f'waits until EdgeNode "{instance.spec.edge_node}" next asks for its config',
+    )
+    status = AppInstanceStatus(
+        what="not on the node yet", conditions=set_condition((), scheduled, now)
+    )
+    return msgspec.structs.replace(instance, status=status)
 
 
 def _trouble(instance: AppInstance, _now: float) -> str:
