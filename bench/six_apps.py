@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from edgevirt.image.guest import publish
+from edgevirt.image.parts.guest import publish
 from edgevirt.model.app import Resources, overhead_kib
 from tests.contained_world import guest_files
 from tests.e2e.guest_disk import make_guest_disk

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from edgevirt.image.oci import Image, make_image, pack_layer
+from edgevirt.image.eci.oci import Image, make_image, pack_layer
 from edgevirt.model.base import SwState
 from edgevirt.model.content import (
     ContentFormat,

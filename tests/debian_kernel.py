@@ -16,8 +16,8 @@ from pathlib import Path
 
 from edgevirt.host.kvm.acceleration import EMULATED
 from edgevirt.image.build import open_build
-from edgevirt.image.initrd import pack
-from edgevirt.image.modules import parse_dependencies
+from edgevirt.image.parts.initrd import pack
+from edgevirt.image.parts.modules import parse_dependencies
 from edgevirt.image.recipe import Arch, Variant
 from tests.device_guest import in_order
 from tests.e2e.os.probe_disk import CACHE

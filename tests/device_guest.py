@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from edgevirt.image.build import open_build
-from edgevirt.image.modules import choose, parse_dependencies
+from edgevirt.image.parts.modules import choose, parse_dependencies
 from edgevirt.image.recipe import Arch, Variant
 from tests.e2e.os.probe_disk import CACHE
 

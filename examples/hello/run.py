@@ -29,7 +29,7 @@ from edgevirt.client.client import Client
 from edgevirt.client.errors import ClientError, Refused
 from edgevirt.client.kubeconfig import load_connection
 from edgevirt.client.resources import Object
-from edgevirt.image.oci import Pusher, make_image, pack_layer
+from edgevirt.image.eci.oci import Pusher, make_image, pack_layer
 from edgevirt.model.content import ImageConfig
 from examples.hello.job import Failed, Job, interrupts, out
 from examples.hello.nodes import APP_PORT, NAME, SERIAL, HostNode, MachineNode, Node

@@ -19,7 +19,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from edgevirt.host.fetch import Access, BeyondEnd, CannotFetch, Timeouts, Wanted, open_source
-from edgevirt.image.oci import Image, Pusher, make_image, pack_layer
+from edgevirt.image.eci.oci import Image, Pusher, make_image, pack_layer
 from edgevirt.model.content import Datastore, DatastoreType, ImageConfig
 from edgevirt.model.ids import DatastoreId, Digest
 from tests.authority import make_authority

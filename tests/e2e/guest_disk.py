@@ -11,11 +11,11 @@ import shutil
 from pathlib import Path
 
 from edgevirt.image.build import Build, open_build
-from edgevirt.image.disk import Filling, make_disk
-from edgevirt.image.media import esp_files
-from edgevirt.image.modules import choose, parse_dependencies
+from edgevirt.image.disks.raw import Filling, make_disk
+from edgevirt.image.parts.modules import choose, parse_dependencies
+from edgevirt.image.parts.root import squash
 from edgevirt.image.recipe import Arch, Variant
-from edgevirt.image.root import squash
+from edgevirt.image.release.media import esp_files
 from edgevirt.model.disk import Label
 from tests.e2e.os.probe_disk import CACHE
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgevirt.client.errors import Refused
-from edgevirt.image.oci import Layer, Pusher, make_image
+from edgevirt.image.eci.oci import Layer, Pusher, make_image
 from edgevirt.model.content import ImageConfig
 from edgevirt.model.ids import Digest
 from tests.e2e.system import NODE, System, eventually

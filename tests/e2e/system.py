@@ -23,7 +23,7 @@ from typing import Any, Self
 import httpx
 
 from edgevirt.client.resources import Object
-from edgevirt.image.oci import Pusher, make_image, pack_layer
+from edgevirt.image.eci.oci import Pusher, make_image, pack_layer
 from edgevirt.model.content import ImageConfig
 from edgevirt.wire.oci import platform_of
 from tests.docker_registry import DockerRegistry, docker_registry

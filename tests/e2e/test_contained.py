@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from edgevirt.client.errors import Refused
-from edgevirt.image.guest import publish
+from edgevirt.image.parts.guest import publish
 from tests.contained_world import guest_files
 from tests.e2e.machine_apps import console, machine_pid, running, says
 from tests.e2e.system import NODE, System, eventually, kill, read, whole_system

@@ -14,7 +14,7 @@ import pytest
 
 from edgevirt.host import mounts
 from edgevirt.host.files import room
-from edgevirt.image.oci import Image, Layer, Pusher, make_image, pack_layer
+from edgevirt.image.eci.oci import Image, Layer, Pusher, make_image, pack_layer
 from edgevirt.model.app import VolumeUse
 from edgevirt.model.base import SwState
 from edgevirt.model.content import (

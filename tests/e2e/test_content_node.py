@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from edgevirt.image.eci.oci import Pusher
 from edgevirt.image.eci.registry import parse_remote, source_of
 from edgevirt.image.eci.signing import sign
-from edgevirt.image.oci import Pusher
 from edgevirt.model.base import SwState
 from edgevirt.node.services import row_of
 from edgevirt.wire.cosign import public_pem

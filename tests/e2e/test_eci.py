@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from edgevirt.image.eci.contained import GUEST
-from edgevirt.image.guest import publish
+from edgevirt.image.parts.guest import publish
 from edgevirt.wire import cosign
 from tests.contained_world import guest_files
 from tests.content_world import make_root

@@ -15,8 +15,8 @@ from edgevirt.image.eci import registry as moving
 from edgevirt.image.eci import signing
 from edgevirt.image.eci.build import build
 from edgevirt.image.eci.layout import Layout
+from edgevirt.image.eci.oci import Image, Pusher, digest_of, pack_layer
 from edgevirt.image.eci.spec import Disk, EciSpec
-from edgevirt.image.oci import Image, Pusher, digest_of, pack_layer
 from edgevirt.model.base import SwState
 from edgevirt.model.content import ContentFormat, ContentTreeStatus
 from edgevirt.model.ids import ContentTreeId

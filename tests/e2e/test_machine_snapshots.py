@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from edgevirt.client.resources import Object
-from edgevirt.image.guest import publish
+from edgevirt.image.parts.guest import publish
 from tests.contained_world import guest_files
 from tests.e2e.machine_apps import UNTIL_THE_BUTTON, add_disk, add_machine, console, convert
 from tests.e2e.system import System, eventually, read, whole_system

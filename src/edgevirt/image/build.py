@@ -13,14 +13,18 @@ from pathlib import Path
 from typing import Final
 
 from edgevirt import __version__
-from edgevirt.image import base, bytecode, grub, guest, hypervisor, kernel, root, wheels
-from edgevirt.image.apt import find_mirrors
 from edgevirt.image.cache import Cache, Done, Inputs, hash_files, key_of
-from edgevirt.image.compiler import compile_alone
-from edgevirt.image.fetch import Pool
-from edgevirt.image.lock import Lock, LockError, Package, parse_lock
+from edgevirt.image.disks import grub
+from edgevirt.image.packages import wheels
+from edgevirt.image.packages.apt import find_mirrors
+from edgevirt.image.packages.fetch import Pool
+from edgevirt.image.packages.lock import Lock, Package, read_lock
+from edgevirt.image.packages.unpack import unpack
+from edgevirt.image.parts import base, bytecode, guest, hypervisor, kernel, root
+from edgevirt.image.parts.compiler import compile_alone
 from edgevirt.image.programs import Tools
 from edgevirt.image.recipe import (
+    FILES,
     GRUB,
     HYPERVISOR,
     KERNEL,
@@ -32,13 +36,12 @@ from edgevirt.image.recipe import (
     Variant,
     has_machines,
 )
-from edgevirt.image.unpack import unpack
 
 HERE: Final = Path(__file__).parent
-LOCKS: Final = HERE / "locks"
 PACKAGE: Final = HERE.parent
 _CHECKOUT: Final = PACKAGE.parent.parent
 _BUILD_ID: Final = 12
+_OF_GUEST: Final = ("guest", "compiler", "drivers", "modules", "initrd")
 
 
 @dataclass
@@ -71,7 +74,9 @@ class Build:
             out.mkdir()
             unpack(self.packages(packages), out)
 
-        return self.cache.step(name, {"packages": _hashes(packages), **code_of("unpack")}, make)
+        return self.cache.step(
+            name, {"packages": _hashes(packages), **code_of("packages/unpack")}, make
+        )
 
     def tools(self) -> Tools:
         done = self._unpacked("tools", self.tool_lock.group(TOOLS))
@@ -87,20 +92,28 @@ class Build:
             bytecode.compile_tree(out, "/", prefix=f"/{root.PLACE}")
 
         inputs: Inputs = {"wheels": chosen, "arch": self.settings.arch}
-        return self.cache.step("libraries", {**inputs, **code_of("wheels", "bytecode")}, make)
+        return self.cache.step(
+            "libraries", {**inputs, **code_of("packages/wheels", "parts/bytecode")}, make
+        )
 
     # -- what the image is made of ---------------------------------------------------------------
 
     def base(self) -> Done:
         packages = self.lock.group(ROOT)
-        inputs: Inputs = {"packages": _hashes(packages), **code_of("base", "unpack", "bytecode")}
+        inputs: Inputs = {
+            "packages": _hashes(packages),
+            **code_of("parts/base", "packages/unpack", "parts/bytecode"),
+        }
         return self.cache.step(
             "base", inputs, lambda out: base.make_base(self.packages(packages), out)
         )
 
     def kernel(self) -> Done:
         packages = self.lock.group(KERNEL)
-        inputs: Inputs = {"packages": _hashes(packages), **code_of("kernel", "modules", "unpack")}
+        inputs: Inputs = {
+            "packages": _hashes(packages),
+            **code_of("parts/kernel", "parts/modules", "packages/unpack"),
+        }
         return self.cache.step(
             "kernel",
             inputs,
@@ -112,7 +125,10 @@ class Build:
         packages = self.lock.group(HYPERVISOR)
         if not packages:
             return None
-        inputs: Inputs = {"packages": _hashes(packages), **code_of("hypervisor", "unpack")}
+        inputs: Inputs = {
+            "packages": _hashes(packages),
+            **code_of("parts/hypervisor", "packages/unpack"),
+        }
         return self.cache.step(
             "hypervisor",
             inputs,
@@ -126,9 +142,9 @@ class Build:
         epoch = self.settings.epoch
         inputs: Inputs = {"kernel": made.key, "base": tree.key, "epoch": epoch}
         inputs |= {
-            "init": hash_files(HERE / "files/init.sh"),
+            "init": hash_files(FILES / "init.sh"),
             "digest": digest.key if digest else "",
-            **code_of("kernel", "modules", "initrd"),
+            **code_of("parts/kernel", "parts/modules", "parts/initrd"),
         }
         return self.cache.step(
             "initrd",
@@ -145,9 +161,9 @@ class Build:
 
     def digest(self) -> Done:
         """The program that measures the root image."""
-        source, packages = HERE / "files/digest.c", _read_guest_lock().group(guest.COMPILER)
+        source, packages = FILES / "digest.c", _read_guest_lock().group(guest.COMPILER)
         inputs: Inputs = {"packages": _hashes(packages), "source": hash_files(source)}
-        inputs |= code_of("compiler")
+        inputs |= code_of("parts/compiler")
         return self.cache.step(
             "digest", inputs, lambda out: compile_alone(self._compiler(), source, out)
         )
@@ -164,7 +180,7 @@ class Build:
         whole = (*packages, *general, *lock.group(guest.COMPILER))
         inputs: Inputs = {"packages": _hashes(whole), "epoch": lock.epoch}
         inputs |= {"files": hash_files(guest.SOURCES)}
-        inputs |= code_of("guest", "compiler", "drivers", "modules", "initrd", "unpack")
+        inputs |= code_of(*(f"parts/{name}" for name in _OF_GUEST), "packages/unpack")
 
         def make(out: Path) -> None:
             found = self.packages(packages), self.packages(general)
@@ -174,8 +190,12 @@ class Build:
 
     def grub(self) -> Done:
         packages = self._unpacked("grub-packages", self.lock.group(GRUB))
-        inputs: Inputs = {"packages": packages.key, "arch": self.settings.arch, **code_of("grub")}
-        inputs |= {"epoch": self.settings.epoch, "stage1": hash_files(HERE / "files/stage1.cfg")}
+        inputs: Inputs = {
+            "packages": packages.key,
+            "arch": self.settings.arch,
+            **code_of("disks/grub"),
+        }
+        inputs |= {"epoch": self.settings.epoch, "stage1": hash_files(FILES / "stage1.cfg")}
         return self.cache.step(
             "grub",
             inputs,
@@ -199,8 +219,8 @@ class Build:
             "parts": [part.key for part in parts],
             "code": hash_files(*self.node_code()),
         }
-        inputs |= {"files": hash_files(HERE / "files"), "settings": repr(self.settings)}
-        inputs |= code_of("root", "base", "bytecode", "elf")
+        inputs |= {"files": hash_files(FILES), "settings": repr(self.settings)}
+        inputs |= code_of("parts/root", "parts/base", "parts/bytecode", "parts/elf")
         version = self.settings.full_version(_short(inputs))
 
         def make(out: Path) -> None:
@@ -235,7 +255,7 @@ def _hashes(packages: tuple[Package, ...]) -> list[str]:
 
 
 def code_of(*modules: str) -> Inputs:
-    """Inputs: of the builder, those files."""
+    """Inputs: of the builder, those files, as `room/file`."""
     names = {*modules, "programs", "recipe"}
     return {"builder": [hash_files(HERE / f"{name}.py") for name in sorted(names)]}
 
@@ -252,14 +272,14 @@ def open_build(
     say: Callable[[str], None] = lambda text: None,
 ) -> Build:
     """A build of this checkout. `users`: of the node's services. Raises ImageError."""
-    lock = _read_lock(f"{variant}-{arch}")
+    lock = read_lock(f"{variant}-{arch}")
     here = Arch.ARM64 if os.uname().machine == "aarch64" else Arch.AMD64
     return Build(
         settings=Settings(variant, arch, __version__, lock.epoch, users),
         code=PACKAGE,
         requirements=(_CHECKOUT / "requirements.lock").read_text(),
         lock=lock,
-        tool_lock=_read_lock(f"tools-{here}"),
+        tool_lock=read_lock(f"tools-{here}"),
         cache=Cache(cache.resolve(), say),
     )
 
@@ -270,14 +290,4 @@ def open_tools(cache: Path) -> Tools:
 
 
 def _read_guest_lock() -> Lock:
-    return _read_lock(f"guest-{Arch.AMD64}")
-
-
-def _read_lock(name: str) -> Lock:
-    try:
-        text = (LOCKS / f"{name}.lock").read_text()
-    except OSError:
-        raise LockError(
-            f"cannot build: there is no lock for {name}; make one with `edgevirt image lock`"
-        ) from None
-    return parse_lock(text)
+    return read_lock(f"guest-{Arch.AMD64}")

@@ -33,9 +33,13 @@ def key_of(inputs: Inputs) -> str:
 
 
 def hash_files(*paths: Path) -> str:
-    """Of names and contents of files, and of all files in directories."""
+    """Of names and contents of files, and of all files in directories.
+
+    Raises FileNotFoundError: what is not there shapes nothing.
+    """
     digest = hashlib.sha256()
     for top in paths:
+        top.stat()
         found = [top] if top.is_file() else sorted(p for p in top.rglob("*") if p.is_file())
         for path in found:
             if "__pycache__" in path.parts or path.name.startswith("."):

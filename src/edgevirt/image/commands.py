@@ -76,7 +76,7 @@ def image() -> None:
 def build(users: FindUsers, variant: str, arch: str, out: Path, qcow2: bool, cache: Path) -> None:
     """Build the root image and the disks; what did not change is not made again."""
     from edgevirt.image.build import open_build
-    from edgevirt.image.release import release, write_qcow2
+    from edgevirt.image.release.artifacts import release, write_qcow2
 
     began = time.monotonic()
     with _told():
@@ -105,8 +105,8 @@ def _say(text: str) -> None:
 def configure(disk: Path, config: Path, gib: int | None, cache: Path) -> None:
     """Put files into the CONFIG partition of a live disk or an installer, in place of old ones."""
     from edgevirt.image.build import open_tools
-    from edgevirt.image.configure import configure as put
-    from edgevirt.image.configure import enlarge
+    from edgevirt.image.disks.configure import configure as put
+    from edgevirt.image.disks.configure import enlarge
 
     with _told():
         if gib:
@@ -129,7 +129,7 @@ def guest(out: Path, cache: Path) -> None:
     one that has devices, with their drivers.
     """
     from edgevirt.image.build import open_build
-    from edgevirt.image.guest import publish
+    from edgevirt.image.parts.guest import publish
 
     with _told():
         publish(open_build(Variant.KVM, Arch.AMD64, cache, (), _say).guest().path, out)
@@ -143,9 +143,9 @@ def guest(out: Path, cache: Path) -> None:
 @click.option("--guest", "only_guest", is_flag=True, help="Lock what `image guest` takes instead.")
 def lock(variant: str, arch: str, only_tools: bool, only_guest: bool) -> None:
     """Ask this machine's Debian mirror for the newest packages, and lock them by hash."""
-    from edgevirt.image.apt import write_lock
-    from edgevirt.image.build import LOCKS
-    from edgevirt.image.guest import guest_groups
+    from edgevirt.image.packages.apt import write_lock
+    from edgevirt.image.packages.lock import LOCKS
+    from edgevirt.image.parts.guest import guest_groups
     from edgevirt.image.recipe import groups, tools
 
     name, wanted = variant, groups(Variant(variant), Arch(arch))

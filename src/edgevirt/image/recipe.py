@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from edgevirt.model.ids import Digest
+
+FILES: Final = Path(__file__).parent / "files"
+"""What an image has of our own besides the node's code."""
 
 
 class Variant(enum.StrEnum):

@@ -17,14 +17,14 @@ from typing import Any
 
 from edgevirt.host.disk.table import read_table
 from edgevirt.image.build import Build, open_build
-from edgevirt.image.disk import Filling, add_files, make_disk
-from edgevirt.image.hypervisor import IMAGE
-from edgevirt.image.iso import make_iso
+from edgevirt.image.disks.iso import make_iso
+from edgevirt.image.disks.raw import Filling, add_files, make_disk
 from edgevirt.image.machine import Firmware, MachineSpec, machine
-from edgevirt.image.measure import Booted, expect
-from edgevirt.image.media import esp_files
+from edgevirt.image.parts.hypervisor import IMAGE
+from edgevirt.image.parts.root import squash
 from edgevirt.image.recipe import Arch, Variant
-from edgevirt.image.root import squash
+from edgevirt.image.release.measure import Booted, expect
+from edgevirt.image.release.media import esp_files
 from edgevirt.model.disk import ENVIRONMENT, INSTALLER_GUID, Label
 from edgevirt.model.gpt import Entry
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from edgevirt.image import media
 from edgevirt.image.build import open_build
 from edgevirt.image.machine import MachineSpec, machine
 from edgevirt.image.recipe import Arch, Variant
+from edgevirt.image.release import media
 from tests.e2e.system import eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(1800)]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgevirt.image.grub import environment_block
+from edgevirt.image.disks.grub import environment_block
 from edgevirt.image.machine import Firmware
 from edgevirt.model.disk import Label
 from tests.e2e.os.probe_disk import (

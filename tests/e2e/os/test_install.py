@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edgevirt.host.disk.table import read_table
-from edgevirt.image.grub import environment_block
+from edgevirt.image.disks.grub import environment_block
 from edgevirt.image.machine import Firmware, MachineSpec, machine
 from edgevirt.model.disk import ENVIRONMENT, MIB, Label
 from edgevirt.node.installer.planner import MARK

@@ -15,8 +15,8 @@ import pytest
 
 from edgevirt.host.kvm.acceleration import EMULATED
 from edgevirt.image.build import open_build
+from edgevirt.image.eci.oci import Layer, Pusher, make_image
 from edgevirt.image.machine import Firmware
-from edgevirt.image.oci import Layer, Pusher, make_image
 from edgevirt.image.recipe import Arch, Variant
 from edgevirt.model.content import ImageConfig
 from edgevirt.model.disk import Label

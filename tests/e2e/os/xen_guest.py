@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from edgevirt.image.build import Build
-from edgevirt.image.initrd import pack
-from edgevirt.image.modules import closure, parse_dependencies
+from edgevirt.image.parts.initrd import pack
+from edgevirt.image.parts.modules import closure, parse_dependencies
 
 _DRIVERS: Final = ("drivers/block/xen-blkfront.ko", "drivers/net/xen-netfront.ko")
 _INIT: Final = """\

@@ -43,3 +43,8 @@ def test_a_changed_file_changes_the_hash_and_bytecode_does_not(tmp_path: Path) -
     assert hash_files(tmp_path) == before
     (tmp_path / "a.py").write_text("2")
     assert hash_files(tmp_path) != before
+
+
+def test_a_file_that_is_not_there_is_no_input(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        hash_files(tmp_path / "moved.py")

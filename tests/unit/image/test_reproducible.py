@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from edgevirt.image import media
 from edgevirt.image.build import Build, open_build
 from edgevirt.image.cache import Cache, Done
 from edgevirt.image.recipe import Arch, Variant
+from edgevirt.image.release import media
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from edgevirt.host.volumes.image import BadDiskImage, read_disk_image
 from edgevirt.image.eci.layout import Layout
+from edgevirt.image.eci.oci import make_image, pack_layer
 from edgevirt.image.eci.spec import Disk, EciSpec, SpecError, format_of
-from edgevirt.image.oci import make_image, pack_layer
 from edgevirt.model.content import ContentFormat, ImageConfig
 from edgevirt.model.eci import Declared, PartKind, Wants
 from edgevirt.model.ids import Digest

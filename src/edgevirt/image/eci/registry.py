@@ -25,7 +25,7 @@ from edgevirt.host.fetch.registry import parse_reference
 from edgevirt.host.files import remove_tree
 from edgevirt.image.eci.layout import Layout, LayoutError, Progress
 from edgevirt.image.eci.logins import login_of
-from edgevirt.image.oci import Pusher
+from edgevirt.image.eci.oci import Pusher
 from edgevirt.model.content import BlobRole, Datastore, DatastoreType
 from edgevirt.model.ids import DatastoreId, Digest
 from edgevirt.wire import oci

@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from edgevirt.host.fetch import CannotFetch, Source, Wanted
 from edgevirt.image.eci.layout import Layout
+from edgevirt.image.eci.oci import Pusher, digest_of
 from edgevirt.image.eci.registry import Remote, retry
-from edgevirt.image.oci import Pusher, digest_of
 from edgevirt.model.ids import Digest
 from edgevirt.wire import cosign, oci
 from edgevirt.wire.errors import BadDocument

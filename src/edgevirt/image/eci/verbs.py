@@ -50,10 +50,10 @@ def told() -> Iterator[None]:
     from edgevirt.host.fetch import CannotFetch
     from edgevirt.image.eci.layout import LayoutError
     from edgevirt.image.eci.logins import LoginError
+    from edgevirt.image.eci.oci import CannotPush
     from edgevirt.image.eci.run import CannotRun
     from edgevirt.image.eci.signing import NotSigned
     from edgevirt.image.eci.spec import SpecError
-    from edgevirt.image.oci import CannotPush
     from edgevirt.wire.cosign import BadKey
     from edgevirt.wire.errors import BadDocument
 

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from msgspec import structs
 
 from edgevirt.host.content.store import ContentStore
-from edgevirt.image.oci import Image, make_image, pack_layer
+from edgevirt.image.eci.oci import Image, make_image, pack_layer
 from edgevirt.model.base import SwState
 from edgevirt.model.content import BlobClaim, BlobRole, BlobStatus, ImageConfig
 from edgevirt.model.ids import Digest

@@ -1,0 +1,1 @@
+"""What comes from Debian and PyPI: locked by hash, fetched, unpacked."""
