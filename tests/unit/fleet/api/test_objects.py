@@ -493,3 +493,10 @@ async def test_approval_changes_nothing_but_the_answer(world: World) -> None:
     body = (await world.admin.patch(path, json=change, headers=MERGE)).json()
     assert (body["spec"]["serial"], body["spec"]["approved"]) == ("s", False)
     assert "labels" not in body["metadata"]
+
+
+async def test_a_mistyped_field_is_answered_with_the_right_one(world: World) -> None:
+    node = manifest("EdgeNode", "n", {"seriel": "s"})
+    url = f"{HERE}/edgenodes?dryRun=All&fieldValidation=Strict"
+    body = refusal(await world.admin.post(url, json=node), 400)
+    assert body["message"].endswith('unknown field "spec.seriel"; did you mean "serial"?')

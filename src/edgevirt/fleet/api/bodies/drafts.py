@@ -71,15 +71,15 @@ def read_draft(kind: ApiKind[Any], namespace: str, body: Any, options: Options) 
         )
     rest = {key: value for key, value in body.items() if key not in ("apiVersion", "kind")}
     checked = check(rest, shape_of(kind.type))
+    unknown = [_unknown(path, checked.near.get(path, "")) for path in checked.unknown]
     meta = rest.get("metadata")
     name = str(meta.get("name", "")) if isinstance(meta, dict) else ""
     if checked.unknown and options.validation == "Strict":
-        listed = ", ".join(f'unknown field "{path}"' for path in checked.unknown)
-        raise errors.bad_request(f"strict decoding error: {listed}")
+        raise errors.bad_request(f"strict decoding error: {', '.join(unknown)}")
     if checked.problems:
         raise errors.invalid(kind, name, checked.problems)
     if options.validation == "Warn":
-        options.warnings += [f'unknown field "{path}"' for path in checked.unknown]
+        options.warnings += unknown
     draft: Json = checked.value
     meta = draft.setdefault("metadata", {})
     given_namespace = meta.get("namespace") or namespace
@@ -87,6 +87,10 @@ def read_draft(kind: ApiKind[Any], namespace: str, body: Any, options: Options) 
         raise errors.bad_request(mismatch("namespace", given_namespace, namespace))
     meta["namespace"] = namespace
     return draft
+
+
+def _unknown(path: str, near: str) -> str:
+    return f'unknown field "{path}"' + (f'; did you mean "{near}"?' if near else "")
 
 
 def writer_of(kind: ApiKind[Any], options: Options, now: float) -> managers.Writer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,8 @@ class Checked:
     problems: list[Problem] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     """Paths of fields that the kind does not have."""
+    near: dict[str, str] = field(default_factory=dict)
+    """By such a path, the field that was perhaps meant."""
 
 
 def check(value: Any, shape: Shape, path: str = "") -> Checked:
@@ -54,6 +57,9 @@ def _check_struct(value: Any, shape: Shape, path: str, out: Checked) -> Any:
         known = shape.fields.get(name)
         if known is None:
             out.unknown.append(here)
+            meant = difflib.get_close_matches(name, shape.fields, 1)
+            if meant:
+                out.near[here] = meant[0]
         elif inner is not None:
             result[name] = _check(inner, known.shape, here, out)
     for name, known in shape.fields.items():
