@@ -153,11 +153,21 @@ class Transport:
         if not isinstance(status, dict):
             status = {}
         code, reason = response.status_code, status.get("reason", "")
-        message = status.get("message") or f"the fleet answered {code}"
+        message = _by_line(status) or status.get("message") or f"the fleet answered {code}"
         if code == 401:
             server = str(self._http.base_url).rstrip("/")
             message = f"cannot log in to the fleet at {server}: it does not know who this is"
         return Refused(code, reason, message, _hint(code, reason, status))
+
+
+def _by_line(status: Object) -> str:
+    """Of an object with several flaws, each on a line of its own; empty for all else."""
+    causes = (status.get("details") or {}).get("causes") or ()
+    head, invalid, _ = str(status.get("message", "")).partition(" is invalid: [")
+    if len(causes) < 2 or not invalid:
+        return ""
+    flaws = (": ".join(filter(None, (c.get("field"), c.get("message")))) for c in causes)
+    return "\n  ".join([f"{head} is invalid:", *flaws])
 
 
 def _hint(code: int, reason: str, status: Object) -> str:
