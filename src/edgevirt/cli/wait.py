@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
 
 from edgevirt.cli import jsonpath
-from edgevirt.cli.session import Session, fail
+from edgevirt.cli.session import Session, awaited, fail
 from edgevirt.cli.verb import LABELS, OBJECTS, Verb
 
 if TYPE_CHECKING:
@@ -53,7 +53,8 @@ def wait(
 ) -> None:
     """Wait until objects have a condition or a value, are there, or are gone.
 
-    A condition counts only when it was seen of the object's present spec.
+    A condition counts only when it was seen of the object's present spec. What is going on
+    meanwhile is told on stderr.
     """
     holds = _parse(wanted)
     deadline = time.monotonic() + timeout
@@ -73,16 +74,27 @@ class _Wait:
     scope: str | None
     name: str
     wanted: str
+    told: list[str] = field(default_factory=list)
+    """What was said of the object, each once in a row."""
 
     def until(self, holds: Holds, deadline: float) -> None:
         """Asks once at least, however short the time is."""
         while not self._look(holds, deadline - time.monotonic()):
             if time.monotonic() >= deadline:
-                fail(
-                    f"cannot wait longer for {self.type.singular}/{self.name}: {self.wanted} "
-                    "did not come",
-                    f"edgevirt describe {self.type.singular}/{self.name}",
-                )
+                self._give_up()
+
+    def _give_up(self) -> NoReturn:
+        about = f"{self.type.singular}/{self.name}"
+        why = f"cannot wait longer for {about}: {self.wanted} did not come"
+        if self.told:
+            why += f"; last: {self.told[-1]}"
+        fail(why, f"edgevirt describe {about}")
+
+    def _tell(self, body: Object | None) -> None:
+        now = _in_words(body, self.wanted) if body is not None else ""
+        if now and now not in self.told[-1:]:
+            self.told.append(now)
+            click.echo(f"  {self.name}  {now}", err=True)
 
     def _look(self, holds: Holds, seconds: float) -> bool:
         """At what is, then at what comes until the watch ends."""
@@ -93,6 +105,7 @@ class _Wait:
         present = next(iter(listed["items"]), None)
         if holds(present):
             return True
+        self._tell(present)
         if present is None and self.wanted != "create":
             client.get(self.type, self.scope, self.name)  # it says that there is none
         if seconds <= 0:
@@ -102,13 +115,36 @@ class _Wait:
             for event in client.watch(
                 self.type, self.scope, fields=field, since=since, timeout=seconds
             ):
-                gone = event["type"] == "DELETED"
-                if event["type"] != "BOOKMARK" and holds(None if gone else event["object"]):
+                if event["type"] == "BOOKMARK":
+                    continue
+                body = None if event["type"] == "DELETED" else event["object"]
+                if holds(body):
                     return True
+                self._tell(body)
         except Refused as refused:
             if refused.code != _GONE:
                 raise
         return False
+
+
+def _in_words(body: Object, wanted: str) -> str:
+    """The state and what the fleet says of it; or what it says of the condition that is waited
+    for. Empty: nothing yet."""
+    if body["metadata"].get("deletionTimestamp"):
+        waits = awaited(body)
+        return f"being deleted; waits for {waits}" if waits else "being deleted"
+    status = body.get("status") or {}
+    conditions = {c["type"].lower(): c for c in status.get("conditions", ())}
+    how, _, rest = wanted.partition("=")
+    name = rest.partition("=")[0].lower()
+    if how == "condition" and conditions and name not in conditions:
+        return f"it has no condition {rest.partition('=')[0]}: there are " + ", ".join(
+            c["type"] for c in conditions.values()
+        )
+    condition = conditions.get(name) or conditions.get("ready") or {}
+    state = status.get("state") or status.get("phase") or ""
+    words = condition.get("message") or status.get("what") or condition.get("reason") or ""
+    return "  ".join(filter(None, (state, words)))
 
 
 def _parse(wanted: str) -> Holds:

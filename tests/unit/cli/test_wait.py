@@ -108,3 +108,18 @@ def test_what_cannot_be_waited_for_is_refused(cli: CommandLine, wanted: str) -> 
 def test_a_wrong_duration_is_refused(cli: CommandLine, duration: str) -> None:
     words = ("wait", "node/alpha", "--for", "delete", "--timeout", duration)
     assert "is no duration" in cli.refused(*words)
+
+
+def test_a_wait_tells_what_is_going_on_and_what_was_last(cli: CommandLine) -> None:
+    cli.node("alpha")
+    _condition(cli, "False", message="the vault is closed")
+    said = cli.refused("wait", "node/alpha", "--for", "condition=Ready", "--timeout", "0")
+    assert said.splitlines()[0] == "  alpha  the vault is closed"
+    assert "did not come; last: the vault is closed" in said
+
+
+def test_a_condition_that_no_one_sets_is_answered_with_those_that_are(cli: CommandLine) -> None:
+    cli.node("alpha")
+    _condition(cli, "True")
+    said = cli.refused("wait", "node/alpha", "--for", "condition=Redy", "--timeout", "0")
+    assert "it has no condition Redy: there are Ready" in said
