@@ -39,7 +39,7 @@ def logs(
 
     Such as `edgevirt logs hello -f`, `edgevirt logs node/factory-7 --since 10m`.
     """
-    type_, name = session.one((target if "/" in target else f"appinstances/{target}",))
+    type_, name = _logged(session, target)
     if type_.kind not in {"AppInstance", "EdgeNode"}:
         fail(
             f"cannot show logs of {type_.singular}/{name}: it has none",
@@ -51,8 +51,36 @@ def logs(
     if timestamps:
         query["timestamps"] = "true"
     path = type_.path(session.scope(type_), name, "log")
+    line = None
     for line in session.client.lines(path, follow=follow, **query):
         click.echo(node_line(line) if type_.kind == "EdgeNode" else line)
+    if line is None:
+        _tell_of_silence(session, type_, name, since is not None or not tail)
+
+
+def _logged(session: Session, target: str) -> tuple[ResourceType, str]:
+    """An app instance by its name alone; a node's name alone is told how to be asked for."""
+    if "/" in target:
+        return session.one((target,))
+    type_, name = session.one((f"appinstances/{target}",))
+    if session.client.find(type_, session.scope(type_), name) is None:
+        nodes = session.type_of("edgenodes")
+        if session.client.find(nodes, session.scope(nodes), name) is not None:
+            fail(
+                f"cannot show logs of {name}: there is no app instance of this name, but a node",
+                f"edgevirt logs node/{name}",
+            )
+    return type_, name
+
+
+def _tell_of_silence(session: Session, type_: ResourceType, name: str, narrowed: bool) -> None:
+    """An empty log is told, so that nobody takes it for a failure of the command."""
+    what = f"{type_.singular}/{name} has printed nothing{' of that age' if narrowed else ' yet'}"
+    status = session.client.get(type_, session.scope(type_), name).get("status") or {}
+    words = [status.get("state") or status.get("phase"), status.get("what")]
+    errors = [error["message"] for error in status.get("errors") or ()][:1]
+    now = ": ".join(filter(None, [*words, *errors]))
+    click.echo(f"{what}{f'; it is {now}' if now else ''}", err=True)
 
 
 def node_line(line: str) -> str:

@@ -111,3 +111,21 @@ def test_top_of_apps_names_their_nodes(cli: CommandLine) -> None:
 def test_top_of_nothing_is_no_error(cli: CommandLine) -> None:
     result = cli.run("top")
     assert (result.exit_code, result.stderr) == (0, "there are no edgenodes\n")
+
+
+def test_an_empty_log_is_told_with_what_the_app_does(cli: CommandLine) -> None:
+    cli.node("alpha")
+    cli.app_on("alpha")
+    cli.bind("alpha")
+    told = {"status": {"state": "HALTING", "what": "could not be started"}}
+    cli.patch("AppInstance", "hello", told, "status")
+    result = cli.run("logs", "hello")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == (
+        "appinstance/hello has printed nothing yet; it is HALTING: could not be started\n"
+    )
+
+
+def test_a_node_asked_for_its_log_like_an_app_is_told_the_way(cli: CommandLine) -> None:
+    cli.node("alpha")
+    assert "edgevirt logs node/alpha" in cli.refused("logs", "alpha")
