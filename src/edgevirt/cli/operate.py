@@ -39,6 +39,7 @@ def restart(session: Session, names: tuple[str, ...]) -> None:
 @click.pass_obj
 def purge(session: Session, names: tuple[str, ...], yes: bool) -> None:
     """Start app instances over with empty volumes: what they kept is lost."""
+    _look_for(session, "appinstances", names, yes=yes)
     confirm(f"purge {', '.join(names)}? What they keep on their volumes is lost.", yes=yes)
     raise_counters(session, "appinstances", names, "purgeCounter", "purge")
 
@@ -49,8 +50,16 @@ def purge(session: Session, names: tuple[str, ...], yes: bool) -> None:
 @click.pass_obj
 def reboot(session: Session, names: tuple[str, ...], yes: bool) -> None:
     """Reboot edge nodes; their apps stop meanwhile."""
+    _look_for(session, "edgenodes", names, yes=yes)
     confirm(f"reboot {', '.join(names)}? Their apps stop meanwhile.", yes=yes)
     raise_counters(session, "edgenodes", names, "rebootCounter", "reboot")
+
+
+def _look_for(session: Session, plural: str, names: Iterable[str], *, yes: bool) -> None:
+    """Nobody is asked about what is not there."""
+    type_ = session.type_of(plural)
+    for name in () if yes else names:
+        session.client.get(type_, session.scope(type_), own_name(session, type_, name))
 
 
 def raise_counters(
@@ -107,7 +116,10 @@ def _raise_counter(session: Session, type_: ResourceType, name: str, field: str)
         part, _, leaf = field.rpartition(".")
         present = body["spec"].get(part) if part else body["spec"]
         if present is None:
-            fail(f"cannot do that to {name}: it has no spec.{part}")
+            fail(
+                f"cannot do that to {name}: it has no spec.{part}",
+                "edgevirt os update brings it to an OSImage first" if part == "os" else "",
+            )
         count = int(present.get(leaf) or 0) + 1
         return {"spec": {part: {leaf: count}} if part else {leaf: count}}
 

@@ -34,9 +34,12 @@ def rollback(session: Session, names: tuple[str, ...], wanted: str, undo: bool, 
         fail("cannot go to a snapshot and undo a rollback at once")
     if wanted and len(names) > 1:
         fail("cannot bring several apps to one snapshot", "roll them back one by one")
-    if not undo:
-        confirm(f"roll back {', '.join(names)}? Data written since is lost.", yes=yes)
     type_ = session.type_of("appinstances")
+    if not (undo or yes):
+        for name in names:  # nobody is asked about what cannot be done
+            own = own_name(session, type_, name)
+            _choose(session.client.get(type_, session.scope(type_), own), wanted)
+        confirm(f"roll back {', '.join(names)}? Data written since is lost.", yes=yes)
     attempts = Attempts()
     for name in names:
         with attempts.each():
@@ -59,7 +62,7 @@ def _choose(body: Object, wanted: str) -> str:
     """An id of one of its snapshots."""
     name = body["metadata"]["name"]
     taken = [
-        one["id"] for one in body["status"].get("snapshots") or () if one.get("takenAt")
+        one["id"] for one in (body.get("status") or {}).get("snapshots") or () if one.get("takenAt")
         and one.get("version")
     ]  # fmt: skip
     if not taken:

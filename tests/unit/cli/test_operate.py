@@ -107,3 +107,18 @@ def test_several_machines_cannot_have_one_name(cli: CommandLine) -> None:
 def test_a_machine_is_refused_by_name(cli: CommandLine, request_of: str) -> None:
     assert cli.out("deny", f"request/{request_of}") == "enrollmentrequest/machine denied\n"
     assert cli.get("EnrollmentRequest", request_of)["spec"]["approved"] is False
+
+
+@pytest.mark.parametrize("verb", ["purge", "reboot", "rollback"])
+def test_nobody_is_asked_about_what_is_not_there(cli: CommandLine, verb: str) -> None:
+    said = cli.refused(verb, "nope", given="y\n")
+    assert "not found" in said
+    assert "[y/N]" not in said
+
+
+def test_nobody_is_asked_about_a_rollback_that_cannot_be(cli: CommandLine) -> None:
+    cli.node("alpha")
+    cli.app_on("alpha")
+    said = cli.refused("rollback", "hello", given="y\n")
+    assert "it has no snapshot" in said
+    assert "[y/N]" not in said
