@@ -11,7 +11,7 @@ import click
 
 from edgevirt.cli import manifests
 from edgevirt.cli.completing import complete_objects
-from edgevirt.cli.session import Failure, Session, fail, reference
+from edgevirt.cli.session import Failure, Session, awaited, fail, reference
 from edgevirt.cli.verb import LABELS, Attempts, Verb, confirm
 
 if TYPE_CHECKING:
@@ -40,13 +40,26 @@ def apply(session: Session, files: tuple[str, ...], force: bool, dry_run: bool) 
     others stay.
     """
     attempts = Attempts()
-    for body in manifests.read(files):
-        with attempts.each():
+    for body in manifests.read_some(files):
+        with attempts.each(reference(body)):
             type_, scope = manifests.place(session, body)
             before = session.client.find(type_, scope, body["metadata"]["name"])
             after = session.client.apply(type_, scope, body, force=force, dry_run=dry_run)
             click.echo(f"{reference(body)} {_outcome(before, after)}{_dry(dry_run)}")
+            if after["metadata"].get("deletionTimestamp"):
+                _tell_that_it_goes(body, after)
     attempts.finish()
+
+
+def _tell_that_it_goes(body: Object, after: Object) -> None:
+    waits = awaited(after)
+    click.secho(
+        f"edgevirt: warning: {reference(body)} is being deleted"
+        + (f" and waits for {waits}" if waits else "")
+        + "; once it is gone, apply makes it anew",
+        err=True,
+        fg="yellow",
+    )
 
 
 def _outcome(before: Object | None, after: Object) -> str:
@@ -73,8 +86,8 @@ def _dry(dry_run: bool) -> str:
 def create(session: Session, files: tuple[str, ...], dry_run: bool) -> None:
     """Make new objects; a name that is taken is an error."""
     attempts = Attempts()
-    for body in manifests.read(files):
-        with attempts.each():
+    for body in manifests.read_some(files):
+        with attempts.each(reference(body)):
             type_, scope = manifests.place(session, body)
             made = session.client.create(type_, scope, body, dry_run=dry_run)
             click.echo(f"{reference(made)} created{_dry(dry_run)}")
@@ -153,7 +166,11 @@ def _editable(body: Object) -> str:
 def _ask_editor(text: str, why: str) -> str | None:
     """What came back, without our comments; None when the editor saved nothing."""
     notes = [f"# {line}\n" for line in why.splitlines()]
-    edited = click.edit("".join(notes) + text, extension=".yaml", require_save=not why)
+    try:
+        edited = click.edit("".join(notes) + text, extension=".yaml", require_save=not why)
+    except click.ClickException as error:
+        reason = error.format_message().replace("Editing failed: ", "")
+        fail(f"cannot open an editor: {reason}", "set VISUAL or EDITOR to one that is installed")
     if edited is None:
         return None
     lines = edited.splitlines(keepends=True)
@@ -196,7 +213,7 @@ def diff(session: Session, files: tuple[str, ...]) -> None:
     from edgevirt.client.errors import ClientError
 
     try:
-        changed = [_show_difference(session, body) for body in manifests.read(files)]
+        changed = [_show_difference(session, body) for body in manifests.read_some(files)]
     except (ClientError, Failure) as error:
         raise Failure(str(error), error.hint, code=2) from None
     raise click.exceptions.Exit(1 if any(changed) else 0)
@@ -256,6 +273,9 @@ def delete(
             click.echo("there are none of them", err=True)
             return
         fail("cannot tell what to delete: no name and no file given", "TYPE/NAME, or -f FILE")
+    if not (yes or dry_run or lenient or files):
+        for type_, scope, name in targets:
+            session.client.get(type_, scope, name)  # nobody is asked about what is not there
     listed = ", ".join(f"{type_.singular}/{name}" for type_, _, name in targets)
     confirm(f"delete {listed}?", yes=yes or dry_run)
     attempts = Attempts()
@@ -275,5 +295,5 @@ def _went(answer: Object) -> str:
     """The fleet answers with the object where it has to wait."""
     if answer.get("kind") == "Status":
         return "deleted"
-    waiting = ", ".join(answer["metadata"].get("finalizers") or ())
+    waiting = awaited(answer)
     return f"is being deleted, waits for {waiting}" if waiting else "is being deleted"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from edgevirt.cli.completing import complete_objects
-from edgevirt.cli.session import Session
+from edgevirt.cli.session import Session, awaited
 from edgevirt.cli.storage import echo_storage
 from edgevirt.cli.tables import NOTHING, Columns, age, ago, echo_table, is_stamp, size
 from edgevirt.cli.verb import LABELS, OBJECTS, Attempts, Verb
@@ -57,7 +57,7 @@ def _head(body: Object) -> None:
         rows.append((title.capitalize(), "\n".join(f"{k}={v}" for k, v in pairs) or NOTHING))
     rows.append(("Created", _scalar("", meta.get("creationTimestamp"))))
     if gone := meta.get("deletionTimestamp"):
-        waiting = ", ".join(meta.get("finalizers") or ()) or "nothing"
+        waiting = awaited(body) or "nothing"
         rows.append(("Being deleted", f"{ago(gone)}, waits for {waiting}"))
     _pairs(rows, 0)
 

@@ -117,15 +117,17 @@ def _show_tables(session: Session, targets: list[Target], how: How) -> None:
             view.echo(rows)
             shown += 1
         elif tables and len(targets) == 1:
-            _tell_empty(target.type, scope)
+            _tell_empty(target.type, scope, how)
     if not shown and len(targets) > 1:
         click.echo("there are none of them", err=True)
     attempts.finish()
 
 
-def _tell_empty(type_: ResourceType, scope: str | None) -> None:
+def _tell_empty(type_: ResourceType, scope: str | None, how: How) -> None:
     where = "" if not type_.namespaced else f" in {f'project {scope}' if scope else 'any project'}"
-    click.echo(f"there are no {type_.plural}{where}", err=True)
+    picked = " and ".join(repr(part) for part in (how.labels, how.fields) if part)
+    which = f"that match {picked}" if picked else ""
+    click.echo(" ".join(filter(None, (f"there are no {type_.plural}{where}", which))), err=True)
 
 
 class _View:
@@ -152,8 +154,13 @@ class _View:
 
     def echo(self, rows: list[Object], suffix: str = "") -> None:
         cells = [[make(row) for make in self._makers] for row in rows]
-        for line in self._columns.lines(cells):
-            click.echo(line + suffix)
+        lines = list(self._columns.lines(cells))
+        header = len(lines) - len(rows)
+        for line in lines[:header]:
+            click.echo(line)
+        for row, line in zip(rows, lines[header:], strict=True):
+            going = "   (being deleted)" if _meta(row).get("deletionTimestamp") else ""
+            click.echo(line + (suffix or going))
 
 
 def _cell_maker(index: int, prefix: str) -> Callable[[Object], str]:

@@ -41,7 +41,16 @@ def parse(text: str, label: str) -> list[Any]:
     try:
         return list(yaml.load_all(text, _Loader))  # it is a SafeLoader
     except yaml.YAMLError as error:
-        fail(f"cannot read {label}: {' '.join(str(error).split())}")
+        fail(f"cannot read {label}: {_where_it_breaks(error)}")
+
+
+def _where_it_breaks(error: yaml.YAMLError) -> str:
+    """`line 3: expected …`, without the parser's drawing of the place."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    if mark is None or not problem:
+        return " ".join(str(error).split())
+    problem = problem.replace("<stream end>", "the end")
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}"
 
 
 def read(files: tuple[str, ...]) -> list[Object]:
@@ -50,6 +59,14 @@ def read(files: tuple[str, ...]) -> list[Object]:
     return [
         body for name in files for label, text in _texts(name) for body in _objects(text, label)
     ]
+
+
+def read_some(files: tuple[str, ...]) -> list[Object]:
+    """`read`, of files that must hold something."""
+    found = read(files)
+    if not found:
+        fail(f"cannot find an object in {', '.join(files)}: all of it is empty")
+    return found
 
 
 def _objects(text: str, label: str) -> Iterator[Object]:
@@ -72,8 +89,18 @@ def _check(body: Any, label: str) -> None:
         if not isinstance(body.get(field), str):
             fail(f"cannot use {label}: an object in it has no {field}", hint)
     meta = body.get("metadata")
-    if not isinstance(meta, dict) or not (meta.get("name") or meta.get("generateName")):
-        fail(f"cannot use {label}: a {body['kind']} in it has no metadata.name", hint)
+    name = (meta.get("name") or meta.get("generateName")) if isinstance(meta, dict) else None
+    if isinstance(meta, dict) and not isinstance(meta.get("name", ""), str):
+        fail(
+            f"cannot use {label}: metadata.name of {body['kind']} is no text, but "
+            f"{json.dumps(meta['name'])}",
+            "quote it: YAML reads on, off, yes, no and numbers as something else",
+        )
+    if not name:
+        fail(
+            f"cannot use {label}: there is no metadata.name in an object of kind {body['kind']}",
+            hint,
+        )
 
 
 def _texts(name: str) -> Iterator[tuple[str, str]]:

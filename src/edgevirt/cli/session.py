@@ -32,6 +32,23 @@ ALIASES: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 """Words that people say for kinds, besides those that the fleet itself tells."""
+_KUBERNETES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "po": "instances",
+        "pod": "instances",
+        "pods": "instances",
+        "deploy": "instances; there are no Deployments yet",
+        "deployment": "instances; there are no Deployments yet",
+        "deployments": "instances; there are no Deployments yet",
+        "pv": "volumes",
+        "pvc": "volumes",
+        "persistentvolumeclaims": "volumes",
+        "all": "several kinds at once: nodes,instances,apps",
+    }
+)
+"""Kubernetes' words for what is called otherwise here."""
+_IN_USE: Final = "edgevirt.io/in-use"
+"""The fleet's finalizer of what is still used."""
 
 
 class Failure(click.ClickException):
@@ -113,6 +130,8 @@ class Session:
         near = difflib.get_close_matches(word.lower(), known, 1)
         plurals = ", ".join(sorted(type_.plural for type_ in self.client.types()))
         hint = f"did you mean {near[0]}?" if near else f"there are {plurals}"
+        if word.lower() in _KUBERNETES:
+            hint = f"here it is {_KUBERNETES[word.lower()]}"
         fail(f"cannot find a kind called {word!r}", hint)
 
     def targets(self, words: Sequence[str]) -> list[Target]:
@@ -167,6 +186,13 @@ def reference(body: Object) -> str:
     """`kind/name`, as people type it."""
     meta = body["metadata"]
     return f"{body['kind'].lower()}/{meta.get('name') or meta['generateName'] + '…'}"
+
+
+def awaited(body: Object) -> str:
+    """What an object that is being deleted waits for, in words; empty: nothing."""
+    finalizers = body["metadata"].get("finalizers") or ()
+    words = ("what uses it to go" if name == _IN_USE else name for name in finalizers)
+    return ", ".join(words)
 
 
 def _warn(text: str) -> None:

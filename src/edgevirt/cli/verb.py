@@ -45,7 +45,8 @@ class Attempts:
         self._failed = False
 
     @contextlib.contextmanager
-    def each(self) -> Iterator[None]:
+    def each(self, about: str = "") -> Iterator[None]:
+        """`about`: `kind/name`, said where the fleet's words do not name it."""
         from edgevirt.client.errors import Refused
 
         try:
@@ -53,7 +54,9 @@ class Attempts:
         except (Refused, Failure) as error:
             if isinstance(error, Refused) and error.code == http.HTTPStatus.UNAUTHORIZED:
                 raise
-            tell_failure(str(error), error.hint)
+            why = str(error)
+            named = f'"{about.rpartition("/")[2]}"' in why or about in why
+            tell_failure(why if named else f"{about}: {why}", error.hint)
             self._failed = True
 
     def finish(self) -> None:

@@ -307,7 +307,7 @@ def test_what_is_in_use_stays_and_says_by_whom(cli: CommandLine) -> None:
     cli.node("alpha")
     cli.app_on("alpha")
     result = cli.run("delete", "app/hello", "-y")
-    assert result.stdout == "app/hello is being deleted, waits for edgevirt.io/in-use\n"
+    assert result.stdout == "app/hello is being deleted, waits for what uses it to go\n"
     assert 'in use by AppInstance "hello"' in result.stderr
     assert cli.get("App", "hello")
     assert cli.out("delete", "instance/hello", "-y") == "appinstance/hello deleted\n"
@@ -330,3 +330,48 @@ def test_what_waits_for_finalizers_is_not_called_deleted(cli: CommandLine) -> No
 def test_deleting_nothing_in_particular_is_refused(cli: CommandLine) -> None:
     assert "no name and no file given" in cli.refused("delete")
     assert "cannot tell which edgenodes are meant" in cli.refused("delete", "nodes", "-y")
+
+
+def test_what_apply_is_refused_says_of_which_object(cli: CommandLine) -> None:
+    said = cli.refused("apply", "-f", "-", given=manifest("alpha", "a", seriel="b"))
+    assert said.startswith("edgevirt: edgenode/alpha: strict decoding error: ")
+    assert 'did you mean "serial"?' in said
+
+
+def test_each_flaw_of_an_object_has_a_line_of_its_own(cli: CommandLine) -> None:
+    body = {"apiVersion": API, "kind": "App", "metadata": {"name": "a"}}
+    flawed = {**body, "spec": {"image": "", "resources": {"cpu": 0, "memory": "lots"}}}
+    said = cli.refused("apply", "-f", "-", given=yaml.safe_dump(flawed)).splitlines()
+    assert said[0].endswith('App.edgevirt.io "a" is invalid:')
+    assert any(line.startswith("  spec.resources.cpu: ") for line in said)
+    assert any(line.startswith("  spec.resources.memory: ") for line in said)
+
+
+def test_an_empty_manifest_is_no_success(cli: CommandLine) -> None:
+    for verb in ("apply", "create"):
+        assert "all of it is empty" in cli.refused(verb, "-f", "-", given="---\n")
+
+
+def test_what_is_applied_and_being_deleted_is_told(cli: CommandLine) -> None:
+    text = manifest("alpha", "alpha")
+    cli.out("apply", "-f", "-", given=text)
+    cli.patch("EdgeNode", "alpha", {"metadata": {"finalizers": ["example.com/drain"]}})
+    cli.out("delete", "node/alpha", "-y")
+    result = cli.run("apply", "-f", "-", given=text)
+    assert "edgenode/alpha is being deleted and waits for example.com/drain" in result.stderr
+    assert cli.out("get", "nodes").splitlines()[1].endswith("(being deleted)")
+    cli.patch("EdgeNode", "alpha", {"metadata": {"finalizers": None}})
+
+
+def test_nobody_is_asked_about_deleting_what_is_not_there(cli: CommandLine) -> None:
+    said = cli.refused("delete", "node/alpha", given="y\n")
+    assert "not found" in said
+    assert "[y/N]" not in said
+
+
+def test_an_editor_that_is_not_there_is_named(cli: CommandLine) -> None:
+    cli.node("alpha")
+    result = cli.run("edit", "node/alpha", env={"EDITOR": "no-such-editor", "VISUAL": ""})
+    assert result.exit_code == 1
+    assert "cannot open an editor: no-such-editor" in result.stderr
+    assert "set VISUAL or EDITOR" in result.stderr

@@ -200,3 +200,10 @@ def test_a_watch_goes_on_where_it_was_and_tells_all_anew_when_it_cannot(
     assert second == "7"
     assert int(third) >= int(first)
     assert fourth == "7"
+
+
+def test_a_selector_that_matches_nothing_is_named(cli: CommandLine) -> None:
+    cli.node("alpha")
+    result = cli.run("get", "nodes", "-l", "site=x")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr.rstrip().endswith("that match 'site=x'")

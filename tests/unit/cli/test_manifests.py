@@ -85,3 +85,17 @@ _JSON = st.recursive(
 @given(st.dictionaries(st.text(), _JSON))
 def test_what_is_shown_can_be_read_back(body: dict[str, Any]) -> None:
     assert manifests.parse(manifests.to_yaml(body), "it") == [body]
+
+
+def test_a_name_that_yaml_takes_for_something_else_is_told(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match=r"metadata\.name of Secret is no text, but false") as failure:
+        _read(tmp_path, HEAD.replace("x}", "off}"))
+    assert "quote it" in failure.value.hint
+
+
+def test_broken_yaml_is_told_by_its_line(tmp_path: Path) -> None:
+    with pytest.raises(Failure) as failure:
+        _read(tmp_path, "foo: [bar\n")
+    assert str(failure.value).endswith(
+        "m.yaml: line 2, column 1: expected ',' or ']', but got 'the end'"
+    )

@@ -131,3 +131,7 @@ def test_what_a_viewer_may_not_do_is_refused_and_not_done(cli: CommandLine) -> N
     assert result.exit_code == 1
     assert 'User "vic" cannot delete' in result.stderr
     assert cli.get("EdgeNode", "alpha")
+
+
+def test_a_word_of_kubernetes_is_answered_with_ours(cli: CommandLine) -> None:
+    assert "here it is instances" in cli.refused("get", "pods")
