@@ -52,9 +52,11 @@ time() {{
   read ended rest </proc/uptime
   echo "measured $what $began $ended"
 }}
-time read dd if=/dev/vdb of=/dev/null bs=1M count={SIZE} iflag=direct
-time write dd if=/dev/zero of=/dev/vdb bs=1M count={SIZE} oflag=direct
-time receive wget -q -O /dev/null http://{NODE}:{PORT}/received
+for turn in 1 2 3 4 5; do
+  time read dd if=/dev/vdb of=/dev/null bs=1M count={SIZE} iflag=direct
+  time write dd if=/dev/zero of=/dev/vdb bs=1M count={SIZE} oflag=direct
+  time receive wget -q -O /dev/null http://{NODE}:{PORT}/received
+done
 echo "measured all"
 """
 
@@ -186,12 +188,13 @@ def _rate_by_hand(world: GuestWorld, system: Path, data: Path) -> dict[str, floa
 
 
 def _read(console: str) -> dict[str, float]:
-    """MiB/s."""
+    """MiB/s, of each the best turn: what else the machine does only slows it."""
     found = re.findall(r"measured (\w+) ([\d.]+) ([\d.]+)", console)
     sizes = {"receive": RECEIVED}
-    rates = {
-        what: sizes.get(what, SIZE) / (float(end) - float(began)) for what, began, end in found
-    }
+    rates: dict[str, float] = {}
+    for what, began, end in found:
+        rate = sizes.get(what, SIZE) / (float(end) - float(began))
+        rates[what] = max(rate, rates.get(what, 0.0))
     if len(rates) != 3:
         raise RuntimeError(f"cannot measure: the guest said\n{console[-2000:]}")
     return rates
