@@ -76,6 +76,10 @@ def _verified_again(line: Line, saved: SavedConfig) -> tuple[DeviceConfig, str]:
     return _parsed(response, line.node), response.configHash
 
 
+_FORGOTTEN = frozenset({400, 401, 404})
+"""Answers of a controller that does not know the node: EVE's 400 or 404, our fleet's 401."""
+
+
 async def poll(line: Line) -> None:
     """Never returns."""
     asked_again = -ASK_AGAIN
@@ -95,7 +99,7 @@ async def poll(line: Line) -> None:
             _keep_steady(line)
             await _carry_out(line)
         now = line.context.clock.monotonic()
-        if status in {400, 404} and now - asked_again >= ASK_AGAIN:
+        if status in _FORGOTTEN and now - asked_again >= ASK_AGAIN:
             asked_again = now
             await ask_again(line)
         await line.pause(delay, line.config_bell)

@@ -380,10 +380,13 @@ async def test_the_first_reboot_counter_is_recorded_and_a_later_one_executed_onc
         assert world.status.operation is None
 
 
-async def test_a_node_that_is_forgotten_asks_for_its_name_now_and_then(world: AgentWorld) -> None:
+@pytest.mark.parametrize("answer", [400, 401, 404])
+async def test_a_node_that_is_forgotten_asks_for_its_name_now_and_then(
+    world: AgentWorld, answer: int
+) -> None:
     async with world.run():
         await online(world)
-        world.controller.answers["/config"] = deque([404] * 1000)
+        world.controller.answers["/config"] = deque([answer] * 1000)
         world.controller.asked.clear()
         await world.pass_time(1900)
     asked = world.controller.times("/uuid")
