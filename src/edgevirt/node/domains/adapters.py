@@ -196,7 +196,8 @@ class _Machine(msgspec.Struct, frozen=True):
         at = device.addresses
         if at.pci and self._function(at.pci) is None:
             yield f"no PCI device is at {at.pci}"
-        if device.type in INTERFACES and not pci and at.interface and interface is None:
+        of_node = at.interface in self.ports  # in host mode it is in a network of the node's own
+        if device.type in INTERFACES and not (pci or interface or of_node) and at.interface:
             yield f"no network interface is named {at.interface}"
         if (at.usb_port or at.usb_product) and self._usb(at) is None:
             words = [f"at {at.usb_port}"] if at.usb_port else []

@@ -188,6 +188,11 @@ def test_what_is_not_there_is_said(device: PhysicalIo, why: str) -> None:
     assert only(device).members[0].absent == why
 
 
+def test_a_port_of_the_node_in_another_network_than_ours_is_not_said_to_be_missing() -> None:
+    (group,) = plan_groups((PORT,), replace(MACHINE, interfaces=(), pci=()))
+    assert group.members[0].absent == ""
+
+
 @pytest.mark.parametrize(
     ("device", "why"),
     [
