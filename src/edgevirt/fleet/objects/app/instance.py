@@ -160,6 +160,9 @@ def _trouble(instance: AppInstance, _now: float) -> str:
     image = find_condition(status.conditions, "ImageReady")
     if image is not None and image.reason == "Failed":
         return f"{status.what}; its image: {image.message}" if status.what else image.message
+    scheduled = find_condition(status.conditions, "Scheduled")
+    if not status.state and scheduled is not None and scheduled.message:
+        return scheduled.message
     return status.what or "<none>"
 
 
