@@ -137,14 +137,13 @@ def _in_words(body: Object, wanted: str) -> str:
     conditions = {c["type"].lower(): c for c in status.get("conditions", ())}
     how, _, rest = wanted.partition("=")
     name = rest.partition("=")[0].lower()
-    if how == "condition" and conditions and name not in conditions:
-        return f"it has no condition {rest.partition('=')[0]}: there are " + ", ".join(
-            c["type"] for c in conditions.values()
-        )
     condition = conditions.get(name) or conditions.get("ready") or {}
     state = status.get("state") or status.get("phase") or ""
     words = condition.get("message") or status.get("what") or condition.get("reason") or ""
-    return "  ".join(filter(None, (state, words)))
+    if how == "condition" and conditions and name not in conditions:
+        there = ", ".join(c["type"] for c in conditions.values())
+        words += f"; there is no condition {rest.partition('=')[0]} yet, but {there}"
+    return "  ".join(filter(None, (state, words.lstrip("; "))))
 
 
 def _parse(wanted: str) -> Holds:

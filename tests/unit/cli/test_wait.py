@@ -122,4 +122,4 @@ def test_a_condition_that_no_one_sets_is_answered_with_those_that_are(cli: Comma
     cli.node("alpha")
     _condition(cli, "True")
     said = cli.refused("wait", "node/alpha", "--for", "condition=Redy", "--timeout", "0")
-    assert "it has no condition Redy: there are Ready" in said
+    assert "there is no condition Redy yet, but Ready" in said
