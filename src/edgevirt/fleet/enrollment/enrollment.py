@@ -306,7 +306,8 @@ class Enrollment:
         if bound is None:
             return False
         self._nodes.drop(node.key)
-        why = f"the machine with serial {'/'.join(machine.serials) or '(none)'} is this node now"
+        serials = "/".join(dict.fromkeys(machine.serials)) or "(none)"
+        why = f"the machine with serial {serials} is this node now"
         await self._events.tell("EdgeNode", bound, "Enrolled", why)
         return True
 
