@@ -1,7 +1,7 @@
 """Kubernetes' JSONPath templates, as far as scripts use them: `{.status.conditions[0].type}`.
 
 Fields, indexes, `[*]`, `..`-less paths and filters that compare: `[?(@.type=="Ready")]`. A template
-may mix text with several paths; `range` and functions are not served.
+may mix text with several paths, and repeat a part by `{range PATH}…{end}`; there are no functions.
 """
 
 from __future__ import annotations
@@ -28,16 +28,48 @@ _PART: Final = re.compile(
 
 def render(template: str, body: Any) -> str:
     """Several values of one path are joined by spaces; text outside braces stays."""
-    if "{" not in template:
+    if not {"{", "}"} & set(template):
         template = "{" + template + "}"
-    out = []
-    for literal, path in re.findall(r"([^{]*)(?:\{([^}]*)\})?", template):
+    pieces = list(_pieces(template))
+    out, at = _render(pieces, 0, body)
+    if at < len(pieces):
+        fail(f"cannot read the template {template!r}: an {{end}} without a {{range}}", _HINT)
+    return out
+
+
+def _pieces(template: str) -> Iterator[tuple[str, str]]:
+    """(text, what stands in the braces behind it)."""
+    for found in re.finditer(r"([^{}]*)(?:\{([^{}]*)\}|$)", template):
+        yield found[1], (found[2] or "").strip()
+    if re.sub(r"\{[^{}]*\}", "", template).strip("{}") != re.sub(r"\{[^{}]*\}", "", template):
+        fail(f"cannot read the template {template!r}: a brace is not closed", _HINT)
+
+
+def _render(pieces: list[tuple[str, str]], at: int, body: Any) -> tuple[str, int]:
+    """Up to the `{end}` of this range, or the end of all; and which piece that is."""
+    out: list[str] = []
+    while at < len(pieces):
+        literal, path = pieces[at]
         out.append(literal)
-        if path[:1] in {'"', "'"}:
+        if path == "end":
+            return "".join(out), at
+        if path.partition(" ")[0] == "range":
+            at = _repeat(pieces, at + 1, find(path.partition(" ")[2].strip(), body), out)
+        elif path[:1] in {'"', "'"}:
             out.append(_text_literal(path))
         elif path:
             out.append(" ".join(text(value) for value in find(path, body)))
-    return "".join(out)
+        at += 1
+    return "".join(out), at
+
+
+def _repeat(pieces: list[tuple[str, str]], at: int, values: list[Any], out: list[str]) -> int:
+    """Once for each value; returns which piece its `{end}` is."""
+    _, end = _render(pieces, at, None)
+    if end == len(pieces):
+        fail("cannot read the template: a {range} has no {end}", _HINT)
+    out += [_render(pieces, at, value)[0] for value in values]
+    return end
 
 
 def find(path: str, body: Any) -> list[Any]:

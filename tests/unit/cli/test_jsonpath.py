@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from typing import Any
 
 import pytest
@@ -44,6 +45,11 @@ BODY: dict[str, Any] = {
         ("{.absent.field}", ""),
         ('{.metadata.name}{"\\n"}{.status.restarts}', "hello\n3"),
         ("name: {.metadata.name}!", "name: hello!"),
+        (
+            '{range .status.conditions[*]}{.type}={.status}{"\\n"}{end}.',
+            "Ready=True\nScheduled=False\n.",
+        ),
+        ("{range .absent[*]}{.type}{end}", ""),
     ],
 )
 def test_a_template_shows_what_kubectl_would(template: str, shown: str) -> None:
@@ -60,3 +66,17 @@ def test_an_unreadable_path_is_refused(path: str) -> None:
 def test_no_template_raises_anything_but_a_failure(template: str) -> None:
     with contextlib.suppress(Failure):
         assert isinstance(render(template, BODY), str)
+
+
+@pytest.mark.parametrize(
+    ("template", "why"),
+    [
+        ("{.items[*", "a brace is not closed"),
+        (".status}", "a brace is not closed"),
+        ("{range .status.conditions[*]}{.type}", "has no {end}"),
+        ("{.metadata.name}{end}", "without a {range}"),
+    ],
+)
+def test_half_a_template_is_refused_and_not_printed(template: str, why: str) -> None:
+    with pytest.raises(Failure, match=re.escape(why)):
+        render(template, BODY)
