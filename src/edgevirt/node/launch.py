@@ -202,6 +202,20 @@ def _connect(node: HostNode, pid: int, line: socket.socket) -> None:
     finally:
         os.close(namespace)
     line.sendall(str(addresses.host).encode())
+    _tell_where(node, pid)
+
+
+def _tell_where(node: HostNode, pid: int) -> None:
+    """All that this process says: what the node itself says is inside."""
+    inside = f"/proc/{pid}/root{HOME}/run"
+    server = " ".join((node.config / "server").read_text().split())
+    for text in (
+        f"node: runs as process {pid} on {node.state}, and calls {server}",
+        f"  how it fares: {inside}/console/diagnosis",
+        f"  what its services say: {inside}/logs",
+        "  Ctrl-C, or SIGTERM, stops it and its apps",
+    ):
+        print(text, file=sys.stderr, flush=True)
 
 
 # -- inside --------------------------------------------------------------------------------------
