@@ -19,9 +19,11 @@ from edgevirt.cli.verb import LABELS, OBJECTS, Attempts, Verb
 if TYPE_CHECKING:
     from edgevirt.client.resources import Object
 
-_BYTES: Final = frozenset({"memory", "storage", "size"})
+_BYTES: Final = frozenset({"memory", "storage", "size", "capacity", "used"})
 """Fields that hold bytes, by any kind's name for them."""
 _PEM: Final = re.compile(r"-----BEGIN ([A-Z ]+)-----")
+_WORD_END: Final = re.compile("(?<=[a-z])(?=[A-Z])")
+"""Within a field's name: `usedBy` heads a column as USED BY."""
 _MOST_LINES: Final = 12
 _MOST_COLUMNS: Final = 6
 _MOST_EVENTS: Final = 20
@@ -122,7 +124,7 @@ def _nested(value: Any, depth: int) -> None:
             _items(value, depth)
             return
         rows = [[_scalar(key, item.get(key)) for key in titles] for item in value]
-        echo_table(titles, rows, indent=pad)
+        echo_table([_WORD_END.sub(" ", title) for title in titles], rows, indent=pad)
     else:
         _items(value, depth)
 

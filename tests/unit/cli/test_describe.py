@@ -42,6 +42,18 @@ def test_conditions_are_a_table_with_ages(cli: CommandLine) -> None:
     assert table[1].split() == ["Online", "False", "20m", "Silent", "not", "heard", "since"]
 
 
+def test_a_column_is_headed_by_words_and_bytes_are_told_as_people_read_them(
+    cli: CommandLine,
+) -> None:
+    cli.node("alpha")
+    adapters = [{"group": "com2", "type": "Serial", "usedBy": "plc-1"}]
+    status = {"status": {"adapters": adapters, "memory": 2 << 30}}
+    cli.patch("EdgeNode", "alpha", status, "status")
+    text = cli.out("describe", "node/alpha")
+    assert "USED BY" in text
+    assert "2Gi (2147483648 bytes)" in text
+
+
 def test_times_are_told_as_people_think_of_them(cli: CommandLine) -> None:
     cli.node("alpha")
     cli.patch("EdgeNode", "alpha", {"status": {"lastSeen": _stamp(1200)}}, "status")
