@@ -112,10 +112,11 @@ def show(session: Session, name: str, events: bool) -> None:
     status, proof = body.get("status") or {}, _proof(body)
     conditions: list[Object] = status.get("conditions") or []
     why = next((c.get("message") for c in conditions if c["type"] == "Attested"), "")
+    bare = status.get("trust") == "SoftwareKey"  # it was judged, but there was nothing to prove
     rows = (
         ("Trust", status.get("trust") or NOTHING),
         ("Why", why or NOTHING),
-        ("Proved", ago(proof["at"]) if proof.get("at") else NOTHING),
+        ("Proved", ago(proof["at"]) if proof.get("at") and not bare else NOTHING),
         ("Policy", proof.get("policy") or NOTHING),
         ("Accepted as", proof.get("acceptedAs") or NOTHING),
         ("Firmware", proof.get("firmware") or NOTHING),

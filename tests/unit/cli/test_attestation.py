@@ -100,3 +100,13 @@ def test_the_events_of_a_proof_can_be_read(cli: CommandLine) -> None:
     said = cli.out("attestation", "show", "alpha", "--events")
     assert "EFI variable SecureBoot" in said
     assert "grub_cmd: linux /boot/vmlinuz version=1" in said
+
+
+def test_a_node_without_a_security_module_is_not_said_to_have_proved_something(
+    cli: CommandLine,
+) -> None:
+    cli.node("alpha")
+    judged = {"trust": "SoftwareKey", "attestation": {"at": "2026-05-01T10:20:30Z"}}
+    cli.patch("EdgeNode", "alpha", {"status": judged}, "status")
+    lines = cli.out("attestation", "show", "alpha").splitlines()
+    assert "Proved:       <none>" in lines
