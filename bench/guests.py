@@ -30,7 +30,7 @@ from edgevirt.model.domain import Domain, DomainVif, DomainVolume, Virtualizatio
 from edgevirt.model.kinds import DOMAIN
 from edgevirt.runtime.memory import MemoryStore
 from tests.e2e.guest_disk import make_guest_disk
-from tests.guest_world import GuestWorld, guest_world
+from tests.worlds.guest import GuestWorld, guest_world
 
 STARTS: Final = 7
 ROUNDS: Final = 3

@@ -19,11 +19,11 @@ from typing import Any, Final
 
 from edgevirt.image.parts.guest import publish
 from edgevirt.model.app import Resources, overhead_kib
-from tests.contained_world import guest_files
 from tests.e2e.guest_disk import make_guest_disk
 from tests.e2e.machine_apps import add_disk, add_machine, running, says
 from tests.e2e.system import System, eventually, whole_system
-from tests.guest_world import unikernel
+from tests.worlds.contained import guest_files
+from tests.worlds.guest import unikernel
 
 BOX_MIB: Final = 4096
 SERVICES_MIB: Final = 640

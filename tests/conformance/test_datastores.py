@@ -22,9 +22,9 @@ from edgevirt.host.fetch import Access, BeyondEnd, CannotFetch, Timeouts, Wanted
 from edgevirt.image.eci.oci import Image, Pusher, make_image, pack_layer
 from edgevirt.model.content import Datastore, DatastoreType, ImageConfig
 from edgevirt.model.ids import DatastoreId, Digest
-from tests.authority import make_authority
-from tests.docker_registry import PASSWORD, USER, docker_registry, token_server
-from tests.loopback import free_port
+from tests.parts.authority import make_authority
+from tests.parts.docker_registry import PASSWORD, USER, docker_registry, token_server
+from tests.parts.loopback import free_port
 
 CONTENT = bytes(range(256)) * 5000
 """What an HTTP datastore serves. A registry serves a layer."""

@@ -19,9 +19,9 @@ from edgevirt.model.content import ContentFormat, ImageConfig
 from edgevirt.model.domain import DiskStatus, Domain, DomainVolume
 from edgevirt.model.ids import AppId
 from edgevirt.runtime import Clock, RealClock
-from tests.busybox_app import ContainerWorld
-from tests.contained_world import contained_world
-from tests.guest_world import GuestWorld, guest_world
+from tests.parts.busybox_app import ContainerWorld
+from tests.worlds.contained import contained_world
+from tests.worlds.guest import GuestWorld, guest_world
 
 BIG = 16 << 20
 APP = AppId("7f8e3c1a-0000-4000-8000-000000000001")

@@ -31,7 +31,7 @@ from edgevirt.host.net.spec import (
 )
 from edgevirt.host.rights import namespace
 from edgevirt.model.network import AclAction
-from tests.netlab import (
+from tests.parts.netlab import (
     NODE_ADDRESS,
     OUTSIDE_ADDRESS,
     PATIENCE,

@@ -20,7 +20,7 @@ from edgevirt.host.net.lease import Lease
 from edgevirt.host.net.names import Names
 from edgevirt.host.net.ports import AdoptedPorts, LinuxPorts, Ports, Setup
 from edgevirt.host.processes import identify
-from tests.netlab import OUTSIDE_ADDRESS, Lab, interfaces, netlink, open_lab
+from tests.parts.netlab import OUTSIDE_ADDRESS, Lab, interfaces, netlink, open_lab
 
 LEASED = "192.0.2.77/24"
 BY_DHCP = Setup(interface="eth0", dhcp=True)

@@ -15,7 +15,7 @@ import pytest
 from edgevirt.host.fakes.prober import FakeProber
 from edgevirt.host.net.probe import PING, Finding, HttpsProber, Prober, split
 from edgevirt.model.ports import Reach
-from tests.authority import Authority, make_authority
+from tests.parts.authority import Authority, make_authority
 
 pytestmark = pytest.mark.root  # an interface is chosen
 

@@ -19,7 +19,7 @@ from edgevirt.host.tpm.module import open_tpm
 from edgevirt.host.tpm.protocol import KeyRole, SecurityModule
 from edgevirt.host.tpm.structures import EXCHANGE_KEY, extended, register_policy
 from edgevirt.wire import cipher, signatures
-from tests.swtpm import Swtpm, swtpm
+from tests.parts.swtpm import Swtpm, swtpm
 
 DIGEST = hashlib.sha256(b"payload").digest()
 SEALING = (0, 1, 2, 3, 4, *range(6, 15))

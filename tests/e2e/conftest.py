@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Generator, Iterator
 
 import pytest
 
-from tests.device_client import Device, DeviceClient, Onboarding
 from tests.e2e.system import System
-from tests.fleet_process import FleetProcess
+from tests.parts.device_client import Device, DeviceClient, Onboarding
+from tests.parts.fleet_process import FleetProcess
 
 
 @pytest.hookimpl(wrapper=True)

@@ -26,10 +26,10 @@ from edgevirt.client.resources import Object
 from edgevirt.image.eci.oci import Pusher, make_image, pack_layer
 from edgevirt.model.content import ImageConfig
 from edgevirt.wire.oci import platform_of
-from tests.docker_registry import DockerRegistry, docker_registry
-from tests.fleet_process import FleetProcess
-from tests.host_node import HOME, Node, children_of, group_of, leftovers, name_of, status
-from tests.loopback import free_port
+from tests.parts.docker_registry import DockerRegistry, docker_registry
+from tests.parts.fleet_process import FleetProcess
+from tests.parts.host_node import HOME, Node, children_of, group_of, leftovers, name_of, status
+from tests.parts.loopback import free_port
 
 SERIAL = "whole-0001"
 NODE = "edge-1"

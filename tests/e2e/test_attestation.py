@@ -21,10 +21,10 @@ from edgevirt.host.tpm.protocol import KeyRole, SecurityModule
 from edgevirt.wire import certificates
 from edgevirt.wire.event_log import Event
 from edgevirt.wire.messages import attest, certs
-from tests.device_client import Device, DeviceClient, Onboarding, new_key
-from tests.fleet_process import FleetProcess, until
-from tests.measured import SoftwareTpm, boot, event, pack_log
-from tests.swtpm import swtpm
+from tests.parts.device_client import Device, DeviceClient, Onboarding, new_key
+from tests.parts.fleet_process import FleetProcess, until
+from tests.parts.measured import SoftwareTpm, boot, event, pack_log
+from tests.parts.swtpm import swtpm
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -13,8 +13,8 @@ import pytest
 
 from edgevirt.client.errors import Refused
 from edgevirt.client.resources import Object
-from tests.docker_registry import PASSWORD, USER, docker_registry
 from tests.e2e.system import NODE, Poll, System, eventually, whole_system
+from tests.parts.docker_registry import PASSWORD, USER, docker_registry
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e]
 

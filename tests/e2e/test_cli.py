@@ -15,8 +15,8 @@ import pytest
 from edgevirt.client.kubeconfig import load_connection
 from edgevirt.wire import logs
 from edgevirt.wire.messages import info
-from tests.device_client import Device, DeviceClient, Onboarding, bundle, device_info, metric
-from tests.fleet_process import PATIENCE, FleetProcess
+from tests.parts.device_client import Device, DeviceClient, Onboarding, bundle, device_info, metric
+from tests.parts.fleet_process import PATIENCE, FleetProcess
 
 HELLO = Path(__file__).parents[2] / "examples" / "hello"
 

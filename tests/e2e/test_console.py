@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.authority import Authority, make_authority
-from tests.host_node import ENVIRONMENT, PATIENCE, Node, eventually, leftovers, make_config
-from tests.loopback import free_port
+from tests.parts.authority import Authority, make_authority
+from tests.parts.host_node import ENVIRONMENT, PATIENCE, Node, eventually, leftovers, make_config
+from tests.parts.loopback import free_port
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e, pytest.mark.timeout(120)]
 

@@ -11,10 +11,10 @@ import pytest
 
 from edgevirt.client.errors import Refused
 from edgevirt.image.parts.guest import publish
-from tests.contained_world import guest_files
 from tests.e2e.machine_apps import console, machine_pid, running, says
 from tests.e2e.system import NODE, System, eventually, kill, read, whole_system
 from tests.e2e.terminal import PATIENCE, terminal
+from tests.worlds.contained import guest_files
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e, pytest.mark.timeout(600)]
 

@@ -36,9 +36,9 @@ from edgevirt.model.kinds import (
 )
 from edgevirt.node.paths import Paths
 from edgevirt.wire import oci
-from tests.content_world import PATIENCE, STORE, ContentWorld, make_busybox_image
-from tests.docker_registry import PASSWORD, USER, DockerRegistry, docker_registry
-from tests.rough_server import Request, answer, rough_server
+from tests.parts.docker_registry import PASSWORD, USER, DockerRegistry, docker_registry
+from tests.parts.rough_server import Request, answer, rough_server
+from tests.worlds.content import PATIENCE, STORE, ContentWorld, make_busybox_image
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e]
 

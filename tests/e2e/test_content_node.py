@@ -22,8 +22,8 @@ from edgevirt.image.eci.signing import sign
 from edgevirt.model.base import SwState
 from edgevirt.node.services import row_of
 from edgevirt.wire.cosign import public_pem
-from tests.content_world import make_busybox_image
-from tests.docker_registry import docker_registry
+from tests.parts.docker_registry import docker_registry
+from tests.worlds.content import make_busybox_image
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e]
 

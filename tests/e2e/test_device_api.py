@@ -25,7 +25,7 @@ from edgevirt.wire.messages import (
     info,
 )
 from edgevirt.wire.messages import logs as log_messages
-from tests.device_client import (
+from tests.parts.device_client import (
     Device,
     DeviceClient,
     Onboarding,
@@ -33,7 +33,7 @@ from tests.device_client import (
     device_info,
     metric,
 )
-from tests.fleet_process import FleetProcess, until
+from tests.parts.fleet_process import FleetProcess, until
 
 BASE = "/api/v2/edgedevice"
 UNKNOWN_FIELD = b"\xf2\x7f\x03new"

@@ -10,8 +10,8 @@ import pytest
 
 from edgevirt.wire import envelope
 from edgevirt.wire.messages import register
-from tests.device_client import Device, DeviceClient, Onboarding, device_info, new_key
-from tests.fleet_process import PATIENCE, FleetProcess, until
+from tests.parts.device_client import Device, DeviceClient, Onboarding, device_info, new_key
+from tests.parts.fleet_process import PATIENCE, FleetProcess, until
 
 
 async def test_a_machine_with_an_unknown_onboarding_certificate_is_refused(

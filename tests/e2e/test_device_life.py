@@ -21,7 +21,7 @@ from edgevirt.client.resources import Object
 from edgevirt.wire import cipher, logs
 from edgevirt.wire.controller_certs import ControllerCerts
 from edgevirt.wire.messages import attest, config, info, metrics
-from tests.device_client import (
+from tests.parts.device_client import (
     Device,
     DeviceClient,
     Onboarding,
@@ -30,7 +30,7 @@ from tests.device_client import (
     metric,
     new_key,
 )
-from tests.fleet_process import PATIENCE, FleetProcess, until
+from tests.parts.fleet_process import PATIENCE, FleetProcess, until
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from edgevirt.client.resources import Object
-from tests.device_client import Device, DeviceClient, Onboarding, metric
-from tests.fleet_process import FleetProcess, until
+from tests.parts.device_client import Device, DeviceClient, Onboarding, metric
+from tests.parts.fleet_process import FleetProcess, until
 
 NEW, OLD = "sn-has-more", "sn-is-behind"
 

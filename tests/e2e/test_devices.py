@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from edgevirt.model.hardware import Addresses, DomainDevice, IoType
-from tests.device_guest import make_device_guest
-from tests.guest_world import guest_world
-from tests.monitored_world import until
+from tests.parts.device_guest import make_device_guest
+from tests.worlds.guest import guest_world
+from tests.worlds.monitored import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.root, pytest.mark.timeout(1500)]
 

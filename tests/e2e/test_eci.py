@@ -18,10 +18,10 @@ import pytest
 from edgevirt.image.eci.contained import GUEST
 from edgevirt.image.parts.guest import publish
 from edgevirt.wire import cosign
-from tests.contained_world import guest_files
-from tests.content_world import make_root
 from tests.e2e.workshop import EMULATED, MI, Workshop, make_machine, open_workshop
-from tests.loopback import free_port
+from tests.parts.loopback import free_port
+from tests.worlds.contained import guest_files
+from tests.worlds.content import make_root
 
 pytestmark = pytest.mark.e2e
 

@@ -24,8 +24,8 @@ from edgevirt.model.kinds import CONTENT_TREE, CONTENT_TREE_STATUS
 from edgevirt.node.paths import Paths
 from edgevirt.node.volumes.signatures import LOOK_AGAIN
 from edgevirt.wire import cosign, eci, oci
-from tests.content_world import ContentWorld, make_busybox_image
-from tests.docker_registry import DockerRegistry, docker_registry
+from tests.parts.docker_registry import DockerRegistry, docker_registry
+from tests.worlds.content import ContentWorld, make_busybox_image
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e]
 MI = 1 << 20

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from oras.client import OrasClient
 
-from tests.docker_registry import PASSWORD, USER
 from tests.e2e.workshop import MI, Workshop, make_machine, open_workshop
+from tests.parts.docker_registry import PASSWORD, USER
 
 pytestmark = pytest.mark.e2e
 

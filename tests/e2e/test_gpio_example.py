@@ -19,8 +19,8 @@ from msgspec.structs import replace
 
 from edgevirt.model.content import ImageConfig
 from edgevirt.model.hardware import Addresses, DomainDevice, GpioChip, IoType, MachineDevices
-from tests.busybox_app import ContainerWorld
-from tests.monitored_world import until
+from tests.parts.busybox_app import ContainerWorld
+from tests.worlds.monitored import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.root]
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.machine_apps import add_disk, add_machine, boot_sector, says
 from tests.e2e.system import NODE, System, eventually, whole_system
-from tests.guest_world import unikernel
+from tests.worlds.guest import unikernel
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 pytestmark = [pytest.mark.root, pytest.mark.e2e, pytest.mark.timeout(180)]

@@ -13,10 +13,10 @@ import pytest
 
 from edgevirt.client.resources import Object
 from edgevirt.image.parts.guest import publish
-from tests.contained_world import guest_files
 from tests.e2e.machine_apps import UNTIL_THE_BUTTON, add_disk, add_machine, console, convert
 from tests.e2e.system import System, eventually, read, whole_system
-from tests.uefi_disk import make_counting_uefi_disk
+from tests.parts.uefi_disk import make_counting_uefi_disk
+from tests.worlds.contained import guest_files
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e, pytest.mark.timeout(900)]
 

@@ -30,7 +30,7 @@ from tests.e2e.machine_apps import (
 )
 from tests.e2e.system import NODE, System, eventually, kill, whole_system
 from tests.e2e.terminal import PATIENCE, terminal
-from tests.guest_world import unikernel
+from tests.worlds.guest import unikernel
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e, pytest.mark.timeout(400)]
 

@@ -21,7 +21,7 @@ from edgevirt.client.kubeconfig import load_connection
 from edgevirt.client.resources import Object
 from edgevirt.model.base import SwState
 from tests.e2e.system import PATIENCE, eventually, read, traces
-from tests.host_node import children_of, first_process
+from tests.parts.host_node import children_of, first_process
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e]
 

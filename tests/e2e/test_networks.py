@@ -46,7 +46,7 @@ from edgevirt.node.service import Context, Settings
 from edgevirt.runtime import Kind, RealClock
 from edgevirt.runtime.engine import guard
 from edgevirt.runtime.memory import MemoryStore
-from tests.netlab import (
+from tests.parts.netlab import (
     NODE_ADDRESS,
     OUTSIDE_ADDRESS,
     PATIENCE,

@@ -19,7 +19,7 @@ from edgevirt.host.rights.confine import CAPABILITIES, permitted
 from edgevirt.model.machine import BootReason
 from edgevirt.node.init import SHUTDOWN
 from edgevirt.node.services import ROWS, Row
-from tests.host_node import (
+from tests.parts.host_node import (
     ENVIRONMENT,
     PATIENCE,
     Node,

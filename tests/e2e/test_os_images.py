@@ -11,8 +11,8 @@ import pytest
 
 from edgevirt.client.resources import Object
 from edgevirt.wire.messages import info
-from tests.device_client import DeviceClient, device_info
-from tests.fleet_process import FleetProcess, until
+from tests.parts.device_client import DeviceClient, device_info
+from tests.parts.fleet_process import FleetProcess, until
 
 pytestmark = pytest.mark.timeout(120)
 

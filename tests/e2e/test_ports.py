@@ -18,11 +18,11 @@ import pytest
 
 from edgevirt.host.cgroup import Cgroup
 from edgevirt.model.ports import PortSource, Reach
-from tests.authority import make_authority
 from tests.e2e.speaking_agent import GOOD, MARK, OTHER_SITE, Outcome
 from tests.e2e.test_console import server
-from tests.host_node import ENVIRONMENT, HOME, eventually
-from tests.netlab import OUTSIDE_ADDRESS, Lab, addresses, interfaces, netlink, open_lab
+from tests.parts.authority import make_authority
+from tests.parts.host_node import ENVIRONMENT, HOME, eventually
+from tests.parts.netlab import OUTSIDE_ADDRESS, Lab, addresses, interfaces, netlink, open_lab
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e, pytest.mark.timeout(180)]
 

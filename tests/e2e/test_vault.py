@@ -18,12 +18,12 @@ import pytest
 from edgevirt.host.tpm.module import open_tpm
 from edgevirt.host.vault import EncryptedDirectory
 from edgevirt.node.services import ROWS, WithVault
-from tests.agent_world import private_pem
-from tests.device_client import Onboarding
 from tests.e2e.os.os_system import file_server
-from tests.fleet_process import FleetProcess
-from tests.host_node import Node, eventually, start
-from tests.swtpm import Swtpm, swtpm
+from tests.parts.device_client import Onboarding
+from tests.parts.fleet_process import FleetProcess
+from tests.parts.host_node import Node, eventually, start
+from tests.parts.swtpm import Swtpm, swtpm
+from tests.worlds.agent import private_pem
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e, pytest.mark.timeout(180)]
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.docker_registry import PASSWORD, USER, DockerRegistry, docker_registry
+from tests.parts.docker_registry import PASSWORD, USER, DockerRegistry, docker_registry
 
 MI = 1 << 20
 EMULATED = 240.0

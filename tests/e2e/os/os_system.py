@@ -19,9 +19,9 @@ from typing import Any, Final
 
 from edgevirt.client.resources import Object
 from edgevirt.image.machine import Machine, MachineSpec, Port
-from tests.docker_registry import docker_registry
 from tests.e2e.system import NODE, SERIAL, NamedFleet, System, eventually
-from tests.loopback import free_port
+from tests.parts.docker_registry import docker_registry
+from tests.parts.loopback import free_port
 
 IMAGES: Final = Path(__file__).parents[3] / "build/image/kvm-amd64"
 OUTSIDE: Final = "10.0.2.2"

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.device_guest import make_device_guest
 from tests.e2e.machine_apps import running
 from tests.e2e.os.os_system import BOOT, OsSystem, os_system
 from tests.e2e.system import NODE, read
+from tests.parts.device_guest import make_device_guest
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(3000)]
 

@@ -9,7 +9,7 @@ import pytest
 from tests.e2e.machine_apps import add_disk, add_machine, console, running, says
 from tests.e2e.os.os_system import OsSystem, os_system
 from tests.e2e.system import read
-from tests.guest_world import unikernel
+from tests.worlds.guest import unikernel
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(1800)]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.command_line import CommandLine, Fleet
+from tests.parts.command_line import CommandLine, Fleet
 
 _numbers = itertools.count(1)
 

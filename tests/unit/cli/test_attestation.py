@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from edgevirt.fleet.nodes.devices import EVIDENCE, Evidence
-from tests.command_line import CommandLine
-from tests.measured import SoftwareTpm, boot, pack_log
+from tests.parts.command_line import CommandLine
+from tests.parts.measured import SoftwareTpm, boot, pack_log
 from tests.unit.cli.test_systems import MANIFEST, VERSION
 
 GOT, WANTED = "a" * 64, "b" * 64

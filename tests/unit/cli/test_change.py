@@ -13,7 +13,7 @@ from edgevirt.client.client import TIMEOUT
 from edgevirt.client.errors import Refused
 from edgevirt.client.kubeconfig import load_connection
 from edgevirt.client.transport import Transport
-from tests.command_line import API, CommandLine
+from tests.parts.command_line import API, CommandLine
 
 ROOT = Path(__file__).parents[3]
 APPLY = "application/apply-patch+yaml"

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.command_line import CommandLine
+from tests.parts.command_line import CommandLine
 
 
 def completed(cli: CommandLine, *words: str, bare: bool = False) -> list[str]:

@@ -6,7 +6,7 @@ import base64
 import datetime
 from typing import Any
 
-from tests.command_line import CommandLine
+from tests.parts.command_line import CommandLine
 
 
 def _stamp(seconds_ago: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.command_line import CommandLine
+from tests.parts.command_line import CommandLine
 
 
 def test_a_kind_is_explained_with_its_fields_and_their_types(cli: CommandLine) -> None:

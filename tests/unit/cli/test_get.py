@@ -15,7 +15,7 @@ from edgevirt.client.client import Client
 from edgevirt.client.errors import Refused
 from edgevirt.client.kubeconfig import load_connection
 from edgevirt.client.resources import Object
-from tests.command_line import CommandLine
+from tests.parts.command_line import CommandLine
 
 
 def _words(line: str) -> list[str]:

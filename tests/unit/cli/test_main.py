@@ -10,7 +10,7 @@ import pytest
 
 from edgevirt.__main__ import edgevirt
 from edgevirt.cli.main import VERBS
-from tests.command_line import CommandLine
+from tests.parts.command_line import CommandLine
 
 HEAVY = {"httpx", "yaml", "ssl", "asyncio", "msgspec", "cryptography", "sqlalchemy", "rich"}
 

@@ -12,7 +12,7 @@ from edgevirt.cli.session import Session
 from edgevirt.client.client import Client
 from edgevirt.client.kubeconfig import load_connection
 from edgevirt.client.resources import Object
-from tests.command_line import CommandLine
+from tests.parts.command_line import CommandLine
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from edgevirt.fleet.keys import KeyRing
 from edgevirt.fleet.operators.kubeconfig import write_kubeconfig
 from edgevirt.fleet.operators.roles import VIEWERS, User
 from edgevirt.runtime import RealClock
-from tests.command_line import CommandLine
+from tests.parts.command_line import CommandLine
 
 
 def fails(cli: CommandLine, *words: str) -> str:

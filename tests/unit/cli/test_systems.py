@@ -10,7 +10,7 @@ import pytest
 
 from edgevirt.wire import envelope
 from edgevirt.wire.messages import config
-from tests.command_line import CommandLine
+from tests.parts.command_line import CommandLine
 
 VERSION = "edgevirt-2-kvm-amd64"
 MANIFEST: dict[str, Any] = {

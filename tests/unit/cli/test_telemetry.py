@@ -8,8 +8,8 @@ import time
 from edgevirt.cli.telemetry import node_line
 from edgevirt.fleet.telemetry import Stream
 from edgevirt.wire import logs
-from tests.command_line import CommandLine
-from tests.device_client import bundle, metric
+from tests.parts.command_line import CommandLine
+from tests.parts.device_client import bundle, metric
 
 
 def _log(cli: CommandLine, node: str, lines: list[str], app: str = "", at: float = 0) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.command_line import CommandLine
+from tests.parts.command_line import CommandLine
 
 
 def _meanwhile(work: Callable[[], object]) -> threading.Thread:

@@ -12,7 +12,7 @@ import pytest
 from edgevirt.host.big_files import make_ext4
 from edgevirt.host.ext4 import Layout
 from edgevirt.host.files import DiskError
-from tests.debian_kernel import on_debian_kernel
+from tests.kernel.debian_kernel import on_debian_kernel
 
 REPOSITORY = Path(__file__).parents[3]
 MODULES = ("block/loop.ko", "/ext4.ko", "crc32c_generic.ko", "crc32c-intel.ko")
@@ -25,7 +25,7 @@ MIB = 1 << 20
 def test_mounted_file_systems_grow_to_any_size_and_keep_what_is_in_them(tmp_path: Path) -> None:
     python = ("/usr/bin/env", f"PYTHONPATH={REPOSITORY}", sys.executable)
     said = on_debian_kernel(
-        tmp_path, (*python, "-m", "tests.on_growing_file_systems"), modules=MODULES
+        tmp_path, (*python, "-m", "tests.kernel.on_growing_file_systems"), modules=MODULES
     )
     told = json.loads(said.splitlines()[-1])
     for begin in (8 * MIB, 40 * MIB):

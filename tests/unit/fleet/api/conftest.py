@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.operators_api import World, open_world
+from tests.parts.operators_api import World, open_world
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import yaml
 
-from tests.operators_api import HERE, MERGE, Json, World, manifest, refusal
+from tests.parts.operators_api import HERE, MERGE, Json, World, manifest, refusal
 
 APPLY = {"content-type": "application/apply-patch+yaml"}
 PATH = f"{HERE}/edgenodes/n"

@@ -11,7 +11,7 @@ from edgevirt.fleet.api.bodies import bodies
 from edgevirt.fleet.api.errors import ApiError
 from edgevirt.fleet.api.shapes import openapi
 from edgevirt.fleet.objects.kinds import SERVED
-from tests.operators_api import BASE, HERE, MERGE, Json, World, manifest, refusal
+from tests.parts.operators_api import BASE, HERE, MERGE, Json, World, manifest, refusal
 
 YAML = {"content-type": "application/yaml"}
 REVIEW = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"

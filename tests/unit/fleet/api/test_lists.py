@@ -6,7 +6,7 @@ import pytest
 
 from edgevirt.fleet.api.errors import ApiError
 from edgevirt.fleet.api.registry.selectors import parse_labels
-from tests.operators_api import BASE, HERE, Json, World, refusal
+from tests.parts.operators_api import BASE, HERE, Json, World, refusal
 
 TABLE = {"accept": "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"}
 

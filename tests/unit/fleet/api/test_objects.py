@@ -8,7 +8,17 @@ from typing import Any
 import pytest
 
 from edgevirt.fleet.objects.kinds import BY_NAME
-from tests.operators_api import APP, BASE, HERE, JSON_PATCH, MERGE, Json, World, manifest, refusal
+from tests.parts.operators_api import (
+    APP,
+    BASE,
+    HERE,
+    JSON_PATCH,
+    MERGE,
+    Json,
+    World,
+    manifest,
+    refusal,
+)
 
 
 async def test_a_new_object_gets_what_the_server_keeps(world: World) -> None:

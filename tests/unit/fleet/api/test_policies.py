@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.operators_api import HERE, MERGE, Json, World, manifest, refusal
+from tests.parts.operators_api import HERE, MERGE, Json, World, manifest, refusal
 
 POLICIES = f"{HERE}/attestationpolicies"
 STATE: Json = {"accepted": [{"name": "a", "registers": {"13": ["a" * 64]}}]}

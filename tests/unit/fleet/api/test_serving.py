@@ -20,7 +20,7 @@ from edgevirt.fleet.operators.kubeconfig import issue
 from edgevirt.fleet.operators.roles import ADMINS, User
 from edgevirt.runtime import RealClock
 from edgevirt.runtime.memory import MemoryStore
-from tests.operators_api import HERE
+from tests.parts.operators_api import HERE
 
 
 class Served:

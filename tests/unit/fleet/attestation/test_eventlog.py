@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from edgevirt.fleet.attestation import event_words, eventlog
 from edgevirt.wire.event_log import SIZE_MAX, Event, EventLogError
-from tests.measured import SoftwareTpm, application, boot, event, pack_log, variable
+from tests.parts.measured import SoftwareTpm, application, boot, event, pack_log, variable
 
 LOG = pack_log(boot())
 GOLDEN = Path(__file__).parents[3] / "golden" / "eventlog"

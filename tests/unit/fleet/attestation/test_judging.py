@@ -19,7 +19,7 @@ from edgevirt.fleet.objects.software.attestation import (
 )
 from edgevirt.fleet.objects.software.os_image import OSImage, OSImageSpec
 from edgevirt.wire.event_log import Event
-from tests.measured import SoftwareTpm, boot
+from tests.parts.measured import SoftwareTpm, boot
 
 IMAGE = {13: b"root image 1", 14: b"config"}
 MEASURED = (4, 8, 9, 13)

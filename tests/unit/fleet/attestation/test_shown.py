@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 
 from edgevirt.fleet.attestation.shown import log_worth
-from tests.measured import SoftwareTpm, boot, pack_log
+from tests.parts.measured import SoftwareTpm, boot, pack_log
 
 OWN = {13: b"root image 1"}
 GOOD = SoftwareTpm(boot(), OWN)

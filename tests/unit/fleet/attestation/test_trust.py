@@ -37,8 +37,8 @@ from edgevirt.runtime import InStep, VirtualClock
 from edgevirt.runtime.memory import MemoryStore
 from edgevirt.wire import signatures
 from edgevirt.wire.messages import certs
-from tests.device_client import Device as Machine
-from tests.measured import SoftwareTpm, boot, pack_log
+from tests.parts.device_client import Device as Machine
+from tests.parts.measured import SoftwareTpm, boot, pack_log
 
 OWN = {13: b"root image 1"}
 GOOD, BAD = SoftwareTpm(boot(), OWN), SoftwareTpm(boot(), {13: b"tampered"})

@@ -16,7 +16,7 @@ from edgevirt.fleet.consoles.sessions import DIAL_SECONDS, IDLE_SECONDS, WAIT_SE
 from edgevirt.fleet.objects import kinds
 from edgevirt.wire import access
 from edgevirt.wire.access import Data, End
-from tests.consoles_world import GROUPS, NODE, ConsolesWorld, consoles_world
+from tests.worlds.consoles import GROUPS, NODE, ConsolesWorld, consoles_world
 
 
 @pytest.fixture

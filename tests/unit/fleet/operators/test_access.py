@@ -15,7 +15,7 @@ from edgevirt.fleet.operators.doors import Doors, Tokens
 from edgevirt.fleet.operators.kubeconfig import Credential, issue, write_kubeconfig
 from edgevirt.fleet.operators.roles import ADMINS, PROJECT, VIEWERS, Action, Roles, User
 from edgevirt.runtime import VirtualClock
-from tests.operators_api import authority
+from tests.parts.operators_api import authority
 
 GROUP = "edgevirt.io"
 

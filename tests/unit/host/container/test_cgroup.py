@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgevirt.host.cgroup import Cgroup, Usage, swap_limited
-from tests.monitored_world import until
+from tests.worlds.monitored import until
 
 V1 = {
     "memory/eve/a/memory.usage_in_bytes": "5\n",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.debian_kernel import on_debian_kernel
+from tests.kernel.debian_kernel import on_debian_kernel
 
 REPOSITORY = Path(__file__).parents[4]
 BUS = ("-object", "can-bus,id=bus", *("-device", "kvaser_pci,canbus=bus") * 2)
@@ -23,7 +23,13 @@ def test_an_app_talks_at_the_bit_rate_of_the_model_and_what_cannot_be_is_said(
 ) -> None:
     said = on_debian_kernel(
         tmp_path,
-        ("/usr/bin/env", f"PYTHONPATH={REPOSITORY}", sys.executable, "-m", "tests.on_can_bus"),
+        (
+            "/usr/bin/env",
+            f"PYTHONPATH={REPOSITORY}",
+            sys.executable,
+            "-m",
+            "tests.kernel.on_can_bus",
+        ),
         modules=("can-raw.ko", "kvaser_pci.ko", "/vcan.ko"),
         arguments=BUS,
     )
@@ -49,13 +55,13 @@ def test_a_virtual_machine_talks_on_a_bus_of_the_node_which_is_given_back(tmp_pa
     flags = ("-m32", "-ffreestanding", "-nostdlib", "-static", "-fno-pic", "-no-pie", "-Os")
     more = ("-fno-stack-protector", "-fno-asynchronous-unwind-tables", "-Wall", "-Werror")
     layout = "-Wl,-Ttext-segment=0x100000,-e,start,-z,noseparate-code,--build-id=none"
-    source = REPOSITORY / "tests/can_guest.c"
+    source = REPOSITORY / "tests/kernel/can_guest.c"
     subprocess.run(["gcc", *flags, *more, layout, "-o", kernel, source], check=True)
     said = on_debian_kernel(
         tmp_path,
         (
             *("/usr/bin/env", f"PYTHONPATH={REPOSITORY}", "TMPDIR=/run"),
-            *(sys.executable, "-m", "tests.on_can_machine", str(kernel)),
+            *(sys.executable, "-m", "tests.kernel.on_can_machine", str(kernel)),
         ),
         modules=("can-raw.ko", "kvaser_pci.ko"),
         arguments=BUS,

@@ -31,10 +31,10 @@ from edgevirt.model.hardware import (
     UsbDevice,
 )
 from edgevirt.model.sriov import VirtualFunction
-from tests.busybox_app import ContainerWorld
 from tests.e2e.machine_apps import boot_sector
-from tests.guest_world import GuestWorld, guest_world
-from tests.monitored_world import until
+from tests.parts.busybox_app import ContainerWorld
+from tests.worlds.guest import GuestWorld, guest_world
+from tests.worlds.monitored import until
 
 ZERO = os.makedev(1, 5)
 NIC = PciFunction(address="0000:01:00.0", iommu_group="7")

@@ -21,7 +21,7 @@ from edgevirt.host.devices import virtual_functions
 from edgevirt.host.devices.protocol import DeviceError
 from edgevirt.host.netlink import IPRoute, NetlinkError
 from edgevirt.model.sriov import VirtualFunction
-from tests.debian_kernel import on_debian_kernel
+from tests.kernel.debian_kernel import on_debian_kernel
 
 REPOSITORY = Path(__file__).parents[4]
 DISK = "0000:01:00.0"
@@ -42,7 +42,7 @@ def test_a_kernel_makes_what_is_wanted_and_nothing_is_taken_from_an_app(tmp_path
         tmp_path,
         (
             *("/usr/bin/env", f"PYTHONPATH={REPOSITORY}", sys.executable),
-            *("-m", "tests.on_virtual_functions", DISK),
+            *("-m", "tests.kernel.on_virtual_functions", DISK),
         ),
         modules=("/nvme.ko", "/vfio-pci.ko"),
         arguments=ARGUMENTS,

@@ -10,7 +10,7 @@ import pytest
 from edgevirt.host.fetch import Access, CannotFetch, Timeouts, Wanted, open_source
 from edgevirt.model.content import Datastore, DatastoreType
 from edgevirt.model.ids import DatastoreId, Digest
-from tests.rough_server import Request, answer, rough_server
+from tests.parts.rough_server import Request, answer, rough_server
 
 BLOB = Digest("sha256:" + "a" * 64)
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from edgevirt.host.fetch.low_water import PATIENCE, WORTH_WHILE, LowWater
 from edgevirt.host.fetch.source import Timeouts
 from edgevirt.host.fetch.web import Web
-from tests.rough_server import Request, rough_server
+from tests.parts.rough_server import Request, rough_server
 
 MEBI = 1 << 20
 

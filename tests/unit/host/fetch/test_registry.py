@@ -11,7 +11,7 @@ from edgevirt.host.fetch import Access, CannotFetch, Timeouts, Wanted, open_sour
 from edgevirt.host.fetch.registry import Reference, parse_reference, registry_url
 from edgevirt.model.content import Datastore, DatastoreType
 from edgevirt.model.ids import DatastoreId, Digest
-from tests.rough_server import Request, answer, rough_server
+from tests.parts.rough_server import Request, answer, rough_server
 
 DIGEST = Digest("sha256:" + "ab" * 32)
 PATIENT = Timeouts(connect=60, stalled=60)

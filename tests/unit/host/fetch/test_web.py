@@ -9,8 +9,8 @@ import pytest
 
 from edgevirt.host.fetch.source import CannotFetch, Timeouts, Transfer
 from edgevirt.host.fetch.web import MAX_ANSWER, Web, range_from, shown
-from tests.authority import make_authority
-from tests.rough_server import Request, answer, rough_server
+from tests.parts.authority import make_authority
+from tests.parts.rough_server import Request, answer, rough_server
 
 PATIENT = Timeouts(connect=60, stalled=60)
 QUICK = Timeouts(connect=60, stalled=0.2)

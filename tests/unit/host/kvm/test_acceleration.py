@@ -17,7 +17,7 @@ from edgevirt.host.kvm.acceleration import (
     acceleration,
     processor,
 )
-from tests.host_node import children_of, eventually, name_of
+from tests.parts.host_node import children_of, eventually, name_of
 
 pytestmark = pytest.mark.slow
 

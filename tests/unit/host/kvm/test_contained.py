@@ -19,9 +19,9 @@ from edgevirt.model.content import ImageConfig
 from edgevirt.model.domain import VirtualizationMode
 from edgevirt.model.hardware import Addresses, DomainDevice, IoType
 from edgevirt.model.ids import AppId
-from tests.busybox_app import ContainerWorld
-from tests.contained_world import ContainedWorld, contained_world
-from tests.monitored_world import until
+from tests.parts.busybox_app import ContainerWorld
+from tests.worlds.contained import ContainedWorld, contained_world
+from tests.worlds.monitored import until
 
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -18,8 +18,8 @@ from edgevirt.host.kvm.qmp import ask, lend
 from edgevirt.model.content import ImageConfig
 from edgevirt.model.domain import Domain
 from edgevirt.model.hardware import Addresses, DomainDevice, IoType, MachineDevices, UsbDevice
-from tests.contained_world import ContainedWorld, world_of
-from tests.monitored_world import until
+from tests.worlds.contained import ContainedWorld, world_of
+from tests.worlds.monitored import until
 
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from edgevirt.host.hypervisor import HypervisorError, UnfitError
 from edgevirt.host.kvm import kernel
 from edgevirt.host.kvm.kernel import Form, read_form
-from tests.guest_world import unikernel
+from tests.worlds.guest import unikernel
 
 LINUX = bytes(0x202) + b"HdrS" + bytes(100)
 EFI = b"MZ" + bytes(600)

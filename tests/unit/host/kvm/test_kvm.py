@@ -35,8 +35,8 @@ from edgevirt.model.domain import (
 )
 from edgevirt.model.hardware import Addresses, DomainDevice, IoType
 from edgevirt.model.ids import AppId
-from tests.guest_world import GuestWorld, guest_world
-from tests.monitored_world import PATIENCE, until
+from tests.worlds.guest import GuestWorld, guest_world
+from tests.worlds.monitored import PATIENCE, until
 
 DISK = DomainVolume(path="/volumes/evil,file=/etc/shadow", format=ContentFormat.QCOW2)
 FLOPPY = DomainVolume(path="/volumes/a", format=ContentFormat.RAW, mount_dir="/dev/fd0")

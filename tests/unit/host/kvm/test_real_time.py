@@ -16,7 +16,7 @@ import pytest
 from edgevirt.host.domain.processors import Partition
 from edgevirt.host.kvm import hypervisor as kvm
 from edgevirt.host.kvm.qmp import ask, decode_cpus
-from tests.guest_world import GuestWorld, guest_world
+from tests.worlds.guest import GuestWorld, guest_world
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 

@@ -13,8 +13,8 @@ from edgevirt.host.kvm import virtual_tpm
 from edgevirt.host.kvm.qmp import ask
 from edgevirt.model.base import SwState
 from edgevirt.model.domain import Domain
-from tests.guest_world import GuestWorld, guest_world
-from tests.monitored_world import until
+from tests.worlds.guest import GuestWorld, guest_world
+from tests.worlds.monitored import until
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from edgevirt.host.tpm.measure import (
 )
 from edgevirt.host.tpm.module import open_tpm
 from edgevirt.host.tpm.structures import extended
-from tests.swtpm import swtpm
+from tests.parts.swtpm import swtpm
 
 CONFIG = {
     "server": b"fleet:8443\n",

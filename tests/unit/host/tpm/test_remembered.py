@@ -12,7 +12,7 @@ from edgevirt.host.tpm.remembered import (
     Remembered,
     read_remembered,
 )
-from tests.swtpm import Swtpm
+from tests.parts.swtpm import Swtpm
 
 
 def test_what_was_kept_is_read(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from edgevirt.image.eci.layout import Layout
 from edgevirt.image.eci.spec import Disk, EciSpec
 from edgevirt.model.ids import Digest
 from edgevirt.wire import oci
-from tests.rough_server import Request, rough_server
+from tests.parts.rough_server import Request, rough_server
 
 HERE = oci.Platform("amd64", "linux")
 

@@ -11,7 +11,7 @@ from edgevirt.host.door import DoorError
 from edgevirt.model.access import ConsoleKind, ConsoleWish
 from edgevirt.model.ids import AppId
 from edgevirt.node.access.screens import Screens
-from tests.loopback import free_port
+from tests.parts.loopback import free_port
 
 APP = AppId("app")
 

@@ -22,7 +22,7 @@ from edgevirt.node.agent.outcome import Failure
 from edgevirt.node.service import Context, Settings
 from edgevirt.runtime import Put, RealClock
 from edgevirt.wire.messages import attest, config, info
-from tests.agent_world import NODE, AgentWorld, agent_world
+from tests.worlds.agent import NODE, AgentWorld, agent_world
 
 APP = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
 

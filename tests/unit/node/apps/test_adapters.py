@@ -34,7 +34,7 @@ from edgevirt.model.kinds import (
 from edgevirt.model.sriov import FunctionSettings, VirtualFunction
 from edgevirt.wire.convert.hardware import fill_adapters
 from edgevirt.wire.messages.info import ZInfoDevice
-from tests.apps_world import APP, GIB_KIB, OTHER, Node, app, why
+from tests.worlds.apps import APP, GIB_KIB, OTHER, Node, app, why
 
 COM = AdapterGroup(
     name="com",

@@ -12,8 +12,8 @@ from edgevirt.model.content import ContentFormat
 from edgevirt.model.domain import VirtualizationMode
 from edgevirt.model.ids import AppId
 from edgevirt.model.kinds import DOMAIN, HOST_CAPACITY, VOLUME_USE
-from tests.apps_world import APP, VOLUME, Node, app, why
 from tests.unit.node.apps.test_machine_images import machine, node_with
+from tests.worlds.apps import APP, VOLUME, Node, app, why
 
 KEY = f"{VOLUME}#0"
 LAYERS = {"format": 1, "layers": ("/layers/1",)}

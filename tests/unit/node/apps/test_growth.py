@@ -10,7 +10,7 @@ from edgevirt.model.content import ContentFormat
 from edgevirt.model.ids import VolumeId
 from edgevirt.model.kinds import DOMAIN, DOMAIN_STATUS, VOLUME_USE
 from edgevirt.model.volume import Growth, volume_key
-from tests.apps_world import APP, OTHER, VOLUME, Node, app
+from tests.worlds.apps import APP, OTHER, VOLUME, Node, app
 
 KEY = volume_key(VOLUME, 0)
 GROWTH = Growth(size=2 << 30, begun=5.0)

@@ -18,7 +18,7 @@ from edgevirt.model.hardware import (
 )
 from edgevirt.model.kinds import ADAPTER_GROUP, HOST_CAPACITY, MACHINE_DEVICES
 from edgevirt.model.network import AppInterface, NetworkInstanceState
-from tests.apps_world import GIB_KIB, NETWORK, Node, app, why
+from tests.worlds.apps import GIB_KIB, NETWORK, Node, app, why
 
 MACS = ("02:00:00:00:00:01", "02:00:00:00:00:02")
 CARD = AdapterGroup(

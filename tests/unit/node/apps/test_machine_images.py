@@ -15,7 +15,7 @@ from edgevirt.model.eci import Attached, Boot, Wants
 from edgevirt.model.hardware import Adapter, IoType
 from edgevirt.model.ids import AppId, VolumeId
 from edgevirt.model.kinds import HOST_CAPACITY
-from tests.apps_world import APP, GIB_KIB, VOLUME, Node, why
+from tests.worlds.apps import APP, GIB_KIB, VOLUME, Node, why
 
 DATA = VolumeId("b0000000-0000-4000-8000-000000000009")
 BOOT = Boot(kernel="/blobs/k", initrd="/blobs/i", cmdline="console=ttyS0")

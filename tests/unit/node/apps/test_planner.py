@@ -36,7 +36,7 @@ from edgevirt.model.network import (
 )
 from edgevirt.model.node import Property
 from edgevirt.node.apps.planner import assign_numbers
-from tests.apps_world import APP, GIB_KIB, NETWORK, OTHER, VOLUME, Node, app, capacity, why
+from tests.worlds.apps import APP, GIB_KIB, NETWORK, OTHER, VOLUME, Node, app, capacity, why
 
 # -- the way up ---------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ from edgevirt.model.network import NetworkInstanceState
 from edgevirt.model.snapshot import Snapshot, SnapshotStatus
 from edgevirt.model.volume import Growth, volume_key
 from edgevirt.runtime import Kind
-from tests.apps_world import APP, VOLUME, Node, app
+from tests.worlds.apps import APP, VOLUME, Node, app
 
 _TOLD: tuple[Kind[Any], ...] = (
     DOMAIN_STATUS,

@@ -29,7 +29,7 @@ from edgevirt.model.snapshot import (
     SnapshotWish,
 )
 from edgevirt.model.volume import Volume, VolumeOrigin
-from tests.apps_world import APP, GIB_KIB, OTHER, VOLUME, Node, app, capacity, why
+from tests.worlds.apps import APP, GIB_KIB, OTHER, VOLUME, Node, app, capacity, why
 
 DATA = VolumeId("b0000000-0000-4000-8000-000000000002")
 ONE, TWO, THREE = (f"d0000000-0000-4000-8000-00000000000{n}" for n in (1, 2, 3))

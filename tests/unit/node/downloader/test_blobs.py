@@ -41,7 +41,7 @@ from edgevirt.node.downloader.sources import Sources
 from edgevirt.runtime import VirtualClock
 from edgevirt.runtime import engine as runtime_engine
 from edgevirt.runtime.memory import MemoryStore
-from tests.rough_server import Handler, Request, RoughServer, answer, rough_server
+from tests.parts.rough_server import Handler, Request, RoughServer, answer, rough_server
 
 CONTENT = os.urandom(3_000_000)
 NAME = hashlib.sha256(CONTENT).hexdigest()

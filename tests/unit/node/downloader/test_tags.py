@@ -15,7 +15,7 @@ from edgevirt.node.downloader.tags import TagReconciler
 from edgevirt.runtime import VirtualClock
 from edgevirt.runtime import engine as runtime_engine
 from edgevirt.runtime.memory import MemoryStore
-from tests.rough_server import Request, RoughServer, answer, rough_server
+from tests.parts.rough_server import Request, RoughServer, answer, rough_server
 
 DIGESTS = ["sha256:" + "1" * 64, "sha256:" + "2" * 64]
 

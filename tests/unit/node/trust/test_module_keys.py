@@ -18,7 +18,7 @@ from edgevirt.node.trust import module_keys
 from edgevirt.node.trust.keys import Keys, KeysError
 from edgevirt.node.trust.service import load
 from edgevirt.wire import certificates, cipher, signatures
-from tests.swtpm import Swtpm, swtpm
+from tests.parts.swtpm import Swtpm, swtpm
 
 NOW = 1_800_000_000.0
 

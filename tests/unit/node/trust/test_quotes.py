@@ -17,7 +17,7 @@ from edgevirt.node.trust.quotes import Quotes, differing
 from edgevirt.node.trust.worker import Worker
 from edgevirt.runtime.access import View
 from edgevirt.wire import event_log
-from tests.swtpm import Swtpm, swtpm
+from tests.parts.swtpm import Swtpm, swtpm
 
 NONCE = b"a nonce of the fleet"
 

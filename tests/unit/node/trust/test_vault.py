@@ -16,7 +16,7 @@ from edgevirt.node.trust import module_keys
 from edgevirt.node.trust.sealed_keys import SealedKeys
 from edgevirt.node.trust.vault import SEALING, Keeper, Outcome
 from edgevirt.wire import escrow
-from tests.swtpm import Swtpm, swtpm
+from tests.parts.swtpm import Swtpm, swtpm
 
 NOW = 1_800_000_000.0
 OLD_IMAGE, NEW_IMAGE = hashlib.sha256(b"old").digest(), hashlib.sha256(b"new").digest()

@@ -33,7 +33,7 @@ from edgevirt.model.node import Property
 from edgevirt.model.volume import VolumeStatus
 from edgevirt.node.volumes.content_plan import GRACE
 from edgevirt.wire import oci
-from tests.content_plan import (
+from tests.worlds.content_plan import (
     BASE,
     CONFIG,
     IMAGE,

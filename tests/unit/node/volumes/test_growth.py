@@ -31,7 +31,7 @@ from edgevirt.model.node import Property
 from edgevirt.model.snapshot import Snapshot
 from edgevirt.model.volume import Growth, Volume, VolumeOrigin, VolumeStatus
 from edgevirt.node.volumes.telling import RETRY
-from tests.volumes_world import KEY, MIB, TREE, World
+from tests.worlds.volumes import KEY, MIB, TREE, World
 
 pytestmark = pytest.mark.root
 

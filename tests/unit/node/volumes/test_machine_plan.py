@@ -14,7 +14,7 @@ from edgevirt.model.content import BlobChild, BlobRole, ContentFormat
 from edgevirt.model.eci import Declared, Part, PartKind, TreePart
 from edgevirt.model.ids import Digest
 from edgevirt.wire import oci
-from tests.content_plan import BASE, CONFIG, MANIFEST, TOP, World, by_digest
+from tests.worlds.content_plan import BASE, CONFIG, MANIFEST, TOP, World, by_digest
 
 GOLDEN = Path("tests/golden/eci")
 HERE = oci.Platform("amd64", "linux")

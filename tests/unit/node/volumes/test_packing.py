@@ -10,7 +10,7 @@ from edgevirt.model.app import VolumeUse
 from edgevirt.model.ids import AppId
 from edgevirt.model.kinds import VOLUME, VOLUME_USE
 from edgevirt.node.volumes.packing import RETRY
-from tests.volumes_world import KEY, World
+from tests.worlds.volumes import KEY, World
 
 pytestmark = pytest.mark.root
 

@@ -12,7 +12,7 @@ from edgevirt.model.ids import DatastoreId, Digest
 from edgevirt.model.kinds import CONTENT_TREE, TAG_ANSWER, TAG_REQUEST
 from edgevirt.node.volumes.signatures import LOOK_AGAIN, signature_url
 from edgevirt.wire import cosign
-from tests.content_plan import MANIFEST, TREE, World, by_digest, tree
+from tests.worlds.content_plan import MANIFEST, TREE, World, by_digest, tree
 
 SIGNATURES, PAYLOAD, OTHER = (Digest("sha256:" + letter * 64) for letter in "789")
 KEY, WRONG = "key\n", "wrong\n"

@@ -33,7 +33,7 @@ from edgevirt.model.snapshot import Snapshot, SnapshotStatus
 from edgevirt.node.volumes.ledger import Ledger
 from edgevirt.node.volumes.snapshot_status import RETRY
 from edgevirt.runtime.access import View
-from tests.volumes_world import KEY, LAYER, MIB, World
+from tests.worlds.volumes import KEY, LAYER, MIB, World
 
 pytestmark = pytest.mark.root
 

@@ -33,7 +33,7 @@ from edgevirt.model.node import Property
 from edgevirt.model.volume import Volume, VolumeOrigin
 from edgevirt.node.volumes.telling import RETRY
 from edgevirt.node.volumes.volume_status import GRACE
-from tests.volumes_world import KEY, MIB, TREE, World
+from tests.worlds.volumes import KEY, MIB, TREE, World
 
 pytestmark = pytest.mark.root
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from edgevirt.fleet.objects import kinds
 from edgevirt.fleet.objects.node.held_config import HeldConfig, KeptOnNode
 from edgevirt.fleet.render.nouns import derive
-from tests.operators_api import HERE, World, manifest
+from tests.parts.operators_api import HERE, World, manifest
 
 UID = "0b8f3f1c-5f0e-4c42-9d5c-6f2f4f1b9a11"
 INSTANCE = {"app": "hello", "edgeNode": "node"}

@@ -15,7 +15,7 @@ from edgevirt.fleet.api.errors import ApiError
 from edgevirt.fleet.api.registry.selectors import Selector, parse_labels
 from edgevirt.fleet.api.registry.watching import Change, Wanted, Watching
 from edgevirt.fleet.objects.kinds import BY_NAME
-from tests.operators_api import HERE, MERGE, Json, World, refusal
+from tests.parts.operators_api import HERE, MERGE, Json, World, refusal
 
 NODES = Wanted(kind=BY_NAME["EdgeNode"], namespace="default", selector=Selector(), since=None)
 

@@ -19,8 +19,8 @@ from edgevirt.image.build import open_build
 from edgevirt.image.parts.initrd import pack
 from edgevirt.image.parts.modules import parse_dependencies
 from edgevirt.image.recipe import Arch, Variant
-from tests.device_guest import in_order
 from tests.e2e.os.probe_disk import CACHE
+from tests.parts.device_guest import in_order
 
 _ROOT = ("virtio_pci.ko", "9pnet_virtio.ko", "/9p.ko")
 _INIT = """\

@@ -26,7 +26,7 @@ from edgevirt.wire import certificates
 HANG = 15.0
 """Seconds without a beat until a service is killed: none that merely waits for a busy machine."""
 PATIENCE = 90.0
-RUNNER = Path(__file__).parent / "e2e/run_node.py"
+RUNNER = Path(__file__).parents[1] / "e2e/run_node.py"
 HOME = "run/edgevirt"
 SOURCES = (Path(edgevirt.__file__).parents[1], RUNNER.parent)
 ENVIRONMENT = {**os.environ, "PYTHONPATH": ":".join(map(str, SOURCES))}

@@ -19,8 +19,8 @@ from edgevirt.client.client import Client
 from edgevirt.client.errors import ClientError
 from edgevirt.client.kubeconfig import load_connection
 from edgevirt.client.resources import Object
-from tests.device_client import Onboarding
-from tests.loopback import free_port
+from tests.parts.device_client import Onboarding
+from tests.parts.loopback import free_port
 
 PATIENCE = 90.0
 """Seconds until a test gives up waiting for what must come."""

@@ -15,9 +15,9 @@ from typing import Any
 from edgevirt.host.devices import can_bus
 from edgevirt.model.can import CanBus, CanTiming
 from edgevirt.model.hardware import Addresses, DomainDevice, IoType
-from tests.guest_world import GuestWorld
-from tests.monitored_world import MonitoredWorld, until
-from tests.on_can_bus import FRAME, open_bus
+from tests.kernel.on_can_bus import FRAME, open_bus
+from tests.worlds.guest import GuestWorld
+from tests.worlds.monitored import MonitoredWorld, until
 
 BUS = CanBus(timing=CanTiming(bitrate=500_000))
 ANSWER = (0x321).to_bytes(4, "little") + bytes((4, 0, 0, 0)) + b"pong" + bytes(4)

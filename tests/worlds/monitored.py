@@ -18,7 +18,7 @@ from edgevirt.host.fakes.devices import FakeDevices
 from edgevirt.host.hypervisor import DomainInfo
 from edgevirt.model.ids import AppId
 from edgevirt.runtime import RealClock
-from tests.host_node import status
+from tests.parts.host_node import status
 
 _SYS_RESOURCE = 24
 PATIENCE = 90.0

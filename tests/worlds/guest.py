@@ -20,9 +20,9 @@ from edgevirt.model.base import SwState
 from edgevirt.model.content import ContentFormat
 from edgevirt.model.domain import Domain, DomainVolume, VirtualizationMode
 from edgevirt.model.ids import AppId
-from tests.monitored_world import MonitoredWorld
+from tests.worlds.monitored import MonitoredWorld
 
-SOURCE = Path(__file__).parents[1] / "examples/unikernel"
+SOURCE = Path(__file__).parents[2] / "examples/unikernel"
 
 
 @functools.cache

@@ -22,7 +22,7 @@ from edgevirt.wire import certificates, controller_certs, envelope, logs
 from edgevirt.wire.certificates import Issuer, Validity
 from edgevirt.wire.controller_certs import ControllerCerts
 from edgevirt.wire.messages import attest, certs, config, identity, info, metrics, register
-from tests.measured import Quoting
+from tests.parts.measured import Quoting
 
 BASE = "/api/v2/edgedevice"
 PROTO = {"Content-Type": "application/x-proto-binary"}

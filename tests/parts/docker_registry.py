@@ -21,9 +21,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 
-from tests.authority import Authority
-from tests.loopback import free_port
-from tests.rough_server import Request, RoughServer, answer, rough_server
+from tests.parts.authority import Authority
+from tests.parts.loopback import free_port
+from tests.parts.rough_server import Request, RoughServer, answer, rough_server
 
 USER, PASSWORD = "ali", "sesame"
 HTPASSWD = f"{USER}:$2b$05$abcdefghijklmnopqrstuuKcS.CYWVYVaLiiCKrrc0A5s3mGesJ9O\n"

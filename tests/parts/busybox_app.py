@@ -21,7 +21,7 @@ from edgevirt.model.base import SwState
 from edgevirt.model.content import ContentFormat, ImageConfig
 from edgevirt.model.domain import Domain, DomainVolume
 from edgevirt.model.ids import AppId
-from tests.monitored_world import MonitoredWorld
+from tests.worlds.monitored import MonitoredWorld
 
 BUSYBOX = Path("/bin/busybox")
 APPLETS = (
