@@ -127,6 +127,8 @@ class AppInstanceStatus(Noun, frozen=True, kw_only=True):
     snapshots: tuple[SnapshotReport, ...] = ()
     """Oldest first."""
     trouble: Trouble | None = None
+    end: Trouble | None = None
+    """Why the run before this one ended by itself, where `trouble` is about something else."""
 
 
 class Saved(Noun, frozen=True, kw_only=True):

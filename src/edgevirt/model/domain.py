@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import enum
+from typing import Final
 
 from edgevirt.model.access import Vnc
 from edgevirt.model.base import Noun, SwState, Trouble
 from edgevirt.model.content import ContentFormat, ImageConfig
 from edgevirt.model.hardware import DomainDevice
 from edgevirt.model.ids import AppId
+
+ENDED: Final = "cannot keep running"
+"""What is said of a domain that ended by itself begins so: by this controllers count the ends."""
 
 
 class VirtualizationMode(enum.IntEnum):

@@ -18,6 +18,7 @@ from edgevirt.fleet.objects.app.instance import (
 from edgevirt.fleet.objects.base.object import Condition, set_condition, timestamp
 from edgevirt.fleet.objects.node.edgenode import NodeAddress
 from edgevirt.fleet.status import of_snapshots
+from edgevirt.model.domain import ENDED
 from edgevirt.wire.convert.reports import read_retry
 from edgevirt.wire.messages import info
 
@@ -27,6 +28,7 @@ RUNNING: Final = "RUNNING"
 IMAGE_READY: Final = "ImageReady"
 """The condition that tells of the image that the app should be made from now."""
 _EMULATED: Final = ", emulated"
+_OURS: Final = "cannot "
 
 _STATES: Final = {
     info.INVALID: "",
@@ -82,8 +84,8 @@ def state_name(state: info.ZSwState) -> str:
 
 
 def fill(status: AppInstanceStatus, told: info.ZInfoApp, now: float) -> AppInstanceStatus:
-    """`status` after the node told of the app. A new start of an app that had failed, or that has
-    something to say about the one before, counts as a restart; any other was asked for.
+    """`status` after the node told of the app. A start of an app that had ended by itself counts
+    as a restart; any other was asked for.
     """
     state = state_name(told.state)
     errors = tuple(map(_error, told.appErr))[:MAX_ERRORS]
@@ -92,7 +94,7 @@ def fill(status: AppInstanceStatus, told: info.ZInfoApp, now: float) -> AppInsta
         boot is not None
         and status.boot_time is not None
         and boot > status.boot_time
-        and (bool(told.appErr) or (bool(status.errors) and status.state != RUNNING))
+        and (any(map(_is_end, errors)) or _ended(status))
     )
     filled = msgspec.structs.replace(
         status,
@@ -112,6 +114,20 @@ def fill(status: AppInstanceStatus, told: info.ZInfoApp, now: float) -> AppInsta
         restarts=status.restarts + 1 if crashed else status.restarts,
     )
     return msgspec.structs.replace(filled, conditions=_conditions(filled, now))
+
+
+def _ended(status: AppInstanceStatus) -> bool:
+    """By itself. Other errors of ours («cannot X: why») may stand for long, while the app is
+    restarted because it was asked to; of an EVE node an error is all that there is.
+    """
+    return status.state != RUNNING and any(
+        _is_end(error) or (error.severity == "Error" and not error.message.startswith(_OURS))
+        for error in status.errors
+    )
+
+
+def _is_end(error: AppError) -> bool:
+    return error.message.startswith(ENDED)
 
 
 def _in_words(state: str, errors: Sequence[AppError]) -> str:

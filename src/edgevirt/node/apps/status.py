@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from edgevirt.model.app import AppInstanceStatus
 from edgevirt.model.base import Severity, SwState, Trouble
-from edgevirt.model.domain import Domain, DomainStatus
+from edgevirt.model.domain import ENDED, Domain, DomainStatus
 from edgevirt.node.apps import rollback, snapshots
 from edgevirt.node.apps.facts import Facts, Step, World, is_down, is_live
 
@@ -47,6 +47,7 @@ def make_status(facts: Facts, step: Step, world: World) -> AppInstanceStatus:
         app_num=facts.number,
         snapshots=tuple(snapshots.reports(step.applied, facts, world.now)),
         trouble=_continued(trouble, before),
+        end=_end(told, domain, trouble),
     )
 
 
@@ -115,6 +116,16 @@ def _trouble(facts: Facts, step: Step, told: Domain | None, world: World) -> Tro
     if told is not None and told.activate and network is not None and network.trouble is not None:
         return network.trouble
     return of_domain or rollback.complaint(facts, now) or _without_tpm(told, world)
+
+
+def _end(
+    told: Domain | None, domain: DomainStatus | None, trouble: Trouble | None
+) -> Trouble | None:
+    """What else is to be told of it must not hide that it ended by itself."""
+    of_domain = domain.trouble if told is not None and domain is not None else None
+    if of_domain is None or of_domain == trouble or not of_domain.why.startswith(ENDED):
+        return None
+    return of_domain
 
 
 def _without_tpm(told: Domain | None, world: World) -> Trouble | None:

@@ -6,7 +6,7 @@ import signal
 
 from edgevirt.host.hypervisor import DomainInfo
 from edgevirt.model.base import SwState
-from edgevirt.model.domain import Domain, VirtualizationMode
+from edgevirt.model.domain import ENDED, Domain, VirtualizationMode
 
 
 def is_machine(spec: Domain) -> bool:
@@ -22,17 +22,17 @@ def is_machine_lost(spec: Domain, info: DomainInfo) -> bool:
 def why_ended(info: DomainInfo, spec: Domain) -> str:
     """`info`: of a domain that does not run any more."""
     if info.exit is None:
-        return "cannot keep running: what watched over it was killed"
+        return f"{ENDED}: what watched over it was killed"
     if info.exit.why:
         return info.exit.why
     if is_machine(spec) and info.exit.code == 0:
-        return "cannot keep running: the guest powered itself off"
+        return f"{ENDED}: the guest powered itself off"
     if info.exit.out_of_memory:
-        return f"cannot keep running: it needed more memory than its {spec.memory_kib} KiB"
+        return f"{ENDED}: it needed more memory than its {spec.memory_kib} KiB"
     if info.exit.code > 128:
         try:
             by = signal.Signals(info.exit.code - 128).name
         except ValueError:
             by = str(info.exit.code - 128)
-        return f"cannot keep running: it was ended by signal {by}"
-    return f"cannot keep running: it ended by itself with exit code {info.exit.code}"
+        return f"{ENDED}: it was ended by signal {by}"
+    return f"{ENDED}: it ended by itself with exit code {info.exit.code}"

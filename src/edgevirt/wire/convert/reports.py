@@ -104,8 +104,9 @@ def app(
     ainfo.state = STATES[status.state]
     if status.boot_time:
         ainfo.bootTime.CopyFrom(stamp(status.boot_time))
-    if status.trouble is not None:
-        ainfo.appErr.append(error_info(status.trouble, info.ENTITY_APP_INSTANCE, status.id))
+    for trouble in (status.trouble, status.end):
+        if trouble is not None:
+            ainfo.appErr.append(error_info(trouble, info.ENTITY_APP_INSTANCE, status.id))
     if wanted is not None:
         ainfo.volumeRefs.extend(ref.volume for ref in wanted.volumes)
     for snapshot in status.snapshots:

@@ -64,22 +64,42 @@ def test_since_moves_with_the_state_alone() -> None:
     ]
 
 
-def test_a_start_after_an_error_counts_as_a_restart() -> None:
+ENDED = "cannot keep running: it ended by itself with exit code 1"
+
+
+def test_a_start_after_it_ended_by_itself_counts_as_a_restart() -> None:
     running = of_app.fill(AppInstanceStatus(), told(info.RUNNING, NOW), NOW)
-    crashed = of_app.fill(running, told(info.HALTING, NOW, "it crashed"), NOW + 1)
+    crashed = of_app.fill(running, told(info.HALTED, NOW, ENDED), NOW + 1)
     again = of_app.fill(crashed, told(info.RUNNING, NOW + 10), NOW + 10)
     assert again.restarts == 1
     asked = of_app.fill(again, told(info.RUNNING, NOW + 90), NOW + 90)
     assert asked.restarts == 1
 
 
-def test_a_start_that_has_something_to_say_of_the_one_before_counts_as_a_restart() -> None:
+def test_a_start_that_tells_of_an_end_too_short_to_be_seen_counts_as_a_restart() -> None:
     running = of_app.fill(AppInstanceStatus(), told(info.RUNNING, NOW), NOW)
-    again = of_app.fill(running, told(info.RUNNING, NOW + 1, "it crashed"), NOW + 1)
+    ended = told(info.RUNNING, NOW + 1, "cannot grow volume data")
+    ended.appErr.add(description=ENDED)
+    again = of_app.fill(running, ended, NOW + 1)
     assert again.restarts == 1
-    same = of_app.fill(again, told(info.RUNNING, NOW + 1, "it crashed"), NOW + 60)
+    same = of_app.fill(again, ended, NOW + 60)
     asked = of_app.fill(same, told(info.RUNNING, NOW + 90), NOW + 90)
     assert asked.restarts == 1
+
+
+def test_an_error_in_the_words_of_an_eve_node_counts_as_an_end() -> None:
+    running = of_app.fill(AppInstanceStatus(), told(info.RUNNING, NOW), NOW)
+    crashed = of_app.fill(running, told(info.HALTING, NOW, "it crashed"), NOW + 1)
+    assert of_app.fill(crashed, told(info.RUNNING, NOW + 10), NOW + 10).restarts == 1
+
+
+def test_an_update_under_a_standing_warning_is_not_counted_as_a_crash() -> None:
+    warning = "cannot grow volume data"
+    status = of_app.fill(AppInstanceStatus(), told(info.RUNNING, NOW, warning), NOW)
+    for boot in (NOW + 10, NOW + 20):
+        status = of_app.fill(status, told(info.HALTED, boot - 5, warning), boot - 2)
+        status = of_app.fill(status, told(info.RUNNING, boot, warning), boot)
+    assert status.restarts == 0
 
 
 def test_an_app_that_could_not_be_started_is_not_said_to_be_stopping() -> None:

@@ -382,7 +382,8 @@ def test_why_a_running_app_crashed_is_told_unless_there_is_worse() -> None:
     worse = Trouble(why="cannot map TCP port 80: taken", since=995.0)
     ready = node.inputs[APP_NETWORK_STATUS][APP]
     node.put(APP_NETWORK_STATUS, APP, replace(ready, trouble=worse))
-    assert node.plan().trouble == worse
+    status = node.plan()
+    assert (status.trouble, status.end) == (worse, crash), "the controller counts it all the same"
 
 
 def test_crashing_app_tells_state_trouble_and_restarts_of_its_domain() -> None:

@@ -102,7 +102,7 @@ class AppInstanceStatus(ApiStruct, frozen=True, kw_only=True):
     errors: tuple[AppError, ...] = ()
     """What went wrong."""
     restarts: int = 0
-    """How often it was started again after a crash."""
+    """How often it was started again after it had ended by itself."""
     boot_time: Time | None = None
     """When it was last started."""
     volumes: tuple[VolumeOnNode, ...] = ()
