@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import datetime
 import os
 import secrets
 import shutil
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +180,21 @@ def apply_examples(client: Client, node: Node) -> None:
         out.print(f"  {body['kind']}/{body['metadata']['name']}")
 
 
-def wait_for_answer(job: Job, client: Client, node: Node) -> tuple[str, str]:
+def in_words(status: Mapping[str, Any]) -> str:
+    return f"{status.get('state', '')}  {status.get('what', '')}".strip()
+
+
+def runs_since(status: Mapping[str, Any], began: float) -> bool:
+    """Whether the app runs, and was started at `began` (wall clock) or later: what the node told
+    before it was stopped the last time stays told until it tells anew.
+    """
+    told = status.get("bootTime")
+    if status.get("state") != "RUNNING" or not told:
+        return False
+    return datetime.datetime.fromisoformat(told).timestamp() >= int(began)
+
+
+def wait_for_answer(job: Job, client: Client, node: Node, began: float) -> tuple[str, str]:
     """Shows the states as they pass; returns the URL and what it answered."""
     deadline = time.monotonic() + node.answer_seconds
     type_ = client.type_of("AppInstance")
@@ -189,11 +204,13 @@ def wait_for_answer(job: Job, client: Client, node: Node) -> tuple[str, str]:
         node.check()
         with contextlib.suppress(Refused):
             status = client.get(type_, "default", "hello").get("status", {})
-            told = f"{status.get('state', '')}  {status.get('what', '')}".strip()
-            if told and told != shown:
+            runs = runs_since(status, began)
+            told = in_words(status)
+            stale = status.get("state") == "RUNNING" and not runs
+            if told and told != shown and not stale:
                 out.print(f"  hello  {told}")
                 shown = told
-            if status.get("state") == "RUNNING":
+            if runs:
                 url = node.url(_address(client))
                 with contextlib.suppress(httpx.HTTPError):
                     answer = httpx.get(url, timeout=2.0, trust_env=False)
@@ -230,7 +247,7 @@ def running(state: Path) -> Iterator[Job]:
 
 
 def run(state: Path, once: bool, host: bool) -> None:
-    began = time.monotonic()
+    began, since = time.monotonic(), time.time()
     with running(state) as job:
         registry, nodes, operators = free_port(5000), free_port(8443), free_port(6443)
         node = HostNode(job) if host else MachineNode(job.state, free_port(APP_PORT), registry)
@@ -249,7 +266,7 @@ def run(state: Path, once: bool, host: bool) -> None:
         out.print("[bold]manifests[/]: applying examples/hello")
         apply_examples(client, node)
         out.print("[bold]app[/]: waiting for it")
-        url, text = wait_for_answer(job, client, node)
+        url, text = wait_for_answer(job, client, node, since)
         seconds = time.monotonic() - began
         out.print(f"[bold green]the app answers[/] at {url} ({seconds:.1f} s after the start):")
         out.print(f"  {text}")
