@@ -278,15 +278,20 @@ def delete(
             session.client.get(type_, scope, name)  # nobody is asked about what is not there
     listed = ", ".join(f"{type_.singular}/{name}" for type_, _, name in targets)
     confirm(f"delete {listed}?", yes=yes or dry_run)
+    there = {at for at in targets if session.client.find(*at)} if len(targets) > 1 else set()
     attempts = Attempts()
     for type_, scope, name in targets:
         with attempts.each():
             try:
                 left = session.client.delete(type_, scope, name, dry_run=dry_run)
             except Refused as refused:
-                if refused.code == _NOT_FOUND and lenient:
-                    continue
-                raise
+                if refused.code != _NOT_FOUND:
+                    raise
+                if (type_, scope, name) in there:  # it went along with its user
+                    click.echo(f"{type_.singular}/{name} deleted")
+                elif not lenient:
+                    raise
+                continue
             click.echo(f"{type_.singular}/{name} {_went(left)}{_dry(dry_run)}")
     attempts.finish()
 

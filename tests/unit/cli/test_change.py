@@ -327,6 +327,15 @@ def test_what_waits_for_finalizers_is_not_called_deleted(cli: CommandLine) -> No
     cli.patch("EdgeNode", "alpha", {"metadata": {"finalizers": None}})
 
 
+def test_what_goes_along_with_its_user_is_not_missed(cli: CommandLine) -> None:
+    hello = str(ROOT / "examples/hello")
+    cli.out("apply", "-f", hello)
+    assert "waits for" in cli.out("delete", "-y", "image/hello")
+    said = cli.out("delete", "-y", "-f", hello)
+    assert "image/hello deleted\n" in said
+    assert "not found" in cli.refused("delete", "-y", "-f", hello)
+
+
 def test_deleting_nothing_in_particular_is_refused(cli: CommandLine) -> None:
     assert "no name and no file given" in cli.refused("delete")
     assert "cannot tell which edgenodes are meant" in cli.refused("delete", "nodes", "-y")
