@@ -6,7 +6,11 @@ from edgevirt.model.base import Trouble, severity_of
 
 
 def worsen(
-    before: Trouble | None, why: object, now: float, retry_in: float | None = None
+    before: Trouble | None,
+    why: object,
+    now: float,
+    retry_in: float | None = None,
+    hint: str = "",
 ) -> Trouble:
     """The trouble after one more failure. `retry_in`: seconds; None: not tried again."""
     since = before.since if before is not None else now
@@ -17,4 +21,5 @@ def worsen(
         severity=severity_of(attempts, now - since),
         attempts=attempts,
         retry_at=None if retry_in is None else now + retry_in,
+        hint=hint,
     )

@@ -171,7 +171,7 @@ def fill_image(
     """
     if not told.state:
         return status
-    state, why = state_name(told.state), told.err.description[:1_000]
+    state, why = state_name(told.state), _why(told.err)
     ready = state == "LOADED" and not why
     condition = Condition(
         type=IMAGE_READY,
@@ -189,6 +189,12 @@ def fill_image(
         what=f"its image: {why or _WORDS.get(state, state.lower())}",
         progress=told.progressPercentage,
     )
+
+
+def _why(told: info.ErrorInfo) -> str:
+    """With what helps, where the node knows it."""
+    hint, _ = read_retry(told.retry_condition)
+    return "; ".join(word for word in (told.description[:1_000], hint[:500]) if word)
 
 
 def place(

@@ -13,7 +13,7 @@ from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
-from edgevirt.host.fetch.source import Access, CannotFetch, Timeouts, Transfer, Wanted
+from edgevirt.host.fetch.source import Access, CannotFetch, NotThere, Timeouts, Transfer, Wanted
 from edgevirt.host.fetch.web import Content, Web, range_from, shown
 from edgevirt.model.ids import Digest
 from edgevirt.wire import oci
@@ -185,7 +185,7 @@ class RegistrySource:
         headers = {"Accept": _ACCEPT}
         async with self._registry.ask(repository, url, headers, method=method) as answer:
             if answer.status_code in {401, 403, 404, 429}:
-                raise CannotFetch(await self._registry.web.refusal(answer, url, "registry"))
+                raise await self._refused(answer, url)
             digest: str = answer.headers.get("docker-content-digest", "")
             good = answer.status_code == 200 and oci.is_digest(digest)
             return Digest(digest) if good else None
@@ -193,9 +193,13 @@ class RegistrySource:
     async def _get_tag(self, repository: str, url: str) -> Digest:
         async with self._registry.ask(repository, url, {"Accept": _ACCEPT}) as answer:
             if answer.status_code != 200:
-                raise CannotFetch(await self._registry.web.refusal(answer, url, "registry"))
+                raise await self._refused(answer, url)
             body = await self._registry.web.body(answer, url)
             return Digest(f"sha256:{hashlib.sha256(body).hexdigest()}")
+
+    async def _refused(self, answer: httpx.Response, url: str) -> CannotFetch:
+        why = await self._registry.web.refusal(answer, url, "registry")
+        return NotThere(why) if answer.status_code == 404 else CannotFetch(why)
 
     @asynccontextmanager
     async def open(self, wanted: Wanted, offset: int) -> AsyncIterator[Transfer]:

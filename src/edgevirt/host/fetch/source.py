@@ -16,6 +16,10 @@ class CannotFetch(Exception):
     """«cannot fetch X: why». Another datastore, or the same one later, may do better."""
 
 
+class NotThere(CannotFetch):
+    """The datastore answers, and has nothing by that name."""
+
+
 class BeyondEnd(CannotFetch):
     """The blob has no byte at the offset asked for: what was fetched before is not of it."""
 

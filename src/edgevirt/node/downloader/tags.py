@@ -6,13 +6,15 @@ import random
 from collections.abc import Iterable
 from typing import Any
 
-from edgevirt.host.fetch import CannotFetch
+from edgevirt.host.fetch import CannotFetch, NotThere
 from edgevirt.model.content import TagAnswer, TagRequest
 from edgevirt.model.kinds import PROPERTY, TAG_ANSWER, TAG_REQUEST
 from edgevirt.node.downloader import sources
 from edgevirt.node.downloader.retries import Jitter, delay
 from edgevirt.node.troubles import worsen
 from edgevirt.runtime import Inputs, Kind, Report, Retry
+
+_HINT = "push it to the registry, or name another tag in the Image"
 
 
 class TagReconciler:
@@ -39,7 +41,7 @@ class TagReconciler:
             before = None
         if before is not None and before.digest is not None:
             return before
-        failures = []
+        failures, hint = [], ""
         for datastore in spec.datastores:
             try:
                 async with self._sources.use(datastore, inputs) as source:
@@ -47,9 +49,10 @@ class TagReconciler:
                     return TagAnswer(url=spec.url, attempt=spec.attempt, digest=digest)
             except CannotFetch as failure:
                 failures.append(str(failure))
+                hint = _HINT if isinstance(failure, NotThere) else hint
         why = "; ".join(failures) or f"cannot fetch {spec.url}: no datastore is named"
         trouble = before.trouble if before is not None else None
         seconds = delay((trouble.attempts if trouble else 0) + 1, inputs, self._jitter)
-        trouble = worsen(trouble, why, inputs.now, seconds)
+        trouble = worsen(trouble, why, inputs.now, seconds, hint)
         await report(TagAnswer(url=spec.url, attempt=spec.attempt, trouble=trouble))
         raise Retry(why, after=seconds)

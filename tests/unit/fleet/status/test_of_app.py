@@ -188,12 +188,14 @@ def test_an_image_that_a_running_app_cannot_change_to_is_told() -> None:
     assert image(status) == ("True", "Loaded", "")
     tree = info.ZInfoContentTree(state=info.RESOLVING_TAG)
     tree.err.description = "cannot resolve hello:9: the registry has no such tag"
+    tree.err.retry_condition = "push it; tried again at 2023-11-14T22:13:20Z"
+    why = f"{tree.err.description}; push it"
     status = of_app.fill_image(status, tree, NOW)
-    assert image(status) == ("False", "Failed", tree.err.description)
+    assert image(status) == ("False", "Failed", why)
     assert ready(status)[0] == "True"
     instance = AppInstance(status=status)
     message = next(c for c in COLUMNS if c.name == "Message")
-    assert message.cell(instance, NOW) == f"running; its image: {tree.err.description}"
+    assert message.cell(instance, NOW) == f"running; its image: {why}"
     gone = of_app.fill_image(status, info.ZInfoContentTree(uuid="x"), NOW)
     assert gone == status
 

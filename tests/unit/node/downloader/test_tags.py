@@ -88,6 +88,7 @@ async def test_an_unknown_tag_is_told_and_asked_for_again(world: World) -> None:
     told = await world.until(lambda tag: tag.trouble is not None)
     assert told.trouble is not None
     assert "registry answered 404" in told.trouble.why
+    assert told.trouble.hint == "push it to the registry, or name another tag in the Image"
     world.known = True
     await world.clock.advance(6)
     assert (await world.until(lambda tag: tag.digest is not None)).trouble is None
