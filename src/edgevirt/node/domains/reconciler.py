@@ -37,6 +37,7 @@ FORCED_SECONDS = 600.0
 POLL_SECONDS = 30.0
 """EVE's; an end is normally noticed at once."""
 BOOT_RETRY = "timer.boot.retry"
+_NOT_BY_ITSELF = "not tried again by itself: change the app, or restart it"
 
 
 class DomainReconciler:
@@ -85,7 +86,7 @@ class DomainReconciler:
                 return await self._halt(app, teller, report)
             return await self._run(app, spec, inputs, teller, report)
         except UnfitError as failure:
-            trouble = Trouble(why=str(failure), since=self._clock.now())
+            trouble = Trouble(why=str(failure), since=self._clock.now(), hint=_NOT_BY_ITSELF)
             await report(teller.status(SwState.BROKEN, self._history(app, spec), trouble))
             raise Refuse(str(failure)) from failure
         except HypervisorError as failure:

@@ -318,6 +318,7 @@ async def test_unfit_domain_is_broken_and_not_tried_again_until_it_changes(node:
     assert status.state == SwState.BROKEN
     assert status.trouble is not None
     assert status.trouble.retry_at is None
+    assert "not tried again by itself" in status.trouble.hint
     tries = len(node.machine.log)
     await node.clock.advance(7200)
     assert len(node.machine.log) == tries
