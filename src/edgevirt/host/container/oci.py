@@ -98,7 +98,8 @@ def command(image: ImageConfig, environment: Mapping[str, str]) -> list[str]:
     words = override or [*image.entrypoint, *image.cmd]
     if not words:
         raise UnfitError(
-            f"cannot run the image: it names no command; set {COMMAND_OVERRIDE} in user data"
+            "cannot run the image: it names no command; build it with an entrypoint, or give the "
+            f"App a command ({COMMAND_OVERRIDE} in user data)"
         )
     return words
 

@@ -45,6 +45,11 @@ def build(source: Path, output: Path, arch: str | None, name: str, entrypoint: s
         if entrypoint:
             spec = structs.replace(spec, entrypoint=tuple(entrypoint.split()))
         digest = building.build(spec, base, Layout(output), name)
+    if spec.files and not (spec.entrypoint or spec.command):
+        click.echo(
+            "warning: the image names no command, so each App of it has to; --entrypoint sets one",
+            err=True,
+        )
     click.echo(digest)
 
 
@@ -106,7 +111,7 @@ def inspect(image: str, form: str, arch: str | None, ca: Path | None) -> None:
     from edgevirt.model.ids import Digest
 
     async def remote_one(scratch: str) -> Description:
-        remote = registry.parse_remote(image)
+        remote = registry.parse_remote(image, named=True)
         layout = Layout(Path(scratch, "layout"))
         async with registry.source_of(remote, ca_pems(ca)) as source:
             _, digest = await registry.read_manifest(source, remote, layout, platform(arch))

@@ -57,14 +57,24 @@ class Remote:
         return parse_reference(self.name).repository
 
 
-def parse_remote(text: str) -> Remote:
-    """Without a host it is Docker Hub's, as everywhere. Raises CannotFetch."""
+def parse_remote(text: str, *, named: bool = False) -> Remote:
+    """Without a host it is Docker Hub's, as everywhere, unless the registry must be `named`: where
+    a path may be given too, its typing error is nothing to ask others for. Raises CannotFetch.
+    """
+    path = len(text) > 1 and text.startswith(("/", "./", "../"))
     text = text.removeprefix("docker://").removeprefix("oci://")
     if not text:
         raise CannotFetch("cannot fetch '': not REPOSITORY[:TAG][@DIGEST]")
     first, slash, rest = text.partition("/")
     if not slash or not ("." in first or ":" in first or first == "localhost"):
         first, rest = "docker.io", text if slash else f"library/{text}"
+        if named and not path:
+            raise CannotFetch(
+                f"cannot find {text}: no directory is named so, and no registry is named; Docker "
+                f"Hub's is {first}/{rest}"
+            )
+    if path:
+        raise CannotFetch(f"cannot find {text}: there is no such directory")
     parse_reference(rest)
     return Remote(first, rest)
 

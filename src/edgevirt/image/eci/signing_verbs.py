@@ -35,6 +35,10 @@ def make_key(name: Path, password_file: Path | None) -> None:
     )
     with told():
         private, public = name.with_name(name.name + ".key"), name.with_name(name.name + ".pub")
+        taken = next((path for path in (private, public) if path.exists()), None)
+        if taken is not None:
+            why = f"cannot make a key: {taken} exists; remove it, or give another name"
+            raise click.ClickException(why)
         descriptor = os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(sealed)
