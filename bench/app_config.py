@@ -39,9 +39,10 @@ def run() -> list[dict[str, Any]]:
         config = hello.configure_node(job, nodes)
         hello.let_in(job, client, config)
         node = HostNode(job)
+        began = time.time()
         node.start(config, nodes, registry)
         hello.apply_examples(client, node)
-        hello.wait_for_answer(job, client, node)
+        hello.wait_for_answer(job, client, node, began)
         took = [_one_more(client, Path(directory), number) for number in range(ROUNDS)]
     value = statistics.median(took)
     return [
