@@ -124,7 +124,7 @@ class Fleet:
             self.telemetry,
             self.registry,
             dependencies,
-            NodeReports(self.store, objects, self.events, clock),
+            NodeReports(self.store, objects, self.registry, self.events, clock),
             AppReports(self.store, objects, dependencies, self.events, clock),
             clock,
         )

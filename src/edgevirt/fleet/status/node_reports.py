@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
 from edgevirt.fleet.nodes.events import Recorder
 from edgevirt.fleet.nodes.objects import NodeObjects
+from edgevirt.fleet.nodes.registry import UNKNOWN, Registry
 from edgevirt.fleet.objects import kinds
-from edgevirt.fleet.objects.base.object import find_condition, object_key
+from edgevirt.fleet.objects.base.object import find_condition, object_key, timestamp
 from edgevirt.fleet.objects.node.edgenode import EdgeNode, EdgeNodeStatus
 from edgevirt.fleet.status import of_node, of_system
 from edgevirt.fleet.status.of_system import Wanted
@@ -24,9 +27,17 @@ _TOLD_CONDITIONS: Final = ("PortsAsWanted", "VaultOpen")
 class NodeReports:
     """One per process."""
 
-    def __init__(self, store: Store, objects: NodeObjects, events: Recorder, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: Store,
+        objects: NodeObjects,
+        registry: Registry,
+        events: Recorder,
+        clock: Clock,
+    ) -> None:
         self._store = store
         self._objects = objects
+        self._registry = registry
         self._events = events
         self._clock = clock
 
@@ -38,11 +49,18 @@ class NodeReports:
 
         def edit(status: EdgeNodeStatus) -> EdgeNodeStatus:
             before[:] = [status]
-            return of_node.fill(status, told, at, now, wanted)
+            filled = of_node.fill(status, told, at, now, wanted)
+            seen = self._seen(edge_node)
+            return msgspec.structs.replace(filled, last_seen=timestamp(seen)) if seen else filled
 
         changed = await self._objects.amend_node(edge_node, edit)
         if changed is not None and before:
             await self._tell_of_node(changed.value, before[0])
+
+    def _seen(self, edge_node: str) -> float:
+        """When it was last heard of; it shows at no cost, where the status is written anyway."""
+        row = self._registry.find_node(edge_node)
+        return self._registry.seen(row) if row != UNKNOWN else 0.0
 
     async def _wanted_os(self, edge_node: str) -> Wanted | None:
         node = await self._store.get(kinds.EDGE_NODE, edge_node)

@@ -18,9 +18,11 @@ from edgevirt.fleet.objects import kinds
 from edgevirt.fleet.objects.base.object import find_condition, timestamp
 from edgevirt.fleet.objects.node.edgenode import EdgeNode, EdgeNodeStatus
 from edgevirt.fleet.status.liveness import CHECK_SECONDS, SILENT_SECONDS, Liveness
+from edgevirt.fleet.status.node_reports import NodeReports
 from edgevirt.fleet.telemetry import Telemetry
 from edgevirt.runtime import Put, Resource, VirtualClock
 from edgevirt.runtime.memory import MemoryStore
+from edgevirt.wire.messages import info
 from tests.unit.fleet.objects_world import INSTANCE, NODE, changed
 
 DEVICE = Device(
@@ -39,6 +41,7 @@ class World:
         dependencies.put("EdgeNode", NODE.key, NODE, 1)
         dependencies.put("AppInstance", INSTANCE.key, INSTANCE, 1)
         objects, events = NodeObjects(store, dependencies), Recorder(store, clock)
+        self.reports = NodeReports(store, objects, self.registry, events, clock)
         self.liveness = Liveness(store, self.registry, telemetry, objects, events, clock)
 
     def hear(self) -> None:
@@ -105,6 +108,15 @@ async def test_a_silent_node_is_of_unknown_readiness_since_it_was_last_heard_of(
     its = find_condition(app.value.status.conditions, "Ready")
     assert its is not None
     assert its.status == "Unknown"
+
+
+async def test_a_node_that_just_reported_was_just_seen(world: World) -> None:
+    await world.pass_time(30)
+    world.hear()
+    heard = world.clock.now()
+    await world.clock.advance(1)
+    await world.reports.take(NODE.key, info.ZInfoDevice(), at=heard)
+    assert (await world.node()).status.last_seen == timestamp(heard)
 
 
 async def test_silence_is_said_once(world: World) -> None:
