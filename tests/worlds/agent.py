@@ -180,7 +180,7 @@ class Controller:
         if where == "/register":
             return (201, b"")
         if where == "/uuid":
-            return self._sealed(200, identity.UuidResponse(uuid=NODE))
+            return self._sealed(200, identity.UuidResponse(uuid=self.config.id.uuid))
         if where.endswith("/config"):
             return self._config(configs.ConfigRequest.FromString(payload))
         if where.endswith("/attest"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+import msgspec
 from google.protobuf.message import DecodeError
 
 from edgevirt.model import kinds
@@ -12,7 +13,7 @@ from edgevirt.model.node import AgentState, DeviceConfig, Operation
 from edgevirt.node.agent import repair
 from edgevirt.node.agent.checkpoint import SavedConfig
 from edgevirt.node.agent.link import Link, Reply, open_verified
-from edgevirt.node.agent.onboarding import ASK_AGAIN, ask_again
+from edgevirt.node.agent.onboarding import Asking, ask_again
 from edgevirt.node.agent.outcome import Failure, Unverified, in_words
 from edgevirt.node.agent.properties import number, resolve
 from edgevirt.node.agent.state import Line
@@ -82,26 +83,29 @@ _FORGOTTEN = frozenset({400, 401, 404})
 
 async def poll(line: Line) -> None:
     """Never returns."""
-    asked_again = -ASK_AGAIN
+    asking = Asking(line.context.settings.pace)
     while True:
+        asks = False
         try:
             status = await _poll_once(line)
         except Failure as failure:
             if isinstance(failure, Unverified):
                 line.link.counts.unverified += 1
-            status = failure.status
             delay = _pause(line)
             _log.warning("%s; again in %.0f s", failure, delay)
-            await line.tell(AgentState.OFFLINE, trouble=line.worse(failure, delay))
+            trouble = line.worse(failure, delay)
+            if failure.status in _FORGOTTEN:
+                clock = line.context.clock
+                asks = asking.is_due(clock.now(), clock.monotonic())
+                trouble = msgspec.structs.replace(trouble, hint=asking.in_words())
+            await line.tell(AgentState.OFFLINE, trouble=trouble)
         else:
             delay = _pause(line)
             await _tell_contact(line, status)
             _keep_steady(line)
             await _carry_out(line)
-        now = line.context.clock.monotonic()
-        if status in _FORGOTTEN and now - asked_again >= ASK_AGAIN:
-            asked_again = now
-            await ask_again(line)
+        if asks and await ask_again(line):
+            asking.forget()
         await line.pause(delay, line.config_bell)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import datetime
 import logging
+import math
 import uuid
 
 from google.protobuf.message import DecodeError
@@ -16,7 +18,31 @@ from edgevirt.wire.messages import register
 
 _log = logging.getLogger(__name__)
 ASK_AGAIN = 600.0
-"""Seconds at least between two questions for the UUID once there is one."""
+"""Seconds, by the node's pace, at least between two questions for the UUID once there is one."""
+
+
+class Asking:
+    """When a node that had a UUID asks for one. `pace`: of all that waits."""
+
+    def __init__(self, pace: float) -> None:
+        self._gap = ASK_AGAIN * pace
+        self._next = -math.inf
+        self._told = 0.0
+
+    def is_due(self, now: float, monotonic: float) -> bool:
+        """Once in a while; whoever is told so asks. `now`: wall clock."""
+        if monotonic < self._next:
+            return False
+        self._next, self._told = monotonic + self._gap, now + self._gap
+        return True
+
+    def forget(self) -> None:
+        """It was let in anew: should it be forgotten once more it asks at once."""
+        self._next = -math.inf
+
+    def in_words(self) -> str:
+        moment = datetime.datetime.fromtimestamp(self._told, datetime.UTC)
+        return f"it asks to be let in again at {moment:%Y-%m-%dT%H:%M:%SZ}"
 
 
 async def onboard(line: Line) -> None:
@@ -34,7 +60,7 @@ async def onboard(line: Line) -> None:
             await _learn_uuid(line, refusal)
         except Failure as failure:
             attempts += 1
-            delay = onboarding_delay(attempts)
+            delay = onboarding_delay(attempts) * line.context.settings.pace
             _log.warning("%s; again in %.0f s", failure, delay)
             await line.tell(AgentState.ONBOARDING, trouble=line.worse(failure, delay))
             await line.pause(delay, line.onboarding_bell)
@@ -81,11 +107,13 @@ def register_uuid(body: bytes) -> NodeId:
         raise Failure(f"cannot onboard: the controller's answer holds no UUID: {error}") from error
 
 
-async def ask_again(line: Line) -> None:
-    """When the controller seems to have forgotten the node: it may have been given another UUID."""
+async def ask_again(line: Line) -> bool:
+    """When the controller seems to have forgotten the node: whether it was given another UUID."""
+    before = line.node
     try:
         await line.refresh_certificates()
         refusal = await _register(line)
         await _learn_uuid(line, refusal)
     except Failure as failure:
         _log.warning("%s", failure)
+    return line.node != before

@@ -82,6 +82,8 @@ def _controller(facts: Facts) -> Iterator[str]:
     yield _row("controller", facts.server or "none: the node's config holds no file server")
     if facts.agent is not None and facts.agent.trouble is not None:
         yield _row("", facts.agent.trouble.why)
+        if facts.agent.trouble.hint:
+            yield _row("", f"  {facts.agent.trouble.hint}")
 
 
 def _port_config(facts: Facts) -> Iterator[str]:

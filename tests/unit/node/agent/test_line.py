@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import uuid
 from collections import deque
 from collections.abc import AsyncIterator
 from itertools import pairwise
@@ -393,6 +394,22 @@ async def test_a_node_that_is_forgotten_asks_for_its_name_now_and_then(
     assert 2 <= len(asked) <= 4
     gaps = [later - earlier for earlier, later in pairwise(asked)]
     assert min(gaps) >= 600
+    assert world.status is not None
+    assert world.status.trouble is not None
+    assert world.status.trouble.hint.startswith("it asks to be let in again at ")
+
+
+async def test_a_node_that_was_let_in_anew_asks_at_once_when_it_is_forgotten_again(
+    world: AgentWorld,
+) -> None:
+    async with world.run():
+        await online(world)
+        world.controller.asked.clear()
+        for _ in range(2):
+            world.controller.answers["/config"] = deque([404] * 3)
+            world.controller.config.id.uuid = str(uuid.uuid4())
+            await world.pass_time(120)
+    assert len(world.controller.times("/uuid")) == 2
 
 
 async def test_a_node_that_must_prove_itself_attests_and_shows_its_token(

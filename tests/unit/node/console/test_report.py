@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from edgevirt.host.light import KernelLight, NoLight, light_of_the_machine
 from edgevirt.host.screen import FileScreen, SerialScreen, TerminalScreen
@@ -60,6 +61,12 @@ def facts(**more: object) -> Facts:
         "configs": PortConfigList(entries=ENTRIES, current=1),
     }
     return Facts(version="1.2", **{**known, **more})  # type: ignore[arg-type]
+
+
+def test_when_a_forgotten_node_asks_next_is_told() -> None:
+    hint = "it asks to be let in again at 2026-12-01T00:59:00Z"
+    agent = replace(AGENT, trouble=replace(TROUBLE, hint=hint))
+    assert hint in "\n".join(report(facts(agent=agent)))
 
 
 def test_a_wrong_root_certificate_is_named_with_what_to_look_at() -> None:
