@@ -281,6 +281,7 @@ def stay(job: Job, node: Node, url: str) -> None:
     for line in (
         f"export PATH={Path(sys.executable).parent}:$PATH",
         f"export KUBECONFIG={job.state / 'kubeconfig'}",
+        f"export EDGEVIRT_FLEET_DATA={job.state / 'fleet'}",
         f"curl {url}",
         "edgevirt get nodes,instances",
         "edgevirt describe instance hello",

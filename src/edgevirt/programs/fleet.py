@@ -30,7 +30,9 @@ DATA = click.option(
     "--data",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("/var/lib/edgevirt/fleet"),
+    envvar="EDGEVIRT_FLEET_DATA",
     show_default=True,
+    show_envvar=True,
     metavar="DIR",
     help="The fleet's directory; its user's alone.",
 )
@@ -83,7 +85,7 @@ def _existing(data: Path) -> Path:
     if not (data / "keys").is_dir():
         fail(
             f"cannot find a fleet in {data}",
-            "name its directory with --data; `fleet init` makes one",
+            "name its directory with --data or EDGEVIRT_FLEET_DATA; `fleet init` makes one",
         )
     return data
 

@@ -71,6 +71,11 @@ def test_wrong_words_are_one_sentence_and_the_way_to_help(
     assert hint.startswith("  hint: ")
 
 
+def test_the_fleet_s_directory_may_be_named_by_the_environment(cli: CommandLine) -> None:
+    result = cli.run_bare("fleet", "rotate", "tls", env={"EDGEVIRT_FLEET_DATA": "/nowhere"})
+    assert "cannot find a fleet in /nowhere" in result.stderr
+
+
 @pytest.mark.parametrize("words", [(), ("fleet",), ("node",)])
 def test_a_group_alone_shows_its_help(cli: CommandLine, words: tuple[str, ...]) -> None:
     result = cli.run_bare(*words)
