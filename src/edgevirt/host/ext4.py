@@ -30,13 +30,13 @@ class Layout:
             opened.seek(_SUPERBLOCK)
             head = opened.read(1024)
         if len(head) < 1024 or struct.unpack_from("<H", head, 0x38)[0] != _MAGIC:
-            raise DiskError(f"cannot grow the file system of {file}: it is no ext4")
+            raise DiskError("cannot grow its file system: it is no ext4")
         (low,) = struct.unpack_from("<I", head, 0x4)
         (high,) = struct.unpack_from("<I", head, 0x150)
         (features,) = struct.unpack_from("<I", head, 0x60)
         shift, self.group = struct.unpack_from("<I4xI", head, 0x18)
         if shift > 6 or self.group == 0:
-            raise DiskError(f"cannot grow the file system of {file}: its superblock makes no sense")
+            raise DiskError("cannot grow its file system: its superblock makes no sense")
         self.block = 1024 << shift
         self.blocks = low | (high << 32 if features & _64BIT else 0)
 
@@ -56,7 +56,7 @@ def fill(mounted: Path, file: Path) -> None:
         finally:
             os.close(directory)
     except OSError as failure:
-        raise DiskError(f"cannot grow the file system of {file}: {failure.strerror}") from failure
+        raise DiskError(f"cannot grow its file system: {failure.strerror}") from failure
 
 
 def _resize(directory: int, blocks: int, layout: Layout) -> None:

@@ -252,7 +252,7 @@ class KvmHypervisor(MonitoredHypervisor):
         name = names.get(disk.path, "")
         there = decode_sizes(await ask(monitor, "query-block")).get(name)
         if there is None:
-            raise HypervisorError(f"cannot grow {disk.path}: it runs without that disk")
+            raise HypervisorError("cannot grow it: the app runs without that disk")
         if there < disk.size:  # less than it has would cut it off
             await ask(monitor, "block_resize", device=name, size=disk.size)
 
