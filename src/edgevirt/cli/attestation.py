@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -156,8 +156,10 @@ def _short(*values: str) -> str:
 
 def _show_events(session: Session, name: str) -> None:
     type_ = session.type_of("edgenodes")
-    path = type_.object_path(session.scope(type_), name, "attestation")
-    kept: dict[str, Any] = session.client.read(path)
+    kept = session.client.find(type_, session.scope(type_), name, "attestation")
+    if kept is None:
+        click.echo("\nThere are no events: it has shown no log of its boot.")
+        return
     rows = [(e["register"], e["digest"][:_SHOWN], e["what"]) for e in kept.get("events", ())]
     click.echo()
     echo_table(("register", "digest", "what was measured"), rows)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from edgevirt.cli.completing import complete_named
 from edgevirt.cli.session import Session
 from edgevirt.cli.verb import Verb
+
+if TYPE_CHECKING:
+    from edgevirt.client.resources import Object
 
 
 @click.command(cls=Verb)
@@ -23,4 +28,13 @@ def hardware(session: Session, node: str, model: str) -> None:
     type_ = session.type_of("edgenodes")
     path = type_.path(session.scope(type_), node, "hardware")
     found = session.client.read(path, **({"model": model} if model else {}))
-    click.echo(manifests.to_yaml(found), nl=False)
+    click.echo(manifests.to_yaml(without_zeros(found)), nl=False)
+
+
+def without_zeros(model: Object) -> Object:
+    """A count of virtual functions says nothing of a device that has none."""
+    adapters = [
+        {key: value for key, value in adapter.items() if key != "virtualFunctions" or value}
+        for adapter in model["spec"].get("adapters", ())
+    ]
+    return {**model, "spec": {**model["spec"], "adapters": adapters}}

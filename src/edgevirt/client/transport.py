@@ -174,6 +174,8 @@ def _hint(code: int, reason: str, status: Object) -> str:
     details = status.get("details") or {}
     if code == 401:
         return "the kubeconfig's token or certificate is another fleet's, or has expired"
+    if code == 403:
+        return "who runs the fleet gives more rights, by `edgevirt fleet grant`"
     if code == 404 and details.get("name"):
         return f"`edgevirt get {details.get('kind', '')}` lists those that are there"
     if code == 409 and reason == "Conflict":

@@ -130,6 +130,7 @@ def test_what_a_viewer_may_not_do_is_refused_and_not_done(cli: CommandLine) -> N
     result = cli.run_bare(*words, "delete", "node/alpha", "-y")
     assert result.exit_code == 1
     assert 'User "vic" cannot delete' in result.stderr
+    assert "hint: who runs the fleet gives more rights" in result.stderr
     assert cli.get("EdgeNode", "alpha")
 
 
