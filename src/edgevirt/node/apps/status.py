@@ -115,7 +115,8 @@ def _trouble(facts: Facts, step: Step, told: Domain | None, world: World) -> Tro
         return Trouble(why=why, since=now, severity=Severity.WARNING, hint=hint)
     if told is not None and told.activate and network is not None and network.trouble is not None:
         return network.trouble
-    return of_domain or rollback.complaint(facts, now) or _without_tpm(told, world)
+    of_app = of_domain or rollback.complaint(facts, now)
+    return of_app or _without_tpm(told, world) or _short_of_processors(told, world)
 
 
 def _end(
@@ -133,6 +134,15 @@ def _without_tpm(told: Domain | None, world: World) -> Trouble | None:
     if told is None or not told.tpm or world.capacity is None or not world.capacity.no_tpm:
         return None
     why = f"runs without a virtual TPM: {world.capacity.no_tpm}"
+    return Trouble(why=why, since=world.now, severity=Severity.NOTICE)
+
+
+def _short_of_processors(told: Domain | None, world: World) -> Trouble | None:
+    """Shared processors may be promised more than once, as EVE has it; this is said of it."""
+    has = world.capacity.cpus if world.capacity is not None else 0
+    if told is None or told.cpus or not 0 < has < told.vcpus:
+        return None
+    why = f"has {has} of the {told.vcpus} CPUs that it asks for: the node has no more"
     return Trouble(why=why, since=world.now, severity=Severity.NOTICE)
 
 

@@ -782,3 +782,23 @@ def test_a_tpm_that_the_node_cannot_give_is_told_and_the_app_runs(why_not: str, 
     if status.trouble is not None:
         assert status.trouble.severity == Severity.NOTICE
         assert "without a virtual TPM: Xen's" in status.trouble.why
+
+
+@pytest.mark.parametrize(("asked", "told"), [(2, False), (64, True)])
+def test_an_app_that_asks_for_more_processors_than_there_are_runs_and_it_is_told(
+    asked: int, told: bool
+) -> None:
+    node = Node()
+    has = HostCapacity(memory_kib=1 << 21, cpus=2, modes=(VirtualizationMode.PV,))
+    node.put(HOST_CAPACITY, "node", has)
+    machine = Resources(memory_kib=65_536, vcpus=asked, mode=VirtualizationMode.PV)
+    node.want(app(resources=machine, interfaces=()))
+    node.volume_is(SwState.CREATED_VOLUME)
+    node.plan()
+    node.domain_is(SwState.RUNNING)
+    status = node.plan()
+    assert status.state == SwState.RUNNING
+    assert (status.trouble is not None) == told
+    if status.trouble is not None:
+        assert status.trouble.severity == Severity.NOTICE
+        assert status.trouble.why == ("has 2 of the 64 CPUs that it asks for: the node has no more")
