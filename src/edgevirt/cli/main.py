@@ -25,6 +25,7 @@ VERBS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "hardware": ("hardware", "Print a HardwareModel of a node's machine."),
         "explain": ("explain", "Tell what a kind's fields mean."),
         "api-resources": ("explain", "List the kinds that the fleet serves."),
+        "version": ("version", "Tell the versions of this program and of the fleet."),
     },
     "Change": {
         "apply": ("change", "Make objects as manifests say."),

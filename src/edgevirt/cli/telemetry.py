@@ -27,8 +27,8 @@ _LEVEL_WIDTH: Final = 7
 @click.command(cls=Verb)
 @click.argument("target", metavar="APPINSTANCE | node/NAME", shell_complete=complete_logged)
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes.")
-@click.option("--tail", type=click.IntRange(0), metavar="LINES", default=200, show_default=True,
-              help="Lines to begin with.")  # fmt: skip
+@click.option("--tail", type=click.IntRange(-1), metavar="LINES", default=200, show_default=True,
+              help="Lines to begin with; -1: as many as the fleet gives.")  # fmt: skip
 @click.option("--since", type=Duration(), metavar="DURATION", help="Only the last 30s, 5m, 2h….")
 @click.option("--timestamps", is_flag=True, help="Of an app's lines; a node's have them anyway.")
 @click.pass_obj
@@ -45,7 +45,7 @@ def logs(
             f"cannot show logs of {type_.singular}/{name}: it has none",
             "app instances and nodes have them",
         )
-    query = {"tailLines": str(tail)}
+    query = {"tailLines": str(tail)} if tail >= 0 else {}
     if since is not None:
         query["sinceSeconds"] = str(max(round(since), 1))
     if timestamps:

@@ -8,6 +8,7 @@ import sys
 import click
 import pytest
 
+from edgevirt import __version__
 from edgevirt.__main__ import edgevirt
 from edgevirt.cli.main import VERBS
 from tests.parts.command_line import CommandLine
@@ -69,6 +70,12 @@ def test_wrong_words_are_one_sentence_and_the_way_to_help(
     first, hint = result.stderr.splitlines()
     assert first.startswith("edgevirt: ")
     assert hint.startswith("  hint: ")
+
+
+def test_both_versions_are_told_and_ours_without_a_fleet(cli: CommandLine) -> None:
+    assert cli.out("version") == f"Client: {__version__}\nFleet:  {__version__}\n"
+    alone = cli.run_bare("--kubeconfig", "/nowhere", "version", "--client")
+    assert alone.stdout == f"Client: {__version__}\n"
 
 
 def test_the_fleet_s_directory_may_be_named_by_the_environment(cli: CommandLine) -> None:

@@ -34,6 +34,7 @@ def test_the_tail_and_the_age_bound_what_is_shown(cli: CommandLine) -> None:
     _log(cli, node, ["old"], at=time.time() - 3600)
     _log(cli, node, ["new 1", "new 2"])
     assert cli.out("logs", "node/alpha", "--tail", "1").rstrip().endswith("new 2")
+    assert len(cli.out("logs", "node/alpha", "--tail", "-1").splitlines()) == 3
     recent = cli.out("logs", "node/alpha", "--since", "30m")
     assert "new 1" in recent
     assert "old" not in recent
