@@ -17,13 +17,17 @@ from edgevirt.cli.verb import LABELS, Attempts, Verb
 if TYPE_CHECKING:
     from edgevirt.client.resources import Object, ResourceType
 
-_FORMS: Final = ("wide", "yaml", "json", "name", "jsonpath=…")
+_FORMS: Final = ("wide", "yaml", "json", "name", "jsonpath=…", "custom-columns=…")
+_TEMPLATES: Final = {
+    "jsonpath": "-o jsonpath='{.status.state}'",
+    "custom-columns": "-o custom-columns=NAME:.metadata.name",
+}
 _GONE: Final = 410
 
 
 @dataclass(frozen=True)
 class How:
-    """The options. `template`: of -o jsonpath."""
+    """The options. `template`: of -o jsonpath and custom-columns. `order`: a JSON path."""
 
     form: str = ""
     template: str = ""
@@ -33,13 +37,15 @@ class How:
     show_labels: bool = False
     headers: bool = True
     whole: bool = False
+    order: str = ""
 
 
 def _form(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    if value.partition("=")[0] not in {"", "wide", "yaml", "json", "name", "jsonpath"}:
+    form, _, template = value.partition("=")
+    if form not in {"", "wide", "yaml", "json", "name", *_TEMPLATES}:
         raise click.BadParameter(f"{value!r} is none of {', '.join(_FORMS)}")
-    if value.startswith("jsonpath") and not value.partition("=")[2]:
-        raise click.BadParameter("jsonpath needs a template: -o jsonpath='{.status.state}'")
+    if form in _TEMPLATES and not template:
+        raise click.BadParameter(f"{form} needs a template: {_TEMPLATES[form]}")
     return value
 
 
@@ -59,6 +65,7 @@ def _form(_context: click.Context, _parameter: click.Parameter, value: str) -> s
 @click.option("--show-labels", is_flag=True, help="With a column of labels.")
 @click.option("--no-headers", is_flag=True, help="Rows alone.")
 @click.option("--show-managed-fields", is_flag=True, help="Of -o yaml|json: who set what.")
+@click.option("--sort-by", "order", default="", metavar="PATH", help="Such as .status.restarts.")
 @click.pass_obj
 def get(
     session: Session,
@@ -71,6 +78,7 @@ def get(
     show_labels: bool,
     no_headers: bool,
     show_managed_fields: bool,
+    order: str,
 ) -> None:
     """Show objects: as tables, or whole with -o yaml|json.
 
@@ -79,12 +87,15 @@ def get(
     """
     form, _, template = output.partition("=")
     how = How(
-        form, template, labels, fields, everywhere, show_labels, not no_headers, show_managed_fields
+        *(form, template, labels, fields, everywhere, show_labels),
+        *(not no_headers, show_managed_fields, order),
     )
     targets = session.targets(words)
     if everywhere and any(target.names for target in targets):
         fail("cannot look for names in all projects", "give -n, or no name")
     if watch:
+        if order or form == "custom-columns":
+            fail("cannot watch in an order or by columns of your own", "leave -w away")
         if len(targets) != 1:
             fail("cannot watch several kinds at once", "one `edgevirt get … -w` for each")
         Watch(session, targets[0], how).run()
@@ -111,6 +122,8 @@ def _show_tables(session: Session, targets: list[Target], how: How) -> None:
                     )
                 )
         rows = [row for table in tables for row in table["rows"]]
+        if how.order and rows:
+            rows = _in_order(session, target, how, rows)
         if rows:
             view = _View(tables[0]["columnDefinitions"], target.type, how, many=len(targets) > 1)
             click.echo(nl=bool(shown))
@@ -121,6 +134,17 @@ def _show_tables(session: Session, targets: list[Target], how: How) -> None:
     if not shown and len(targets) > 1:
         click.echo("there are none of them", err=True)
     attempts.finish()
+
+
+def _in_order(session: Session, target: Target, how: How, rows: list[Object]) -> list[Object]:
+    """A table's rows have not all of their objects."""
+    from edgevirt.cli import arranging
+
+    scope = session.scope(target.type, how.everywhere)
+    listed = session.client.list(target.type, scope, labels=how.labels, fields=how.fields)["items"]
+    uids = [body["metadata"]["uid"] for body in arranging.ordered(listed, how.order)]
+    place = {uid: index for index, uid in enumerate(uids)}
+    return sorted(rows, key=lambda row: place.get(_meta(row).get("uid"), len(place)))
 
 
 def _tell_empty(type_: ResourceType, scope: str | None, how: How) -> None:
@@ -195,6 +219,10 @@ def _show_objects(session: Session, targets: list[Target], how: How) -> None:
         else:
             listed = session.client.list(target.type, scope, labels=how.labels, fields=how.fields)
             bodies += [_typed(body, target.type) for body in listed["items"]]
+    if how.order:
+        from edgevirt.cli import arranging
+
+        bodies = arranging.ordered(bodies, how.order)
     single = len(targets) == 1 and len(targets[0].names) == 1
     if bodies or not single:
         _show_whole(bodies, how, single=single)
@@ -209,6 +237,11 @@ def _show_whole(bodies: list[Object], how: How, *, single: bool) -> None:
     if how.form == "name":
         for body in bodies:
             click.echo(f"{body['kind'].lower()}/{body['metadata']['name']}")
+        return
+    if how.form == "custom-columns":
+        from edgevirt.cli import arranging
+
+        arranging.CustomColumns(how.template, header=how.headers).echo(bodies)
         return
     shown = [body if how.whole else manifests.without_noise(body) for body in bodies]
     whole: Object = {"apiVersion": "v1", "kind": "List", "items": shown}

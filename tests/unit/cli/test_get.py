@@ -35,6 +35,29 @@ def test_wide_shows_the_columns_that_are_hidden_else(cli: CommandLine) -> None:
     assert "ADDRESSES" in cli.out("get", "nodes", "-o", "wide")
 
 
+def test_columns_of_ones_own_are_found_by_their_paths(cli: CommandLine) -> None:
+    cli.node("alpha", labels={"site": "berlin"})
+    cli.node("beta")
+    columns = "N:.metadata.name,SITE:{.metadata.labels.site},KIND:kind"
+    lines = cli.out("get", "nodes", "-o", f"custom-columns={columns}").splitlines()
+    assert [_words(line) for line in lines] == [
+        ["N", "SITE", "KIND"],
+        ["alpha", "berlin", "EdgeNode"],
+        ["beta", "<none>", "EdgeNode"],
+    ]
+    assert "cannot read the column" in cli.refused("get", "nodes", "-o", "custom-columns=.kind")
+
+
+def test_what_is_shown_can_be_put_in_order(cli: CommandLine) -> None:
+    for name, cpus in (("alpha", 16), ("beta", 2), ("gamma", 4)):
+        cli.node(name)
+        cli.patch("EdgeNode", name, {"status": {"cpus": cpus}}, "status")
+    shown = cli.out("get", "nodes", "--no-headers", "--sort-by", ".status.cpus").splitlines()
+    assert [_words(line)[0] for line in shown] == ["beta", "gamma", "alpha"]
+    named = cli.out("get", "nodes", "-o", "name", "--sort-by", "{.status.cpus}").split()
+    assert named == ["edgenode/beta", "edgenode/gamma", "edgenode/alpha"]
+
+
 def test_a_narrow_terminal_cuts_no_column(cli: CommandLine) -> None:
     name = "a-node-with-a-name-that-is-longer-than-any-terminal-of-forty-columns-is-wide"
     cli.node(name)
