@@ -107,10 +107,16 @@ class Console:
             self._typed = b""
         if not self._typed:
             self._let_go()
+        elif self._terminal < 0:
+            self._typed = b""  # nobody hears it
 
     def _type(self) -> None:
-        with contextlib.suppress(BlockingIOError):
+        try:
             self._typed = self._typed[os.write(self._terminal, self._typed) :]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._close_terminal()  # what it said last was read before
 
     def _close_terminal(self) -> None:
         if self._terminal >= 0:
