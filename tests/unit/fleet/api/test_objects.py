@@ -510,3 +510,10 @@ async def test_a_mistyped_field_is_answered_with_the_right_one(world: World) -> 
     url = f"{HERE}/edgenodes?dryRun=All&fieldValidation=Strict"
     body = refusal(await world.admin.post(url, json=node), 400)
     assert body["message"].endswith('unknown field "spec.seriel"; did you mean "serial"?')
+
+
+async def test_a_field_too_long_to_be_mistyped_is_compared_with_none(world: World) -> None:
+    node = manifest("EdgeNode", "n", {"serial" * 20_000: "s", "seriel": "s"})
+    url = f"{HERE}/edgenodes?dryRun=All&fieldValidation=Strict"
+    body = refusal(await world.admin.post(url, json=node), 400)
+    assert body["message"].count("did you mean") == 1

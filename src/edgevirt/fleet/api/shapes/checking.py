@@ -12,6 +12,8 @@ from edgevirt.fleet.objects.base.problems import Problem, mistyped, required, un
 
 _INT64 = 2**63
 _MAX_PROBLEMS = 50
+_LONGEST_NEAR, _MOST_NEAR = 64, 10
+"""Comparing names takes the square of their length: a mistyped one is short, and there are few."""
 
 
 @dataclass
@@ -57,9 +59,9 @@ def _check_struct(value: Any, shape: Shape, path: str, out: Checked) -> Any:
         known = shape.fields.get(name)
         if known is None:
             out.unknown.append(here)
-            meant = difflib.get_close_matches(name, shape.fields, 1)
-            if meant:
-                out.near[here] = meant[0]
+            if len(name) <= _LONGEST_NEAR and len(out.unknown) <= _MOST_NEAR:
+                for meant in difflib.get_close_matches(name, shape.fields, 1):
+                    out.near[here] = meant
         elif inner is not None:
             result[name] = _check(inner, known.shape, here, out)
     for name, known in shape.fields.items():
