@@ -121,7 +121,7 @@ check: lint
 # Updates in full take as long as all before them and half as much again. A slow machine leaves some
 # of them out, and says so, so that a run ends within half an hour on any.
 BEGAN := $(BUILD)/test-began
-QUICK_MACHINE := 480
+QUICK_MACHINE := 540
 OS_TESTS := $(PYTEST) tests/e2e/os $(TOGETHER) 2 --durations 15 -m
 
 # types are looked at by one processor, so the image is built beside

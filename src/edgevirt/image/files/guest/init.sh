@@ -15,6 +15,9 @@ echo -1000 >/proc/self/oom_score_adj # if memory is short, that is the app's to 
 # a working set that no longer fits ends the app, instead of being read again and again for minutes
 echo y >/sys/kernel/mm/lru_gen/enabled
 echo 1000 >/sys/kernel/mm/lru_gen/min_ttl_ms
+# with this, short memory makes the kernel reclaim more than it lacks; the app just ended, nothing is old
+# enough to go, it looks for somebody else to end, and panics, as there is nobody
+echo 0 >/proc/sys/vm/watermark_boost_factor
 # the app's own words alone come to its console
 for module in $(cat /modules); do insmod "/lib/$module"; done
 # the console comes a moment after its driver, and its host may be busy
