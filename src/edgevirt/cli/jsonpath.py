@@ -6,6 +6,7 @@ may mix text with several paths, and repeat a part by `{range PATH}…{end}`; th
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ _PART: Final = re.compile(
     )""",
     re.VERBOSE,
 )
+_BRACES: Final = re.compile(r"\{([^{}]*)\}")
 
 
 def render(template: str, body: Any) -> str:
@@ -39,10 +41,10 @@ def render(template: str, body: Any) -> str:
 
 def _pieces(template: str) -> Iterator[tuple[str, str]]:
     """(text, what stands in the braces behind it)."""
-    for found in re.finditer(r"([^{}]*)(?:\{([^{}]*)\}|$)", template):
-        yield found[1], (found[2] or "").strip()
-    if re.sub(r"\{[^{}]*\}", "", template).strip("{}") != re.sub(r"\{[^{}]*\}", "", template):
+    texts, paths = _BRACES.split(template)[::2], _BRACES.findall(template)
+    if any(brace in text for text in texts for brace in "{}"):
         fail(f"cannot read the template {template!r}: a brace is not closed", _HINT)
+    return itertools.zip_longest(texts, map(str.strip, paths), fillvalue="")
 
 
 def _render(pieces: list[tuple[str, str]], at: int, body: Any) -> tuple[str, int]:

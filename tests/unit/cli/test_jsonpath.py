@@ -73,6 +73,8 @@ def test_no_template_raises_anything_but_a_failure(template: str) -> None:
     [
         ("{.items[*", "a brace is not closed"),
         (".status}", "a brace is not closed"),
+        ("{.a}}, {{.b}", "a brace is not closed"),
+        ("a}b{c", "a brace is not closed"),
         ("{range .status.conditions[*]}{.type}", "has no {end}"),
         ("{.metadata.name}{end}", "without a {range}"),
     ],
