@@ -19,8 +19,8 @@ from edgevirt.model.content import ContentFormat, ImageConfig
 from edgevirt.model.domain import DiskStatus, Domain, DomainVolume
 from edgevirt.model.ids import AppId
 from edgevirt.runtime import Clock, RealClock
-from tests.parts.busybox_app import ContainerWorld
 from tests.worlds.contained import contained_world
+from tests.worlds.container import ContainerWorld
 from tests.worlds.guest import GuestWorld, guest_world
 
 BIG = 16 << 20

@@ -57,8 +57,8 @@ from edgevirt.model.network import (
 from edgevirt.model.volume import VolumeStatus, volume_key
 from edgevirt.runtime import Kind, RealClock
 from edgevirt.runtime.socket import SocketStore
-from tests.parts.busybox_app import ContainerWorld, network_namespace
 from tests.parts.service_process import Services
+from tests.worlds.container import ContainerWorld, network_namespace
 from tests.worlds.monitored import PATIENCE, until
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e]

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from edgevirt.model.content import ImageConfig
 from edgevirt.model.hardware import Addresses, DomainDevice, GpioChip, IoType, MachineDevices
-from tests.parts.busybox_app import ContainerWorld
+from tests.worlds.container import ContainerWorld
 from tests.worlds.monitored import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.root]

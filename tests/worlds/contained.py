@@ -23,7 +23,7 @@ from edgevirt.image.build import open_build
 from edgevirt.image.commands import CACHE_VARIABLE
 from edgevirt.image.recipe import Arch, Variant
 from edgevirt.model.domain import Domain, DomainVolume, VirtualizationMode
-from tests.parts.busybox_app import ContainerWorld
+from tests.worlds.container import ContainerWorld
 
 _World = TypeVar("_World", bound="ContainedWorld")
 _Hypervisor = TypeVar("_Hypervisor", bound=KvmHypervisor)

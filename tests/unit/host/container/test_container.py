@@ -16,7 +16,7 @@ from edgevirt.host.hypervisor import HypervisorError, UnfitError
 from edgevirt.model.base import SwState
 from edgevirt.model.content import ContentFormat, ImageConfig
 from edgevirt.model.domain import Domain, DomainVolume
-from tests.parts.busybox_app import ContainerWorld, network_namespace
+from tests.worlds.container import ContainerWorld, network_namespace
 from tests.worlds.monitored import until
 
 pytestmark = pytest.mark.root

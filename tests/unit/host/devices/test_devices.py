@@ -32,7 +32,7 @@ from edgevirt.model.hardware import (
 )
 from edgevirt.model.sriov import VirtualFunction
 from tests.e2e.machine_apps import boot_sector
-from tests.parts.busybox_app import ContainerWorld
+from tests.worlds.container import ContainerWorld
 from tests.worlds.guest import GuestWorld, guest_world
 from tests.worlds.monitored import until
 

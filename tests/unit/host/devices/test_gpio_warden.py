@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from edgevirt.host.devices.gpio_warden import REQUESTS, Grant, Warden, lines_of
 from edgevirt.model.hardware import Addresses, DomainDevice, GpioChip, IoType, MachineDevices
-from tests.parts.busybox_app import ContainerWorld
+from tests.worlds.container import ContainerWorld
 
 V2, HANDLE, EVENT = 0xC250_B407, 0xC16C_B403, 0xC030_B404
 PROGRAM = """

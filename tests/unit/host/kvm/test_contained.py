@@ -19,8 +19,8 @@ from edgevirt.model.content import ImageConfig
 from edgevirt.model.domain import VirtualizationMode
 from edgevirt.model.hardware import Addresses, DomainDevice, IoType
 from edgevirt.model.ids import AppId
-from tests.parts.busybox_app import ContainerWorld
 from tests.worlds.contained import ContainedWorld, contained_world
+from tests.worlds.container import ContainerWorld
 from tests.worlds.monitored import until
 
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(300)]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgevirt.image.parts.guest import SOURCES
-from tests.parts.busybox_app import make_layer
+from tests.worlds.container import make_layer
 
 pytestmark = pytest.mark.root
 
